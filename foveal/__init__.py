@@ -1,0 +1,51 @@
+"""foveal: visual attention in PyTorch. Add it, see it, trust it, find out whether it pays.
+
+The names below are the whole public face. Each is imported when it is first asked for, so that `import foveal` costs
+nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "attach": "foveal.surgery",
+    "attachments": "foveal.surgery",
+    "detach": "foveal.surgery",
+    "load_weights": "foveal.weights",
+    "create_model": "foveal.networks",
+    "list_models": "foveal.networks",
+    "list_mechanisms": "foveal.mechanisms",
+    "load_data": "foveal.data",
+    "watch": "foveal.recording",
+    "draw": "foveal.drawing",
+    "train": "foveal.training",
+    "compare": "foveal.comparing",
+    "Record": "foveal.record",
+    "Tap": "foveal.record",
+}
+
+__all__ = [*HOMES, "__version__"]
+
+if TYPE_CHECKING:
+    from foveal.comparing import compare
+    from foveal.data import load_data
+    from foveal.drawing import draw
+    from foveal.mechanisms import list_mechanisms
+    from foveal.networks import create_model, list_models
+    from foveal.record import Record, Tap
+    from foveal.recording import watch
+    from foveal.surgery import attach, attachments, detach
+    from foveal.training import train
+    from foveal.weights import load_weights
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'foveal' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

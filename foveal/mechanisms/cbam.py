@@ -1,0 +1,89 @@
+"""Convolutional Block Attention Module (Woo et al., 2018, eq. 1-3). Mixed domain: channel, then spatial. Soft.
+
+    gate = sigmoid(MLP(mean over H W) + MLP(max over H W))           channels (2)
+    mask = sigmoid(norm(conv7x7([max over C, mean over C])))         positions (3)
+    out = mask (gate x)                                              in this order (1)
+
+The details that the equations leave open are those of the authors' code: the perceptron is shared by both pools and
+has biases, the maximum stands first, the 7x7 convolution has none and is followed by a BatchNorm of momentum 0.01.
+Departures: the perceptron's layers are 1x1 convolutions, which are the same product; a hidden width below one counts
+as one.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.mechanisms.strength import Strength
+from foveal.record import Facts, Tap
+
+
+class ChannelGate(nn.Module):
+    """Weigh each channel by its mean and its maximum, through one shared perceptron."""
+
+    def __init__(self, channels: int, reduction: int = 16, *, identity: bool = False):
+        super().__init__()
+        if channels < 1 or reduction < 1:
+            raise ValueError(f"channels={channels}, reduction={reduction}: at least 1 is needed")
+        hidden = max(1, channels // reduction)
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        self.strength = Strength(identity)
+        self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", within=(0, 1)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        pools = torch.cat([x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)])  # (2 B, C, 1, 1)
+        mean, peak = self.fc2(F.relu(self.fc1(pools))).flatten(1).chunk(2)
+        return self.tap(self.strength((mean + peak).sigmoid()))  # (B, C) in (0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x)[:, :, None, None]
+
+
+class SpatialGate(nn.Module):
+    """Weigh each position by the maximum and the mean over its channels and its neighbours'."""
+
+    def __init__(self, kernel_size: int = 7, *, identity: bool = False):
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size}: an odd number is needed, to keep the map's size")
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(1, momentum=0.01)
+        self.strength = Strength(identity)
+        self.tap = Tap(Facts(mechanism="cbam", kind="mask", domain="spatial", axes="B H W", within=(0, 1)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        pools = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)  # (B, 2, H, W)
+        mask = self.norm(self.conv(pools)).sigmoid()
+        return self.tap(self.strength(mask[:, 0]))  # (B, H, W) in (0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x)[:, None]
+
+
+class CBAM(nn.Module):
+    """Weigh channels, then positions.
+
+    Args:
+        channels: C, of the map.
+        reduction: r, of the channel gate; the hidden width is C / r.
+        kernel_size: of the spatial gate's convolution; odd.
+        identity: start as the identity, see `foveal.mechanisms.strength`.
+
+    Raises:
+        ValueError: `channels` or `reduction` below 1, an even `kernel_size`.
+
+    >>> CBAM(64)(torch.rand(8, 64, 14, 14)).shape
+    torch.Size([8, 64, 14, 14])
+    """
+
+    attaches = "after"
+    domain, hard, paper = "mixed", False, "Woo et al., 2018"
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7, *, identity: bool = False):
+        super().__init__()
+        self.channel = ChannelGate(channels, reduction, identity=identity)
+        self.spatial = SpatialGate(kernel_size, identity=identity)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.spatial(self.channel(x))

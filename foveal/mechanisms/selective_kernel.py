@@ -1,0 +1,92 @@
+"""Selective kernel (Li et al., 2019, eq. 1-6). Channel domain, soft: each channel chooses its receptive field.
+
+    U_k = relu(norm(conv3x3_k(x)))        split: branch k has dilation k + 1, and the stride
+    z = relu(norm(W mean(sum_k U_k)))     fuse (1)-(4), W without bias, z of width max(C / r, L)
+    a = softmax over k of (A_k z)         select (5), per channel, A_k without bias
+    out = sum_k a_k U_k                   (6)
+
+As in the authors' networks, what the paper draws as 5x5 is a 3x3 of dilation 2, and the 3x3 convolutions are grouped.
+
+Departures: the first branch may be a module that exists (`first`), such as the convolution that this unit replaces,
+under its own weights. At birth as the identity the selection is a + s (a - first branch), see
+`foveal.mechanisms.strength`: that branch alone.
+"""
+
+from collections import OrderedDict
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.mechanisms.strength import Strength
+from foveal.record import Facts, Tap
+
+
+class SelectiveKernel(nn.Module):
+    """Convolution, norm and activation in several receptive fields, and a soft choice among them for each channel.
+
+    Args:
+        channels: of the input.
+        out_channels: C, of the output; those of the input if left out.
+        branches: M, two or more.
+        groups: G, of each 3x3 convolution.
+        reduction: r.
+        floor: L, the smallest width of z.
+        stride: of every branch.
+        act: the activation of the branches.
+        first: an existing module to serve as first branch; it has the output's channels and size.
+        identity: start as the first branch alone.
+
+    Raises:
+        ValueError: fewer than two branches; channels that `groups` does not divide; a training batch of one image,
+            over whose 1x1 map the norm of z has no variance.
+
+    >>> SelectiveKernel(128, stride=2)(torch.rand(8, 128, 14, 14)).shape
+    torch.Size([8, 128, 7, 7])
+    """
+
+    attaches = "instead"
+    domain, hard, paper = "channel", False, "Li et al., 2019"
+
+    def __init__(self, channels: int, out_channels: int | None = None, *, branches: int = 2, groups: int = 32,
+                 reduction: int = 16, floor: int = 32, stride: int = 1, act: type[nn.Module] = nn.ReLU,
+                 first: nn.Module | None = None, identity: bool = False):  # fmt: skip
+        super().__init__()
+        out_channels = out_channels or channels
+        if branches < 2:
+            raise ValueError(f"branches={branches}: a selection needs two or more")
+        if channels % groups or out_channels % groups:
+            raise ValueError(f"groups={groups} does not divide the channels, {channels} in and {out_channels} out")
+        dilations = range(1 if first is None else 2, branches + 1)
+        made = [conv_norm_act(channels, out_channels, stride, dilation, groups, act) for dilation in dilations]
+        self.branches = nn.ModuleList(made if first is None else [first, *made])
+        width = max(out_channels // reduction, floor)
+        self.fc1 = nn.Conv2d(out_channels, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.fc2 = nn.Conv2d(width, branches * out_channels, 1, bias=False)
+        self.strength = Strength(identity)
+        self.tap = Tap(
+            Facts(mechanism="selective_kernel", kind="selection", domain="channel", axes="B K C", within=(0, 1))
+        )
+
+    def weigh(self, fused: Tensor) -> Tensor:
+        if self.training and len(fused) == 1:
+            raise ValueError("selective kernel: a training batch of 1 image; its norm needs two or more")
+        z = F.relu(self.norm(self.fc1(fused.mean((2, 3), keepdim=True))))  # (B, d, 1, 1)
+        logits = self.fc2(z).unflatten(1, (len(self.branches), -1)).flatten(2)
+        selection = logits.softmax(1)  # (B, K, C), over K one in sum
+        alone = torch.zeros_like(selection[:1, :, :1])
+        alone[:, 0] = 1
+        return self.tap(self.strength(selection, alone))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [branch(x) for branch in self.branches]
+        selection = self.weigh(reduce(torch.add, maps))[..., None, None]  # (B, K, C, 1, 1)
+        return reduce(torch.add, (weight * each for weight, each in zip(selection.unbind(1), maps, strict=True)))
+
+
+def conv_norm_act(channels: int, out_channels: int, stride: int, dilation: int, groups: int,
+                  act: type[nn.Module]) -> nn.Sequential:  # fmt: skip
+    conv = nn.Conv2d(channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels), act=act()))

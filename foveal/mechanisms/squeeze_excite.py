@@ -1,0 +1,64 @@
+"""Squeeze-and-Excitation (Hu et al., 2018, eq. 2-4). Channel domain, soft.
+
+    z = mean of x over H and W            squeeze (2)
+    g = sigmoid(W2 relu(W1 z))            excitation (3)
+    out = g x                             scale (4)
+
+Departures: a hidden width below one counts as one (8 channels at a reduction of 16 would leave none, and the gate
+would be constant). The two layers are 1x1 convolutions, which are the same product and keep timm's names and shapes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.mechanisms.strength import Strength
+from foveal.record import Facts, Tap
+
+
+class SqueezeExcite(nn.Module):
+    """Weigh each channel by a gate in (0, 1) that depends on the means of all channels.
+
+    Args:
+        channels: C, of the map.
+        reduction: r; the hidden width is C / r, as in the paper.
+        bias: True is the paper's Table 2 and its released networks; False its Tables 10 to 16.
+        divisor: round the hidden width to a multiple of this, at least once this, as timm does with 8.
+        identity: start as the identity, see `foveal.mechanisms.strength`.
+
+    Raises:
+        ValueError: `channels` or `reduction` below 1.
+
+    >>> SqueezeExcite(256)(torch.rand(8, 256, 14, 14)).shape
+    torch.Size([8, 256, 14, 14])
+    """
+
+    attaches = "after"
+    domain, hard, paper = "channel", False, "Hu et al., 2018"
+
+    def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True, divisor: int | None = None,
+                 identity: bool = False):  # fmt: skip
+        super().__init__()
+        hidden = hidden_width(channels, reduction, divisor)
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.strength = Strength(identity)
+        self.tap = Tap(Facts(mechanism="squeeze_excite", kind="gate", domain="channel", axes="B C", within=(0, 1)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        z = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        gate = self.fc2(F.relu(self.fc1(z))).sigmoid()
+        return self.tap(self.strength(gate.flatten(1)))  # (B, C) in (0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x)[:, :, None, None]
+
+
+def hidden_width(channels: int, reduction: int, divisor: int | None = None) -> int:
+    """C / r, at least 1; or rounded to the nearest multiple of `divisor`, at least once that."""
+    for name, value in (("channels", channels), ("reduction", reduction)):
+        if value < 1:
+            raise ValueError(f"{name}={value}: at least 1 is needed")
+    if divisor is None:
+        return max(1, channels // reduction)
+    return max(divisor, int(channels / reduction + divisor / 2) // divisor * divisor)

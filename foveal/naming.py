@@ -1,0 +1,22 @@
+"""Names that somebody typed, looked up with a helpful no."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not known: it names the nearest one, or else all."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """`table[name]`; ValueError with the nearest name where there is none."""
+    if name not in table:
+        raise unknown(kind, name, table)
+    return table[name]

@@ -1,0 +1,168 @@
+"""The networks by name: a backbone of timm's, a mechanism, a place.
+
+A recipe is one line. `backbone+mechanism` works for every other backbone, without a recipe.
+"""
+
+import inspect
+from ast import literal_eval
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import timm
+from timm.models.resnet import Bottleneck, ResNet
+from torch import nn
+
+from foveal.mechanisms import MECHANISMS, short_name
+from foveal.naming import look_up, unknown
+from foveal.networks.inception import inception_v3
+from foveal.networks.small_cnn import SmallCNN
+from foveal.networks.stn_cnn import STNCNN
+from foveal.surgery import attach, attachments
+from foveal.weights import first_line, load_weights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network of the papers: a backbone and a mechanism at its place.
+
+    Attributes:
+        backbone: a name of timm's or of `OWN`.
+        mechanism: where `foveal.places` says.
+        whole: timm's name for the same network, whose pretrained weights fit.
+    """
+
+    backbone: str
+    mechanism: str
+    whole: str | None = None
+
+
+RECIPES = {
+    "seresnet18": Recipe("resnet18", "se"),
+    "seresnet34": Recipe("resnet34", "se"),
+    "seresnet50": Recipe("resnet50", "se", whole="seresnet50"),
+    "seresnet101": Recipe("resnet101", "se"),
+    "seresnet152": Recipe("resnet152", "se"),
+    "seresnext50_32x4d": Recipe("resnext50_32x4d", "se", whole="seresnext50_32x4d"),
+    "seresnext101_32x4d": Recipe("resnext101_32x4d", "se"),
+    "se_inception_v3": Recipe("inception_v3", "se"),
+    "sknet26": Recipe("resnext26_32x4d", "sk"),
+    "sknet50": Recipe("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
+    "sknet101": Recipe("resnext101_32x4d", "sk"),
+}
+
+
+def resnext26_32x4d(pretrained: bool = False, **options: Any) -> nn.Module:
+    """The backbone of SKNet-26, two blocks a stage, which timm has no name for."""
+    if pretrained:
+        raise ValueError("resnext26_32x4d: nobody offers pretrained weights")
+    return ResNet(Bottleneck, [2, 2, 2, 2], cardinality=32, base_width=4, **options)
+
+
+def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
+    def build(pretrained: bool = False, **options: Any) -> nn.Module:
+        if pretrained:
+            raise ValueError(f"{made.__name__}: nobody offers pretrained weights")
+        return made(**options)
+
+    return build
+
+
+OWN: dict[str, Callable[..., nn.Module]] = {
+    "inception_v3": inception_v3,
+    "resnext26_32x4d": resnext26_32x4d,
+    "small_cnn": without_weights(SmallCNN),
+    "stn_cnn": without_weights(STNCNN),
+}
+
+
+def create_model(name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 **options: Any) -> nn.Module:  # fmt: skip
+    """A network by its name, in training mode.
+
+    Args:
+        name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
+            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says; a spatial transformer stands in front of
+            the image.
+        pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
+            at the identity. Needs a network to fetch from.
+        num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
+        in_chans: channels of the images.
+        options: for the mechanism, where it has one of that name (`reduction=8`), else for the backbone. `identity`
+            overrides how attention starts.
+
+    Raises:
+        ValueError: an unknown name; pretrained weights that nobody has, or no network to fetch them from.
+    """
+    recipe = RECIPES.get(name)
+    backbone, *rest = (recipe.backbone, recipe.mechanism) if recipe else name.split("+")
+    mechanisms = [parse_mechanism(each) for each in rest]
+    whole = recipe.whole if recipe and pretrained else None
+    identity = options.pop("identity", pretrained and not whole)
+    common = {"num_classes": num_classes, "in_chans": in_chans}
+    for mechanism, own in mechanisms:
+        own.update({key: options[key] for key in named_options(mechanism) if key in options})
+    for_backbone = {key: value for key, value in options.items() if not any(key in own for _, own in mechanisms)}
+    model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
+    for mechanism, own in mechanisms:
+        at = "input" if MECHANISMS[mechanism].attaches == "before" else None
+        attach(model, mechanism, at, identity=identity, **own)
+    if whole:
+        load_weights(model, build_backbone(whole, True, **common).state_dict())
+    attached = len(attachments(model))
+    model.recipe = {"name": name, **common, "identity": identity, **options, "attached": attached}
+    return model
+
+
+def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
+    """`sk:groups=8,branches=3` as the mechanism's short name and its options.
+
+    Raises:
+        ValueError: an unknown mechanism or option, or one that is not NAME=VALUE.
+    """
+    name, _, given = spec.partition(":")
+    mechanism = short_name(name)
+    options = {}
+    for pair in given.split(",") if given else ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{spec!r}: {pair!r} is not an option, NAME=VALUE")
+        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
+        try:
+            options[key] = literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return mechanism, options
+
+
+def named_options(mechanism: str) -> list[str]:
+    """The options that somebody may give for a mechanism: its arguments after the channels."""
+    names = list(inspect.signature(MECHANISMS[mechanism]).parameters)[1:]
+    return [name for name in names if name != "identity"]
+
+
+def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
+    """A network of ours or, under its name or `timm:NAME`, of timm's.
+
+    Raises:
+        ValueError: nobody has such a network, or such weights, or they cannot be fetched; options it does not take.
+    """
+    if name not in OWN and not timm.is_model(name.removeprefix("timm:")):
+        raise unknown("network", name, {*list_models(), *OWN, *timm.list_models()})
+    build = OWN.get(name) or (lambda **given: timm.create_model(name.removeprefix("timm:"), **given))
+    try:
+        return build(pretrained=pretrained, **options)
+    except TypeError as error:
+        raise ValueError(f"network {name!r}: {error}") from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise ValueError(
+            f"network {name!r}: no pretrained weights ({first_line(error)}); foveal.load_weights takes a local file"
+        ) from error
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
+    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]

@@ -1,0 +1,302 @@
+"""The visible training loop and its settings. It names no attention.
+
+A network that has a method `loss(outputs, labels, criterion)` says its own loss. A module that has an attribute
+`lr_scale` learns at that share of the rate (a localisation net at a tenth).
+
+Every epoch starts its random streams from the seed and its own number, so a run that is resumed goes on as if nothing
+had happened. The learning rate is a function of the step. What a run leaves in its folder:
+
+    config.yaml         its settings
+    split.json          which images trained, chose and tested
+    metrics.jsonl       a line an epoch; at the end a line with the figures of the test part
+    last.safetensors    to go on: weights and the optimizer's state
+    best.safetensors    to use: the weights of the best epoch on the validation part, and all that builds the network
+    predictions.csv     a line for each test image
+"""
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from foveal.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
+from foveal.data import Data, Part, load_data
+from foveal.networks import create_model
+
+OPTIMIZER = "optimizer."  # prefix of its tensors in last.safetensors
+EPOCHS_A_SEED = 100_000  # random streams of two seeds never meet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run. Names as timm's `train.py` has them."""
+
+    model: str = "small_cnn"  # as for foveal.create_model
+    data: str = "digits/rts"  # as for foveal.load_data
+    epochs: int = 10
+    batch_size: int = 64
+    opt: str = "adamw"  # as timm names optimizers
+    lr: float = 1e-2
+    weight_decay: float = 0.05  # not on biases, norms and other vectors
+    sched: str = "cosine"  # as timm names schedules; stepped with every batch
+    warmup_epochs: float = 1.0
+    smoothing: float = 0.1  # of the labels
+    amp: bool = False  # bfloat16 where it is safe
+    channels_last: bool = False
+    pretrained: bool = False
+    image_size: int = 224  # of a folder's images
+    groups: str | None = None  # a CSV file of image,group for a folder
+    workers: int = 0  # processes that load images
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr", "image_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: a number above 0 is needed")
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing={self.smoothing}: from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run says of its test part."""
+
+    accuracy: float
+    balanced_accuracy: float  # the mean of the recalls
+    recall: dict[str, float]  # by class
+    best_epoch: int  # from 1
+    seconds: float  # of training
+
+
+def train(settings: Settings, output: str | Path, *, resume: bool = False,
+          on_step: Callable[[int, int], None] = lambda done, of: None,
+          on_epoch: Callable[[dict[str, Any]], None] = lambda line: None) -> Result:  # fmt: skip
+    """Train a network, choose its best epoch on the validation part, and read the test part once.
+
+    Args:
+        settings: of the run.
+        output: its folder. It must be new or empty, unless `resume`.
+        resume: go on where the folder's run stopped; a finished run is only read.
+        on_step: told the number of steps done and of all.
+        on_epoch: told each line of `metrics.jsonl`.
+
+    Raises:
+        ValueError: a folder that holds a run; one to resume with other settings; and what the data and network raise.
+    """
+    folder = Path(output)
+    done = finished(folder) if resume else None
+    if done is not None:
+        return done
+    prepare_folder(folder, settings, resume)
+    data = load_data(settings.data, image_size=settings.image_size, groups=settings.groups)
+    (folder / "split.json").write_text(json.dumps(data.split))
+    run = Run(settings, data)
+    lines = run.restore(folder) if (folder / "last.safetensors").is_file() else []
+    write_lines(folder, lines)
+    for epoch in range(len(lines), settings.epochs):
+        begin = time.perf_counter()
+        loss = run.train_epoch(epoch, on_step)
+        accuracy = accuracy_of(run.predict(data.validation), data.validation.labels)
+        line = {"epoch": epoch + 1, "train_loss": loss, "validation_accuracy": accuracy,
+                "seconds": time.perf_counter() - begin}  # fmt: skip
+        if accuracy > max((earlier["validation_accuracy"] for earlier in lines), default=-1.0):
+            run.save(folder / "best.safetensors", lines=[*lines, line])
+        lines.append(line)
+        run.save(folder / "last.safetensors", lines=lines, with_optimizer=True)
+        write_lines(folder, lines)
+        on_epoch(line)
+    return conclude(run, folder, lines)
+
+
+class Run:
+    """A network, its optimizer and schedule on a device."""
+
+    def __init__(self, settings: Settings, data: Data):
+        self.settings, self.data = settings, data
+        set_seed(settings.seed)
+        channels, *_ = data.shape
+        self.model = create_model(settings.model, settings.pretrained, num_classes=len(data.classes), in_chans=channels)
+        if settings.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.accelerator = Accelerator(mixed_precision="bf16" if settings.amp else "no")
+        self.model.to(self.accelerator.device)
+        groups = parameter_groups(self.model, settings.weight_decay)
+        self.optimizer = create_optimizer_v2(groups, opt=settings.opt, lr=settings.lr)
+        self.steps = max(1, len(data.train) // settings.batch_size)  # a last incomplete batch is left out
+        self.schedule, _ = create_scheduler_v2(
+            self.optimizer, sched=settings.sched, num_epochs=settings.epochs, warmup_epochs=settings.warmup_epochs,
+            warmup_lr=settings.lr / 100, min_lr=0.0, step_on_epochs=False, updates_per_epoch=self.steps,
+        )  # fmt: skip
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=settings.smoothing)
+        self.mean = torch.tensor(data.mean, device=self.accelerator.device).view(1, -1, 1, 1)
+        self.std = torch.tensor(data.std, device=self.accelerator.device).view(1, -1, 1, 1)
+
+    def train_epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> float:
+        """One pass over the training part; the mean loss."""
+        set_seed(EPOCHS_A_SEED * (self.settings.seed + 1) + epoch)
+        self.model.train()
+        order = torch.randperm(len(self.data.train))[: self.steps * self.settings.batch_size]
+        total = 0.0
+        for step, (images, labels) in enumerate(self.batches(self.data.train, order), start=1 + epoch * self.steps):
+            with self.accelerator.autocast():
+                outputs = self.model(images)
+                loss = self.loss(outputs, labels)
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            self.schedule.step_update(step)
+            total += loss.item()
+            on_step(step, self.steps * self.settings.epochs)
+        return total / self.steps
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        own = getattr(self.model, "loss", None)
+        return own(outputs, labels, self.criterion) if own else self.criterion(outputs, labels)
+
+    def batches(self, part: Part, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images, normalised, and labels on the device, in an order."""
+        size, device = self.settings.batch_size, self.accelerator.device
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        loader = DataLoader(part, size, sampler=order.tolist(), num_workers=self.settings.workers,
+                            collate_fn=lambda batch: batch)  # fmt: skip
+        for images, labels in loader:
+            scaled = (images.to(device).float() / 255 - self.mean) / self.std
+            yield scaled.contiguous(memory_format=layout), labels.to(device)
+
+    @torch.no_grad()
+    def predict(self, part: Part) -> Tensor:
+        """Probabilities of the classes for each image of a part, in order: (N, classes)."""
+        self.model.eval()
+        with self.accelerator.autocast():
+            answers = [self.model(images) for images, _ in self.batches(part, torch.arange(len(part)))]
+        return torch.cat(answers).float().softmax(1).cpu()
+
+    def save(self, path: Path, lines: list[dict[str, Any]], with_optimizer: bool = False) -> None:
+        data = self.data
+        facts: dict[str, Any] = {
+            "classes": data.classes, "lines": lines,
+            "preprocessing": {"data": data.name, "shape": data.shape, "mean": data.mean, "std": data.std},
+        }  # fmt: skip
+        tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if with_optimizer else ({}, {})
+        save_checkpoint(path, self.model, facts, tensors)
+
+    def restore(self, folder: Path) -> list[dict[str, Any]]:
+        """Take over `last.safetensors`; the lines of the epochs that it has done."""
+        checkpoint = read_checkpoint(folder / "last.safetensors")
+        self.model.load_state_dict(checkpoint.weights)
+        state = unflatten(checkpoint)
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        lines = checkpoint.facts["lines"]
+        self.schedule.step_update(len(lines) * self.steps)
+        return lines
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters by rate and decay: vectors do not decay, and `lr_scale` holds for all below the module that has it."""
+    scales: dict[nn.Parameter, float] = {}
+    for module in model.modules():
+        for weight in module.parameters() if hasattr(module, "lr_scale") else ():
+            scales[weight] = module.lr_scale
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            decay = weight_decay if weight.ndim > 1 else 0.0
+            groups.setdefault((scales.get(weight, 1.0), decay), []).append(weight)
+    return [{"params": weights, "lr_scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
+
+
+def flatten(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's state as named tensors, and what of it is no tensor."""
+    pairs = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+    tensors = {OPTIMIZER + key: value for key, value in pairs.items() if isinstance(value, Tensor)}
+    return tensors, {key: value for key, value in pairs.items() if not isinstance(value, Tensor)}
+
+
+def unflatten(checkpoint: Checkpoint) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**checkpoint.part(OPTIMIZER), **checkpoint.facts["optimizer"]}.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    return state
+
+
+def prepare_folder(folder: Path, settings: Settings, resume: bool) -> None:
+    config = folder / "config.yaml"
+    if config.is_file():
+        if not resume:
+            raise ValueError(f"output={str(folder)!r} holds a run; resume it, or name another folder")
+        held = yaml.safe_load(config.read_text())
+        differ = [name for name, value in asdict(settings).items() if held.get(name) != value]
+        if differ:
+            raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {held.get(differ[0])!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(yaml.safe_dump(asdict(settings), sort_keys=False))
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Settings out of a YAML file; ValueError for one that is unknown."""
+    values = yaml.safe_load(Path(path).read_text()) or {}
+    strange = set(values) - {each.name for each in fields(Settings)}
+    if strange:
+        raise ValueError(f"{str(path)!r}: unknown setting {min(strange)!r}")
+    return Settings(**values)
+
+
+def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
+    half = folder / ".metrics.jsonl.half"
+    half.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    half.replace(folder / "metrics.jsonl")
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; none where there is no such file yet."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def finished(folder: Path) -> Result | None:
+    """The result of a run that is done."""
+    lines = read_lines(folder)
+    return Result(**lines[-1]["test"]) if lines and "test" in lines[-1] else None
+
+
+def conclude(run: Run, folder: Path, lines: list[dict[str, Any]]) -> Result:
+    """Read the test part once, with the weights of the best epoch."""
+    model, checkpoint = load_checkpoint(folder)
+    run.model.load_state_dict(model.state_dict())
+    part, classes = run.data.test, run.data.classes
+    probabilities = run.predict(part)
+    write_predictions(folder / "predictions.csv", part, classes, probabilities)
+    answers, labels = probabilities.argmax(1), part.labels
+    recall = {name: accuracy_of(probabilities[labels == index], labels[labels == index])
+              for index, name in enumerate(classes) if (labels == index).any()}  # fmt: skip
+    result = Result((answers == labels).float().mean().item(), float(np.mean(list(recall.values()))), recall,
+                    len(checkpoint.facts["lines"]), sum(line["seconds"] for line in lines))  # fmt: skip
+    write_lines(folder, [*lines, {"test": asdict(result)}])
+    return result
+
+
+def accuracy_of(probabilities: Tensor, labels: Tensor) -> float:
+    return (probabilities.argmax(1) == labels).float().mean().item()
+
+
+def write_predictions(path: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "class", "predicted", "probability"])
+        for name, label, row in zip(part.names, part.labels.tolist(), probabilities, strict=True):
+            answer = int(row.argmax())
+            table.writerow([name, classes[label], classes[answer], f"{row[answer]:.6f}"])
