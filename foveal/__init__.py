@@ -22,11 +22,29 @@ HOMES = {
     "draw": "foveal.drawing",
     "train": "foveal.training",
     "compare": "foveal.comparing",
+    "write_report": "foveal.report",
     "Record": "foveal.record",
     "Tap": "foveal.record",
 }
 
-__all__ = [*HOMES, "__version__"]
+__all__ = [
+    "Record",
+    "Tap",
+    "__version__",
+    "attach",
+    "attachments",
+    "compare",
+    "create_model",
+    "detach",
+    "draw",
+    "list_mechanisms",
+    "list_models",
+    "load_data",
+    "load_weights",
+    "train",
+    "watch",
+    "write_report",
+]
 
 if TYPE_CHECKING:
     from foveal.comparing import compare
@@ -36,6 +54,7 @@ if TYPE_CHECKING:
     from foveal.networks import create_model, list_models
     from foveal.record import Record, Tap
     from foveal.recording import watch
+    from foveal.report import write_report
     from foveal.surgery import attach, attachments, detach
     from foveal.training import train
     from foveal.weights import load_weights

@@ -37,7 +37,9 @@ class Checkpoint:
         return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
 
-def save_checkpoint(path: Path, model: nn.Module, facts: dict[str, Any], tensors: dict[str, Tensor] | None = None) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, facts: dict[str, Any], tensors: dict[str, Tensor] | None = None
+) -> None:
     """Write a network that `foveal.create_model` made, with its attachments, and more tensors beside it.
 
     Raises:
@@ -58,11 +60,12 @@ def save_checkpoint(path: Path, model: nn.Module, facts: dict[str, Any], tensors
 
 def recreate_facts(model: nn.Module) -> dict[str, Any]:
     """The network by name and what was attached to it since."""
-    if not hasattr(model, "recipe"):
+    recipe = getattr(model, "recipe", None)
+    if not isinstance(recipe, dict):
         raise ValueError(f"a checkpoint needs a network of foveal.create_model; this {type(model).__name__} is not one")
-    since = attachments(model)[model.recipe["attached"] :]
+    since = attachments(model)[recipe["attached"] :]
     facts = {
-        "network": model.recipe,
+        "network": recipe,
         "attachments": [
             {"mechanism": each.mechanism, "at": each.at, "identity": each.identity, "options": each.options}
             for each in since
@@ -105,9 +108,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(file, "pt") as opened:
             facts = (opened.metadata() or {}).get("foveal")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise ValueError(f"checkpoint {str(file)!r} cannot be read, truncated or no safetensors file: {error}") from error
+        raise ValueError(
+            f"checkpoint {str(file)!r} cannot be read, truncated or no safetensors file: {error}"
+        ) from error
     if facts is None:
         raise ValueError(f"checkpoint {str(file)!r}: weights without a network; foveal.load_weights reads such a file")
     return Checkpoint(json.loads(facts), tensors)

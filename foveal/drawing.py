@@ -72,7 +72,7 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
     groups = [(panel, chosen) for kind, panel in PANELS.items() if (chosen := [r for r in records if r.kind == kind])]
     heights = [panel.height(chosen, len(shown)) for panel, chosen in groups]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(groups), 1, height_ratios=heights))
+    parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (panel, chosen) in zip(parts, groups, strict=True):
         panel.fill(part, [record_head(record, len(shown)) for record in chosen], shown, predictions)
     return Picture(figure)
@@ -89,14 +89,23 @@ def as_pictures(images: Tensor) -> Tensor:
     images = images.detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.min() < 0 or images.max() > 1:
-        raise ValueError(f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
-                         "normalisation, in [0, 1]")  # fmt: skip
+        raise ValueError(
+            f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
+            "normalisation, in [0, 1]"
+        )
     return images.expand(-1, 3, -1, -1)
 
 
 def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
     """Image by image: input, learned box, what the transformer gives out, prediction; the sampling grid twice."""
-    titles = ["(a) input", "(b) learned box", "(c) transformed", "(d) predicted", "grid at the identity", "grid learned"]
+    titles = [
+        "(a) input",
+        "(b) learned box",
+        "(c) transformed",
+        "(d) predicted",
+        "grid at the identity",
+        "grid learned",
+    ]
     axes = part.subplots(len(records) * len(images), len(titles), squeeze=False)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
@@ -112,8 +121,15 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
             show(axis, picture[0])
         outline = to_pixels(corners(theta), height, width)[0].numpy()
         row[1].add_patch(Polygon(outline, fill=False, edgecolor=BOX, linewidth=2))
-        row[3].text(0.5, 0.5, str(predictions[index]) if predictions else "", ha="center", va="center", fontsize=20,
-                    transform=row[3].transAxes)  # fmt: skip
+        row[3].text(
+            0.5,
+            0.5,
+            str(predictions[index]) if predictions else "",
+            ha="center",
+            va="center",
+            fontsize=20,
+            transform=row[3].transAxes,
+        )
         for axis, shown in ((row[4], identity), (row[5], theta)):
             points = to_pixels(affine_grid(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
@@ -125,8 +141,11 @@ def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictio
     axes = part.subplots(len(records), 1, squeeze=False)[:, 0]
     for axis, record in zip(axes, records, strict=True):
         low, high = record.within
-        drawn = axis.imshow(record.values.numpy(), vmin=low, vmax=high, cmap=SCALE, aspect="auto", interpolation="nearest")
-        axis.set_yticks(range(len(images)), predictions[: len(images)] if predictions else None, fontsize=7)
+        drawn = axis.imshow(
+            record.values.numpy(), vmin=low, vmax=high, cmap=SCALE, aspect="auto", interpolation="nearest"
+        )
+        labels = predictions[: len(images)] if predictions else [str(index) for index in range(len(images))]
+        axis.set_yticks(range(len(images)), labels, fontsize=7)
         axis.set_title(f"{record.where}: {record.mechanism}, gate of each channel", fontsize=9, loc="left")
     axes[-1].set_xlabel("channel", fontsize=8)
     part.colorbar(drawn, ax=axes, shrink=0.9).set_label("gate", fontsize=8)
@@ -140,8 +159,14 @@ def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictio
         show(row[0], images[index], margin=0)
         for axis, record in zip(row[1:], records, strict=True):
             low, high = record.within
-            drawn = axis.imshow(record.values[index].numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest",
-                                extent=(-0.5, width - 0.5, height - 0.5, -0.5))  # fmt: skip
+            drawn = axis.imshow(
+                record.values[index].numpy(),
+                vmin=low,
+                vmax=high,
+                cmap=SCALE,
+                interpolation="nearest",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            )
         for axis in row:
             axis.set_axis_off()
     axes[0, 0].set_title("input", fontsize=9)
@@ -157,7 +182,13 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     shares = [record.values.mean(2) for record in records]  # (B, K) each
     for branch in range(shares[0].shape[1]):
         height = np.array([share[:, branch].mean() for share in shares])
-        axis.bar(range(len(records)), height, bottom=below, color=BRANCHES[branch % len(BRANCHES)], label=f"branch {branch + 1}")
+        axis.bar(
+            range(len(records)),
+            height,
+            bottom=below,
+            color=BRANCHES[branch % len(BRANCHES)],
+            label=f"branch {branch + 1}",
+        )
         below = below + height
     for place, share in enumerate(shares):
         axis.scatter(np.full(len(share), place), share[:, 0], s=8, color="black", zorder=3)

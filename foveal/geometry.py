@@ -62,8 +62,8 @@ def sample(x: Tensor, grid: Tensor, padding: str | float = "border") -> Tensor:
 
     Outside the image lies its border, or the value `padding`. Zeros after a normalisation are not the background (0
     against -0.424 for MNIST), and a transformer that meets them collapses. Coordinates keep single precision at
-    least: half precision cannot name a pixel of a large image. The backward pass of bilinear sampling is not
-    deterministic on CUDA.
+    least: half precision cannot name a pixel of a large image. The result keeps the memory layout of x. The backward
+    pass of bilinear sampling is not deterministic on CUDA.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     image, grid = x.to(dtype), grid.to(dtype)
@@ -72,4 +72,5 @@ def sample(x: Tensor, grid: Tensor, padding: str | float = "border") -> Tensor:
     else:
         value = float(padding)
         out = F.grid_sample(image - value, grid, padding_mode="zeros", align_corners=False) + value
-    return out.to(x.dtype)
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    return out.to(x.dtype).contiguous(memory_format=layout)

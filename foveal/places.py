@@ -52,7 +52,7 @@ BLOCKS = {
     "torchvision.models.resnet.BasicBlock": Block("bn2", ("conv1", "bn1", "relu"), shared=True),
     "torchvision.models.resnet.Bottleneck": Block("bn3", ("conv2", "bn2", "relu"), shared=True),
     **{f"torchvision.models.inception.Inception{kind}": Block("") for kind in "ABCDE"},
-    "foveal.networks.small_cnn.ConvBlock": Block("act", ("conv", "norm", "act")),
+    "foveal.networks.small_cnn.ConvBlock": Block("attention", ("conv", "norm", "act")),
 }
 
 At = str | Iterable[str] | Callable[[str, nn.Module], bool]

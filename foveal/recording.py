@@ -93,7 +93,7 @@ class Hook:
     there.
     """
 
-    def __init__(self, module: nn.Module, action: Any, copies: list[tuple["ref[nn.Module]", int]]):
+    def __init__(self, module: nn.Module | None, action: Any, copies: list[tuple["ref[nn.Module]", int]]):
         self.module, self.action, self.copies = module, action, copies
         self.id = -1
 
@@ -108,7 +108,7 @@ class Hook:
         return Hook(copied, None, self.copies)
 
 
-class watch:
+class watch:  # noqa: N801 (used as a verb)
     """Record what every attention of a model shows: `with foveal.watch(model) as seen: model(images)`.
 
     Values are those of the forward pass, detached, on their own device. Inside the context a compiled model runs

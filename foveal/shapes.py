@@ -53,16 +53,16 @@ def image_shapes(model: nn.Module) -> Iterator[Shape]:
     """The image shapes worth trying: what a timm model says of itself, else common sizes."""
     says = getattr(model, "pretrained_cfg", None) or {}
     first = first_convolution(model)
-    channels = 3 if first is None else model.get_submodule(first).in_channels
+    channels = 3 if first is None else first[1].in_channels
     if says.get("input_size"):
         yield channels, *says["input_size"][1:]
     for side in SIDES:
         yield channels, side, side
 
 
-def first_convolution(model: nn.Module) -> str | None:
-    """The path of the convolution that a model registers first."""
-    return next((path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
+    """The convolution that a model registers first, with its path."""
+    return next(((path, module) for path, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 
 @contextmanager

@@ -67,8 +67,9 @@ class Attached(nn.Sequential):
         return getattr(modules["host"], name)
 
 
-def attach(model: nn.Module, mechanism: str | type[nn.Module], at: At | None = None, *, identity: bool = True,
-           **options: Any) -> nn.Module:  # fmt: skip
+def attach(
+    model: nn.Module, mechanism: str | type[nn.Module], at: At | None = None, *, identity: bool = True, **options: Any
+) -> nn.Module:
     """Put a mechanism into a model, in place.
 
     Args:
@@ -103,13 +104,18 @@ def attach(model: nn.Module, mechanism: str | type[nn.Module], at: At | None = N
     if not earlier:
         model.register_load_state_dict_pre_hook(accept_plain_names)
     where = ("input",) if at == "input" else tuple(paths)
-    model.attachments = [*earlier, Attachment(name, where, identity, options, standing)]
+    remember(model, [*earlier, Attachment(name, where, identity, options, standing)])
     return model
 
 
 def attachments(model: nn.Module) -> list[Attachment]:
     """What `attach` did to a model, in order."""
     return getattr(model, "attachments", [])
+
+
+def remember(model: nn.Module, made: list[Attachment]) -> None:
+    """Kept on the model, as plain facts, so that copies and pickles have them."""
+    model.__dict__["attachments"] = made
 
 
 def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
@@ -128,7 +134,7 @@ def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> l
         first = first_convolution(model)
         if attaches != "before" or first is None:
             raise ValueError(f"at='input': {name} stands {attaches} a module of the network")
-        return [first]
+        return [first[0]]
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":
@@ -187,30 +193,31 @@ def channels_at(path: str, flow: tuple[tuple[int, ...], tuple[int, ...]] | None,
 
 
 def put_beside(model: nn.Module, end: str, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
-    def put() -> Standing:
-        host = peek(model, end)
-        if attaches == "after" and type(host) is nn.Identity and "." in end:
-            plug(model, end, module)
-            return stand(end, "empty slot" if empty else "idle slot", module)
-        if type(host) in (nn.Sequential, Attached):
-            key = free_name(host, name)
-            add_child(host, key, module, first=attaches == "before")
-            return stand(end, "child", module, key)
-        pair = OrderedDict(host=host)
-        pair[name] = module
-        if attaches == "before":
-            pair.move_to_end("host")
-        plug(model, end, Attached(pair))
-        return stand(end, "wrap", module, name, moved=((f"{end}.", f"{end}.host."),))
+    """The step that puts a mechanism into a slot, a Sequential, or around any other module."""
 
-    def stand(host: str, form: str, module: nn.Module, key: str = "", **more: Any) -> Standing:
-        path = f"{host}.{key}" if key else host
-        return Standing(path, host, form, tuple(f"{path}.{own}" for own in module.state_dict()), **more)
+    def put() -> Standing:
+        host = model.get_submodule(end)
+        if attaches == "after" and type(host) is nn.Identity:
+            plug(model, end, module)
+            return standing_at(end, end, "empty slot" if empty else "idle slot", module)
+        key = free_name(host, name)
+        path = f"{end}.{key}"
+        if isinstance(host, nn.Sequential) and type(host) in (nn.Sequential, Attached):
+            add_child(host, key, module, first=attaches == "before")
+            return standing_at(path, end, "child", module)
+        pair: list[tuple[str, nn.Module]] = [("host", host), (key, module)]
+        plug(model, end, Attached(OrderedDict(pair[::-1] if attaches == "before" else pair)))
+        return standing_at(path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
 
     return put
 
 
+def standing_at(path: str, host: str, form: str, module: nn.Module, **more: Any) -> Standing:
+    return Standing(path, host, form, tuple(f"{path}.{own}" for own in module.state_dict()), **more)
+
+
 def free_name(host: nn.Module, name: str) -> str:
+    """A name for a child of the host, or of a wrapper of it, that means nothing there yet."""
     names = (name, *(f"{name}_{count}" for count in range(2, 100)))
     return next(key for key in names if not hasattr(host, key))
 
@@ -231,15 +238,26 @@ def replacing(model: nn.Module, path: str, name: str, build: Build) -> Put:
     parts = [model.get_submodule(site) for site in sites]
     convolutions = [m for m in parts[0].modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
     if len(convolutions) != 1 or (len(parts) == 1 and isinstance(parts[0], nn.Conv2d)):
-        raise ValueError(f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
-                         f"{type(parts[0]).__name__}")  # fmt: skip
+        raise ValueError(
+            f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
+            f"{type(parts[0]).__name__}"
+        )
     conv = convolutions[0]
-    first = parts[0] if len(parts) == 1 else nn.Sequential(OrderedDict(zip(("conv", "norm", "act"), parts)))
+    first = (
+        parts[0] if len(parts) == 1 else nn.Sequential(OrderedDict(zip(("conv", "norm", "act"), parts, strict=False)))
+    )
     groups = {"groups": conv.groups} if conv.groups > 1 else {}
-    module = build(path, conv.in_channels, out_channels=conv.out_channels, stride=conv.stride[0], first=first,
-                   act=activation(parts), **groups)  # fmt: skip
+    module = build(
+        path,
+        conv.in_channels,
+        out_channels=conv.out_channels,
+        stride=conv.stride[0],
+        first=first,
+        act=activation(parts),
+        **groups,
+    )
     keys = [""] if len(parts) == 1 else ["conv.", "norm."]
-    moved = tuple((f"{site}.", f"{sites[0]}.branches.0.{key}") for site, key in zip(sites, keys))
+    moved = tuple((f"{site}.", f"{sites[0]}.branches.0.{key}") for site, key in zip(sites, keys, strict=False))
     left = tuple(sites[1:2] if block.shared else sites[1:])
     own = tuple(f"{sites[0]}.{key}" for key in module.state_dict() if not key.startswith("branches.0."))
 
@@ -268,10 +286,10 @@ def detach(model: nn.Module) -> nn.Module:
     """
     if not attachments(model):
         raise ValueError(f"nothing is attached to this {type(model).__name__}")
-    for attachment in reversed(model.attachments):
+    for attachment in reversed(attachments(model)):
         for standing in reversed(attachment.standing):
             take_out(model, standing)
-    model.attachments = []
+    remember(model, [])
     return model
 
 
@@ -283,11 +301,11 @@ def take_out(model: nn.Module, standing: Standing) -> None:
     elif standing.form == "child":
         del model.get_submodule(standing.host)._modules[standing.path.rpartition(".")[2]]
     elif standing.form == "wrap":
-        plug(model, standing.host, model.get_submodule(standing.host).host)
+        plug(model, standing.host, model.get_submodule(f"{standing.host}.host"))
     else:
-        first = model.get_submodule(standing.path).branches[0]
-        parts = [first] if len(standing.moved) == 1 else list(first.children())
-        for site, part in zip((standing.path, *standing.left), parts):
+        first = model.get_submodule(f"{standing.path}.branches.0")
+        parts = [first] if len(standing.moved) == 1 else [*first.children()]
+        for site, part in zip((standing.path, *standing.left), parts, strict=False):
             plug(model, site, part)
 
 
@@ -312,7 +330,7 @@ def accept_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str
     A checkpoint that holds some of an attention's weights must hold them all, as ever.
     """
     present = model.state_dict()
-    for key, value in present.items():
+    for key in present:
         plain = plain_name(model, key)
         if plain != key and prefix + key not in state_dict and prefix + plain in state_dict:
             state_dict[prefix + key] = state_dict.pop(prefix + plain)

@@ -1,4 +1,4 @@
-"""The visible training loop and its settings. It names no attention.
+"""The visible training loop. It names no attention.
 
 A network that has a method `loss(outputs, labels, criterion)` says its own loss. A module that has an attribute
 `lr_scale` learns at that share of the rate (a localisation net at a tenth).
@@ -18,9 +18,9 @@ import csv
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,44 +30,15 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from foveal.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
 from foveal.data import Data, Part, load_data
 from foveal.networks import create_model
+from foveal.settings import Settings
 
 OPTIMIZER = "optimizer."  # prefix of its tensors in last.safetensors
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never meet
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A run. Names as timm's `train.py` has them."""
-
-    model: str = "small_cnn"  # as for foveal.create_model
-    data: str = "digits/rts"  # as for foveal.load_data
-    epochs: int = 10
-    batch_size: int = 64
-    opt: str = "adamw"  # as timm names optimizers
-    lr: float = 1e-2
-    weight_decay: float = 0.05  # not on biases, norms and other vectors
-    sched: str = "cosine"  # as timm names schedules; stepped with every batch
-    warmup_epochs: float = 1.0
-    smoothing: float = 0.1  # of the labels
-    amp: bool = False  # bfloat16 where it is safe
-    channels_last: bool = False
-    pretrained: bool = False
-    image_size: int = 224  # of a folder's images
-    groups: str | None = None  # a CSV file of image,group for a folder
-    workers: int = 0  # processes that load images
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "image_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)}: a number above 0 is needed")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing={self.smoothing}: from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -81,9 +52,14 @@ class Result:
     seconds: float  # of training
 
 
-def train(settings: Settings, output: str | Path, *, resume: bool = False,
-          on_step: Callable[[int, int], None] = lambda done, of: None,
-          on_epoch: Callable[[dict[str, Any]], None] = lambda line: None) -> Result:  # fmt: skip
+def train(
+    settings: Settings,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, int], None] = lambda done, of: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Result:
     """Train a network, choose its best epoch on the validation part, and read the test part once.
 
     Args:
@@ -110,8 +86,12 @@ def train(settings: Settings, output: str | Path, *, resume: bool = False,
         begin = time.perf_counter()
         loss = run.train_epoch(epoch, on_step)
         accuracy = accuracy_of(run.predict(data.validation), data.validation.labels)
-        line = {"epoch": epoch + 1, "train_loss": loss, "validation_accuracy": accuracy,
-                "seconds": time.perf_counter() - begin}  # fmt: skip
+        line = {
+            "epoch": epoch + 1,
+            "train_loss": loss,
+            "validation_accuracy": accuracy,
+            "seconds": time.perf_counter() - begin,
+        }
         if accuracy > max((earlier["validation_accuracy"] for earlier in lines), default=-1.0):
             run.save(folder / "best.safetensors", lines=[*lines, line])
         lines.append(line)
@@ -131,15 +111,21 @@ class Run:
         self.model = create_model(settings.model, settings.pretrained, num_classes=len(data.classes), in_chans=channels)
         if settings.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.accelerator = Accelerator(mixed_precision="bf16" if settings.amp else "no")
+        self.accelerator = Accelerator()
         self.model.to(self.accelerator.device)
         groups = parameter_groups(self.model, settings.weight_decay)
         self.optimizer = create_optimizer_v2(groups, opt=settings.opt, lr=settings.lr)
         self.steps = max(1, len(data.train) // settings.batch_size)  # a last incomplete batch is left out
         self.schedule, _ = create_scheduler_v2(
-            self.optimizer, sched=settings.sched, num_epochs=settings.epochs, warmup_epochs=settings.warmup_epochs,
-            warmup_lr=settings.lr / 100, min_lr=0.0, step_on_epochs=False, updates_per_epoch=self.steps,
-        )  # fmt: skip
+            self.optimizer,
+            sched=settings.sched,
+            num_epochs=settings.epochs,
+            warmup_epochs=settings.warmup_epochs,
+            warmup_lr=settings.lr / 100,
+            min_lr=0.0,
+            step_on_epochs=False,
+            updates_per_epoch=self.steps,
+        )
         self.criterion = nn.CrossEntropyLoss(label_smoothing=settings.smoothing)
         self.mean = torch.tensor(data.mean, device=self.accelerator.device).view(1, -1, 1, 1)
         self.std = torch.tensor(data.std, device=self.accelerator.device).view(1, -1, 1, 1)
@@ -151,7 +137,7 @@ class Run:
         order = torch.randperm(len(self.data.train))[: self.steps * self.settings.batch_size]
         total = 0.0
         for step, (images, labels) in enumerate(self.batches(self.data.train, order), start=1 + epoch * self.steps):
-            with self.accelerator.autocast():
+            with self.precision():
                 outputs = self.model(images)
                 loss = self.loss(outputs, labels)
             self.optimizer.zero_grad()
@@ -162,6 +148,9 @@ class Run:
             on_step(step, self.steps * self.settings.epochs)
         return total / self.steps
 
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.settings.amp)
+
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         own = getattr(self.model, "loss", None)
         return own(outputs, labels, self.criterion) if own else self.criterion(outputs, labels)
@@ -170,8 +159,8 @@ class Run:
         """Images, normalised, and labels on the device, in an order."""
         size, device = self.settings.batch_size, self.accelerator.device
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
-        loader = DataLoader(part, size, sampler=order.tolist(), num_workers=self.settings.workers,
-                            collate_fn=lambda batch: batch)  # fmt: skip
+        source, workers = cast("Dataset[Any]", part), self.settings.workers
+        loader = DataLoader(source, size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes)
         for images, labels in loader:
             scaled = (images.to(device).float() / 255 - self.mean) / self.std
             yield scaled.contiguous(memory_format=layout), labels.to(device)
@@ -180,16 +169,17 @@ class Run:
     def predict(self, part: Part) -> Tensor:
         """Probabilities of the classes for each image of a part, in order: (N, classes)."""
         self.model.eval()
-        with self.accelerator.autocast():
+        with self.precision():
             answers = [self.model(images) for images, _ in self.batches(part, torch.arange(len(part)))]
         return torch.cat(answers).float().softmax(1).cpu()
 
     def save(self, path: Path, lines: list[dict[str, Any]], with_optimizer: bool = False) -> None:
         data = self.data
         facts: dict[str, Any] = {
-            "classes": data.classes, "lines": lines,
+            "classes": data.classes,
+            "lines": lines,
             "preprocessing": {"data": data.name, "shape": data.shape, "mean": data.mean, "std": data.std},
-        }  # fmt: skip
+        }
         tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if with_optimizer else ({}, {})
         save_checkpoint(path, self.model, facts, tensors)
 
@@ -204,12 +194,18 @@ class Run:
         return lines
 
 
+def as_it_comes(batch: Any) -> Any:
+    """A part gives whole batches: nothing to collate."""
+    return batch
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters by rate and decay: vectors do not decay, and `lr_scale` holds for all below the module that has it."""
     scales: dict[nn.Parameter, float] = {}
     for module in model.modules():
-        for weight in module.parameters() if hasattr(module, "lr_scale") else ():
-            scales[weight] = module.lr_scale
+        scale = getattr(module, "lr_scale", None)
+        if isinstance(scale, float):
+            scales.update(dict.fromkeys(module.parameters(), scale))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for weight in model.parameters():
         if weight.requires_grad:
@@ -246,15 +242,6 @@ def prepare_folder(folder: Path, settings: Settings, resume: bool) -> None:
     config.write_text(yaml.safe_dump(asdict(settings), sort_keys=False))
 
 
-def read_settings(path: str | Path) -> Settings:
-    """Settings out of a YAML file; ValueError for one that is unknown."""
-    values = yaml.safe_load(Path(path).read_text()) or {}
-    strange = set(values) - {each.name for each in fields(Settings)}
-    if strange:
-        raise ValueError(f"{str(path)!r}: unknown setting {min(strange)!r}")
-    return Settings(**values)
-
-
 def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
     half = folder / ".metrics.jsonl.half"
     half.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -281,10 +268,18 @@ def conclude(run: Run, folder: Path, lines: list[dict[str, Any]]) -> Result:
     probabilities = run.predict(part)
     write_predictions(folder / "predictions.csv", part, classes, probabilities)
     answers, labels = probabilities.argmax(1), part.labels
-    recall = {name: accuracy_of(probabilities[labels == index], labels[labels == index])
-              for index, name in enumerate(classes) if (labels == index).any()}  # fmt: skip
-    result = Result((answers == labels).float().mean().item(), float(np.mean(list(recall.values()))), recall,
-                    len(checkpoint.facts["lines"]), sum(line["seconds"] for line in lines))  # fmt: skip
+    recall = {
+        name: accuracy_of(probabilities[labels == index], labels[labels == index])
+        for index, name in enumerate(classes)
+        if (labels == index).any()
+    }
+    result = Result(
+        (answers == labels).float().mean().item(),
+        float(np.mean(list(recall.values()))),
+        recall,
+        len(checkpoint.facts["lines"]),
+        sum(line["seconds"] for line in lines),
+    )
     write_lines(folder, [*lines, {"test": asdict(result)}])
     return result
 

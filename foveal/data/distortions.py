@@ -76,10 +76,12 @@ def distort(images: Tensor, kind: str, seed: int) -> Distorted:
     distortion = look_up("distortion", kind, DISTORTIONS)
     generator = torch.Generator().manual_seed(seed)
     theta = distortion.draw(len(images), images.shape[-1], distortion.canvas, generator)
-    out = torch.cat([
-        warp(some, back, distortion.canvas)
-        for some, back in zip(images.split(CHUNK), invert(theta).split(CHUNK), strict=True)
-    ])  # fmt: skip
+    out = torch.cat(
+        [
+            warp(some, back, distortion.canvas)
+            for some, back in zip(images.split(CHUNK), invert(theta).split(CHUNK), strict=True)
+        ]
+    )
     return Distorted(out, theta, ink_boxes(out))
 
 

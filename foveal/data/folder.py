@@ -73,8 +73,16 @@ def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
         transform = create_transform((3, image_size, image_size), is_training=name == "train", normalize=False)
         return Files(root, parts[name][0], torch.tensor(parts[name][1]), transform)
 
-    return Data(f"folder:{root}", classes, part("train"), part("validation"), part("test"), IMAGENET_DEFAULT_MEAN,
-                IMAGENET_DEFAULT_STD, skipped)  # fmt: skip
+    return Data(
+        f"folder:{root}",
+        classes,
+        part("train"),
+        part("validation"),
+        part("test"),
+        IMAGENET_DEFAULT_MEAN,
+        IMAGENET_DEFAULT_STD,
+        skipped,
+    )
 
 
 def ready_parts(root: Path) -> dict[str, str]:

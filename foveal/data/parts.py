@@ -14,8 +14,13 @@ from torch import Tensor
 class Part(Protocol):
     """One part of a data set, read in batches."""
 
-    labels: Tensor  # (N,) int64
-    names: Sequence[str]  # of the images: a file's path, or a digit's place in its source
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the images: a file's path, or a digit's place in its source."""
 
     def __len__(self) -> int: ...
 
@@ -59,7 +64,8 @@ class Data:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         images, _ = self.train.__getitems__([0])
-        return tuple(images.shape[1:])
+        channels, height, width = images.shape[1:]
+        return channels, height, width
 
     @property
     def split(self) -> dict[str, list[str]]:

@@ -6,31 +6,41 @@ With groups (one patient, one video), images of one group stay in one part.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 FRACTIONS = (0.70, 0.15, 0.15)
 
 
-def stratified(labels: Sequence[int], sizes: Sequence[float], seed: int) -> list[np.ndarray]:
+def stratified(labels: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.ndarray]:
     """Split indices into `len(sizes)` parts in proportion to `sizes`, class by class, each part shuffled.
 
-    Within a class the parts' bounds are rounded from the running sum, so that no image is lost. A class too small to
-    reach every part appears in the first ones.
+    A class with as many images as there are parts reaches each of them.
     """
-    labels = np.asarray(labels)
+    classes = np.asarray(labels)
     generator = np.random.default_rng(seed)
-    bounds = np.cumsum(sizes)[:-1] / np.sum(sizes)
     parts: list[list[np.ndarray]] = [[] for _ in sizes]
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        cuts = np.round(bounds * len(members)).astype(int)
+    for label in np.unique(classes):
+        members = generator.permutation(np.flatnonzero(classes == label))
+        cuts = np.cumsum(shares(len(members), sizes))[:-1]
         for part, chosen in zip(parts, np.split(members, cuts), strict=True):
             part.append(chosen)
     return [generator.permutation(np.concatenate(part)) for part in parts]
 
 
-def grouped(labels: Sequence[int], groups: Sequence[str], sizes: Sequence[float], seed: int) -> list[np.ndarray]:
+def shares(count: int, sizes: Sequence[float]) -> np.ndarray:
+    """`count` divided in proportion to `sizes`, by largest remainders, none empty where there is enough for all."""
+    ideal = count * np.asarray(sizes) / np.sum(sizes)
+    out = np.floor(ideal).astype(int)
+    out[np.argsort(out - ideal, kind="stable")[: count - out.sum()]] += 1
+    while count >= len(out) and out.min() == 0:
+        out[out.argmax()] -= 1
+        out[out.argmin()] += 1
+    return out
+
+
+def grouped(labels: ArrayLike, groups: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.ndarray]:
     """As `stratified`, with the images of one group kept together; a group counts as its most frequent class."""
-    labels, groups = np.asarray(labels), np.asarray(groups)
-    names = np.unique(groups)
-    of_group = [np.bincount(labels[groups == name]).argmax() for name in names]
-    return [np.flatnonzero(np.isin(groups, names[part])) for part in stratified(of_group, sizes, seed)]
+    classes, members = np.asarray(labels), np.asarray(groups)
+    names = np.unique(members)
+    of_group = [np.bincount(classes[members == name]).argmax() for name in names]
+    return [np.flatnonzero(np.isin(members, names[part])) for part in stratified(of_group, sizes, seed)]

@@ -6,6 +6,7 @@ its domain, whether it is hard, and its paper.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransform
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.naming import unknown
 
-MECHANISMS: dict[str, type[nn.Module]] = {
+MECHANISMS: dict[str, Any] = {
     "stn": SpatialTransformer,
     "se": SqueezeExcite,
     "sk": SelectiveKernel,
@@ -57,10 +58,17 @@ class Listed:
 def list_mechanisms() -> list[Listed]:
     """Every mechanism with its facts."""
     return [
-        Listed(name, long_name(made), made.domain, "hard" if made.hard else "soft", made.attaches, parameters(made),
-               made.paper)
+        Listed(
+            name,
+            long_name(made),
+            made.domain,
+            "hard" if made.hard else "soft",
+            made.attaches,
+            parameters(made),
+            made.paper,
+        )
         for name, made in MECHANISMS.items()
-    ]  # fmt: skip
+    ]
 
 
 def parameters(made: type[nn.Module]) -> int:
@@ -69,6 +77,15 @@ def parameters(made: type[nn.Module]) -> int:
 
 
 __all__ = [
-    "CBAM", "MECHANISMS", "ChannelGate", "Localisation", "SelectiveKernel", "SpatialGate", "SpatialTransformer",
-    "SqueezeExcite", "list_mechanisms", "long_name", "short_name",
-]  # fmt: skip
+    "CBAM",
+    "MECHANISMS",
+    "ChannelGate",
+    "Localisation",
+    "SelectiveKernel",
+    "SpatialGate",
+    "SpatialTransformer",
+    "SqueezeExcite",
+    "list_mechanisms",
+    "long_name",
+    "short_name",
+]

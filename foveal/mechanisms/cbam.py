@@ -32,9 +32,12 @@ class ChannelGate(nn.Module):
         self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        pools = torch.cat([x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)])  # (2 B, C, 1, 1)
-        mean, peak = self.fc2(F.relu(self.fc1(pools))).flatten(1).chunk(2)
-        return self.tap(self.strength((mean + peak).sigmoid()))  # (B, C) in (0, 1)
+        mean, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)  # (B, C, 1, 1)
+        gate = (self.perceptron(mean) + self.perceptron(peak)).sigmoid()
+        return self.tap(self.strength(gate.flatten(1)))  # (B, C) in (0, 1)
+
+    def perceptron(self, z: Tensor) -> Tensor:
+        return self.fc2(F.relu(self.fc1(z)))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, :, None, None]

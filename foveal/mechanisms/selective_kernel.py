@@ -49,9 +49,20 @@ class SelectiveKernel(nn.Module):
     attaches = "instead"
     domain, hard, paper = "channel", False, "Li et al., 2019"
 
-    def __init__(self, channels: int, out_channels: int | None = None, *, branches: int = 2, groups: int = 32,
-                 reduction: int = 16, floor: int = 32, stride: int = 1, act: type[nn.Module] = nn.ReLU,
-                 first: nn.Module | None = None, identity: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int | None = None,
+        *,
+        branches: int = 2,
+        groups: int = 32,
+        reduction: int = 16,
+        floor: int = 32,
+        stride: int = 1,
+        act: type[nn.Module] = nn.ReLU,
+        first: nn.Module | None = None,
+        identity: bool = False,
+    ):
         super().__init__()
         out_channels = out_channels or channels
         if branches < 2:
@@ -86,7 +97,8 @@ class SelectiveKernel(nn.Module):
         return reduce(torch.add, (weight * each for weight, each in zip(selection.unbind(1), maps, strict=True)))
 
 
-def conv_norm_act(channels: int, out_channels: int, stride: int, dilation: int, groups: int,
-                  act: type[nn.Module]) -> nn.Sequential:  # fmt: skip
+def conv_norm_act(
+    channels: int, out_channels: int, stride: int, dilation: int, groups: int, act: type[nn.Module]
+) -> nn.Sequential:
     conv = nn.Conv2d(channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels), act=act()))

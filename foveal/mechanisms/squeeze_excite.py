@@ -8,7 +8,6 @@ Departures: a hidden width below one counts as one (8 channels at a reduction of
 would be constant). The two layers are 1x1 convolutions, which are the same product and keep timm's names and shapes.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,8 +35,15 @@ class SqueezeExcite(nn.Module):
     attaches = "after"
     domain, hard, paper = "channel", False, "Hu et al., 2018"
 
-    def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True, divisor: int | None = None,
-                 identity: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        *,
+        bias: bool = True,
+        divisor: int | None = None,
+        identity: bool = False,
+    ):
         super().__init__()
         hidden = hidden_width(channels, reduction, divisor)
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)

@@ -77,13 +77,14 @@ OWN: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def create_model(name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 **options: Any) -> nn.Module:  # fmt: skip
+def create_model(
+    name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3, **options: Any
+) -> nn.Module:
     """A network by its name, in training mode.
 
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says; a spatial transformer stands in front of
+            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says, a spatial transformer in front of
             the image.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
@@ -111,7 +112,7 @@ def create_model(name: str, pretrained: bool = False, num_classes: int = 1000, i
     if whole:
         load_weights(model, build_backbone(whole, True, **common).state_dict())
     attached = len(attachments(model))
-    model.recipe = {"name": name, **common, "identity": identity, **options, "attached": attached}
+    model.__dict__["recipe"] = {"name": name, **common, "identity": identity, **options, "attached": attached}
     return model
 
 

@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 
 class ConvBlock(nn.Module):
-    """Convolution, BatchNorm, ReLU: (B, C, H, W) to (B, C', H, W)."""
+    """Convolution, BatchNorm, ReLU, and a free slot for attention: (B, C, H, W) to (B, C', H, W)."""
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, out_channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU()
+        self.attention = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+        return self.attention(self.act(self.norm(self.conv(x))))
 
 
 class SmallCNN(nn.Module):
@@ -33,9 +34,11 @@ class SmallCNN(nn.Module):
         super().__init__()
         first, second, third, fourth = widths
         self.stem = nn.Sequential(
-            nn.Conv2d(in_chans, first, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU(),
+            nn.Conv2d(in_chans, first, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
             nn.MaxPool2d(2),
-        )  # fmt: skip
+        )
         self.features = nn.Sequential(
             ConvBlock(first, second),
             ConvBlock(second, third),

@@ -1,0 +1,211 @@
+"""The command: verbs, and how they speak. Logic lives elsewhere; heavy imports happen inside the verbs."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Yaml
+from rich.console import Console
+from rich.table import Table
+
+from foveal import __version__
+from foveal.settings import Recipe, Settings
+
+app = App(name="foveal", version=__version__, help="Visual attention: add it, see it, trust it, find out if it pays.")
+console = Console()
+Flags = Parameter(name="*")
+
+
+def main() -> None:
+    """Run the command. What a user got wrong is one line and exit code 2."""
+    try:
+        app.config = config_file(sys.argv)
+        app(exit_on_error=False, print_error=False)
+    except (CycloptsError, ValueError, TypeError, FileNotFoundError) as error:
+        print(f"foveal: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("foveal: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def config_file(arguments: list[str]) -> list[Yaml]:
+    """The settings' file that `--config` names: what it says counts where no flag does."""
+    named = [value for flag, value in pairwise(arguments) if flag == "--config"]
+    named += [each.partition("=")[2] for each in arguments if each.startswith("--config=")]
+    return [Yaml(path, must_exist=True, use_commands_as_keys=False) for path in named]
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@app.command(name="list")
+def list_names(*, models: bool = False) -> None:
+    """The mechanisms with their facts, or the networks.
+
+    Parameters
+    ----------
+    models
+        Print the networks instead.
+    """
+    if models:
+        from foveal.networks import list_models
+
+        print(*list_models(), sep="\n")
+        print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
+        return
+    from foveal.mechanisms import CHANNELS, list_mechanisms
+
+    table = Table("name", "long name", "domain", "kind", "stands", f"parameters at {CHANNELS}", "paper", box=None)
+    for each in list_mechanisms():
+        table.add_row(
+            each.name, each.long_name, each.domain, each.kind, each.attaches, f"{each.parameters:,}", each.paper
+        )
+    console.print(table)
+
+
+@app.command
+def train(
+    settings: Annotated[Settings | None, Flags] = None,
+    *,
+    output: Path | None = None,
+    resume: bool = False,
+    config: Path | None = None,
+    print_config: bool = False,
+) -> None:
+    """Train a network and keep the run in a folder.
+
+    Parameters
+    ----------
+    output
+        The run's folder; runs/MODEL-SEED if left out.
+    resume
+        Go on where the run in the folder stopped.
+    config
+        A YAML file of settings; flags that are given beside it win.
+    print_config
+        Print the settings and do nothing.
+    """
+    settings = settings or Settings()
+    if print_config:
+        import yaml
+
+        print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
+        return
+    from foveal.training import train as train_network
+
+    folder = output or Path("runs") / f"{settings.model.replace(':', '_')}-{settings.seed}"
+    with progress("training") as tell:
+        result = train_network(settings, folder, resume=resume, on_step=tell, on_epoch=print_epoch)
+    print(
+        f"test accuracy {100 * result.accuracy:.2f} %, balanced {100 * result.balanced_accuracy:.2f} % "
+        f"(epoch {result.best_epoch}, chosen on validation)"
+    )
+    print(folder)
+
+
+def print_epoch(line: dict[str, Any]) -> None:
+    console.print(
+        f"epoch {line['epoch']}: loss {line['train_loss']:.4f}, "
+        f"validation accuracy {100 * line['validation_accuracy']:.2f} %, {line['seconds']:.1f} s"
+    )
+
+
+@app.command
+def compare(
+    *contenders: str,
+    recipe: Annotated[Recipe | None, Flags] = None,
+    backbone: str | None = None,
+    seeds: int = 3,
+    output: Path | None = None,
+) -> None:
+    """Train contenders over several seeds, print a table and write a report with what each attends to.
+
+    Parameters
+    ----------
+    contenders
+        none for the plain backbone, or a mechanism with its options (sk:groups=8); without any, the main job.
+    backbone
+        Any network's name; small_cnn if left out.
+    seeds
+        How many.
+    output
+        The folder; runs/DATA-BACKBONE if left out. The same comparison is continued there.
+    """
+    from foveal.comparing import CONTENDERS
+    from foveal.comparing import compare as compare_contenders
+    from foveal.report import table_rows, write_report
+
+    with progress("comparing") as tell:
+        result = compare_contenders(
+            contenders or CONTENDERS,
+            backbone=backbone,
+            seeds=seeds,
+            output=output,
+            recipe=recipe,
+            on_progress=tell,
+        )
+    head, *rows = table_rows(result)
+    table = Table(*head, box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    print(write_report(result))
+
+
+@app.command
+def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 6) -> None:
+    """Draw what a network attends to.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    images
+        A data set, of whose test part the first images are taken, or image files.
+    output
+        The picture: PNG, SVG or PDF.
+    most
+        How many images to draw.
+    """
+    from foveal.looking import look as look_at
+
+    looked = look_at(model, images, most)
+    for name, reason in looked.skipped.items():
+        print(f"skipped {name}: {reason}")
+    print(looked.picture.save(output))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with an estimate on a terminal; elsewhere a plain line at each tenth."""
+    if not console.is_terminal:
+        told = 0
+
+        def tell(done: int, of: int) -> None:
+            nonlocal told
+            if done * 10 // of > told:
+                told = done * 10 // of
+                print(f"{title}: {told * 10} %", flush=True)
+
+        yield tell
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -1,0 +1,64 @@
+"""The settings of a run. This file imports nothing heavy: the command's help reads it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: all that the contenders of a comparison share. Names as timm's `train.py` has them.
+
+    The defaults are those of the main job. Its learning rate is the plain network's best one on validation.
+
+    Attributes:
+        data: digits, mnist or fashion-mnist, each also distorted (digits/rts), or folder:PATH.
+        epochs: Passes over the training part.
+        batch_size: Images in a step.
+        opt: An optimizer by timm's name.
+        lr: The highest learning rate.
+        weight_decay: Not on biases, norms and other vectors.
+        sched: A schedule by timm's name, stepped with every batch.
+        warmup_epochs: In which the learning rate rises.
+        smoothing: Of the labels.
+        amp: bfloat16 where it is safe.
+        channels_last: The layout of images in memory; faster for convolutions on most machines.
+        pretrained: Start from pretrained weights, attention at the identity.
+        image_size: Side in pixels to which a folder's images are brought.
+        groups: For a folder: a CSV file of image,group; a group stays in one part.
+        workers: Processes that load images.
+    """
+
+    data: str = "digits/rts"
+    epochs: int = 10
+    batch_size: int = 32
+    opt: str = "adamw"
+    lr: float = 1e-2
+    weight_decay: float = 0.05
+    sched: str = "cosine"
+    warmup_epochs: float = 1.0
+    smoothing: float = 0.1
+    amp: bool = False
+    channels_last: bool = True
+    pretrained: bool = False
+    image_size: int = 224
+    groups: str | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr", "image_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: a number above 0 is needed")
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing={self.smoothing}: from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Settings(Recipe):
+    """A run.
+
+    Attributes:
+        model: A network by name, alone or with attention, as resnet18+cbam.
+        seed: Of the weights, the order of the images and their augmentation.
+    """
+
+    model: str = "small_cnn"
+    seed: int = 0

@@ -1,0 +1,281 @@
+"""The contract that every mechanism keeps: a row in `TABLE` inherits all of it."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from conftest import randomise_norms
+from torch import nn
+
+import foveal
+from foveal.mechanisms import CBAM, MECHANISMS, SelectiveKernel, SpatialTransformer, SqueezeExcite
+from foveal.surgery import attach
+
+CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    mechanism: type[nn.Module]
+    axes: tuple[str, ...]  # of the Records, in order
+    options: dict = field(default_factory=dict)
+    identity: bool = True  # whether it takes `identity`
+    born_with: tuple[str, ...] = ("strength",)  # what learns at birth under identity
+    exact: bool = True  # whether the identity is bitwise
+
+    def make(self, **more) -> nn.Module:
+        return randomise_norms(self.mechanism(CHANNELS, **self.options, **more))
+
+
+TABLE = {
+    "se": Row(SqueezeExcite, ("B C",), {"reduction": 4}),
+    "se, no bias": Row(SqueezeExcite, ("B C",), {"reduction": 4, "bias": False}),
+    "se, rounded": Row(SqueezeExcite, ("B C",), {"divisor": 8}),
+    "sk": Row(SelectiveKernel, ("B K C",), {"groups": 4}, born_with=("strength", "branches.0")),
+    "sk, three branches": Row(
+        SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
+    ),
+    "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
+    "stn": Row(SpatialTransformer, ("B 2 3",), identity=False, born_with=("localisation.regression",), exact=False),
+    "stn, cropping": Row(
+        SpatialTransformer,
+        ("B 2 3",),
+        {"size": (5, 8), "padding": 0.5},
+        identity=False,
+        born_with=("localisation.regression",),
+        exact=False,
+    ),
+}
+rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
+
+
+def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:2], *row.options.get("size", shape[2:]))
+
+
+def test_every_mechanism_has_a_row():
+    assert {row.mechanism for row in TABLE.values()} == set(MECHANISMS.values())
+
+
+@rows
+@pytest.mark.parametrize("shape", [(2, 12, 12), (3, 7, 9), (1, 1, 1), (2, 1, 5)])
+def test_shapes_and_a_batch_of_one(row, shape):
+    batch, *size = shape
+    module = row.make().eval()
+    out = module(torch.rand(batch, CHANNELS, *size))
+    assert out.shape == shape_out(row, (batch, CHANNELS, *size))
+    assert out.isfinite().all()
+
+
+@rows
+def test_every_weight_learns(row):
+    module = row.make()
+    learners = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    optimizer = torch.optim.Adam(learners.values(), lr=1e-3)
+    target = torch.rand(shape_out(row, (4, CHANNELS, 10, 10)))
+    for _ in range(2):  # a transformer's features learn once its regression has left zero
+        optimizer.zero_grad()
+        ((module(torch.rand(4, CHANNELS, 10, 10)) - target) ** 2).sum().backward()
+        optimizer.step()
+    still = [name for name, weight in learners.items() if weight.grad is None or not weight.grad.abs().sum() > 0]
+    assert not still
+
+
+@rows
+def test_at_birth_only_the_strength_learns_and_then_all(row):
+    module = row.make(**({"identity": True} if row.identity else {}))
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    learning = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        (module(torch.rand(4, CHANNELS, 10, 10)) ** 2).sum().backward()
+        learning.append({name for name, weight in module.named_parameters() if weight.grad.abs().sum() > 0})
+        optimizer.step()
+    assert learning[0]
+    assert all(any(part in name for part in row.born_with) for name in learning[0])
+    assert learning[1] == {name for name, _ in module.named_parameters()}
+
+
+@rows
+def test_gradients_are_those_of_finite_differences(row):
+    options = {**row.options, **({"groups": 2} if "groups" in row.options else {})}
+    module = randomise_norms(row.mechanism(4, **options)).double().eval()
+    for weight in module.parameters():
+        weight.data += 0.05 * torch.randn_like(weight)
+    assert torch.autograd.gradcheck(
+        module, torch.rand(2, 4, 5, 6, dtype=torch.float64, requires_grad=True), atol=1e-4, fast_mode=True
+    )
+
+
+@rows
+def test_states_its_attention(row):
+    module = row.make().eval()
+    images = torch.randn(3, CHANNELS, 10, 12)
+    with foveal.watch(module) as seen:
+        module(images)
+    assert tuple(record.axes for record in seen) == row.axes
+    for record in seen:
+        sizes = dict(zip(record.axes.split(), record.values.shape, strict=True))
+        expected = {"B": 3, "C": CHANNELS, "H": 10, "W": 12, "2": 2, "3": 3, "K": row.options.get("branches", 2)}
+        assert sizes == {axis: expected[axis] for axis in sizes}
+        low, high = record.within
+        assert low <= record.values.min()
+        assert record.values.max() <= high
+        assert MECHANISMS[foveal.mechanisms.short_name(record.mechanism)] is row.mechanism
+
+
+@rows
+def test_watching_changes_nothing(row):
+    module = row.make().eval()
+    images = torch.randn(3, CHANNELS, 10, 12)
+    plain = module(images)
+    with foveal.watch(module):
+        assert torch.equal(module(images), plain)
+
+
+@rows
+def test_state_dict_goes_round(row):
+    module, other = row.make().eval(), row.make().eval()
+    for weight in module.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)
+    other.load_state_dict(module.state_dict())
+    images = torch.randn(2, CHANNELS, 9, 9)
+    assert torch.equal(module(images), other(images))
+
+
+@rows
+def test_compiles_as_one_graph(row):
+    torch._dynamo.reset()
+    module = row.make().eval()
+    images = torch.randn(2, CHANNELS, 9, 9)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), module(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["se", "sk", "cbam", "stn"])
+def test_compiles_with_inductor(name):
+    row = TABLE[name]
+    torch._dynamo.reset()
+    module = row.make().eval()
+    images = torch.randn(2, CHANNELS, 9, 9)
+    torch.testing.assert_close(torch.compile(module, fullgraph=True)(images), module(images), rtol=1e-4, atol=1e-5)
+
+
+DYNAMIC = (
+    {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)},
+)
+
+
+@rows
+def test_exports_for_any_batch_and_size_without_a_trace_of_the_tap(row):
+    module = moved(row).eval()
+    exported = torch.export.export(module, (torch.randn(2, CHANNELS, 12, 12),), dynamic_shapes=DYNAMIC)
+    images = torch.randn(3, CHANNELS, 9, 15)
+    torch.testing.assert_close(exported.module()(images), module(images))
+    assert not [node for node in exported.graph.nodes if "tap" in str(node.target)]
+
+
+@pytest.mark.slow
+@rows
+def test_runs_in_onnx_at_another_batch_and_size(row, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    module, path = moved(row).eval(), tmp_path / "mechanism.onnx"
+    images = torch.randn(2, CHANNELS, 12, 12)
+    torch.onnx.export(module, (images,), path, dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    other = torch.randn(3, CHANNELS, 9, 15)
+    (answer,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answer), module(other), rtol=1e-4, atol=1e-5)
+
+
+def moved(row: Row) -> nn.Module:
+    """A mechanism whose weights have left their start."""
+    module = row.make()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight += 0.02 * torch.randn_like(weight)
+    return module
+
+
+@rows
+def test_bfloat16(row):
+    module = row.make(**({"identity": True} if row.identity else {})).eval()
+    images = torch.randn(2, CHANNELS, 9, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = module(images.bfloat16())
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), module(images), rtol=0.05, atol=0.05)
+
+
+@rows
+def test_keeps_channels_last(row):
+    module = row.make().eval().to(memory_format=torch.channels_last)
+    images = torch.randn(2, CHANNELS, 9, 9).contiguous(memory_format=torch.channels_last)
+    out = module(images)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out, module(images.contiguous()))
+
+
+class Host(nn.Module):
+    """A network in which every mechanism finds its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, CHANNELS, 3, padding=1)
+        self.block = nn.Sequential(
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True)
+        )
+        self.head = nn.Linear(CHANNELS, 5)
+
+    def forward(self, x):
+        return self.head(self.block(self.stem(x)).mean((2, 3)))
+
+
+@rows
+def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
+    if "size" in row.options:
+        pytest.skip("a crop to another size is no identity")
+    host = randomise_norms(Host()).eval()
+    images = torch.randn(4, 3, 11, 13)
+    plain = host(images)
+    attach(host, row.mechanism, at="block", **row.options)
+    born = host(images)
+    if row.exact:
+        assert torch.equal(born, plain)
+    else:
+        assert (born - plain).abs().max() <= 1e-5 * plain.abs().max()
+    with torch.no_grad():
+        for name, weight in host.named_parameters():
+            if "strength" in name or "regression.bias" in name:
+                weight += 0.5
+    assert not torch.allclose(host(images), plain, rtol=1e-3)
+
+
+@rows
+def test_attached_with_the_papers_own_start_it_is_at_work(row):
+    if not row.identity:
+        pytest.skip("a transformer starts at the identity in its paper, too")
+    host = randomise_norms(Host()).eval()
+    images = torch.randn(4, 3, 11, 13)
+    plain = host(images)
+    attach(host, row.mechanism, at="block", identity=False, **row.options)
+    assert not torch.allclose(host(images), plain, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "options", "says"),
+    [
+        (SqueezeExcite, {"reduction": 0}, "reduction=0"),
+        (SqueezeExcite, {"channels": 0}, "channels=0"),
+        (SelectiveKernel, {"groups": 5}, "groups=5 does not divide the channels, 16 in and 16 out"),
+        (SelectiveKernel, {"branches": 1}, "branches=1"),
+        (CBAM, {"kernel_size": 4}, "kernel_size=4"),
+        (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
+        (SpatialTransformer, {"size": 0}, "size=0"),
+    ],
+)
+def test_impossible_values_are_named(mechanism, options, says):
+    with pytest.raises(ValueError, match=says):
+        mechanism(**{"channels": CHANNELS, **options})

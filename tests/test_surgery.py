@@ -1,0 +1,353 @@
+"""Attach and detach, on other people's networks."""
+
+import copy
+import pickle
+import re
+
+import pytest
+import timm
+import torch
+import torchvision
+from conftest import plain_weights, randomise_norms
+from torch import nn
+
+import foveal
+from foveal.mechanisms import MECHANISMS, SqueezeExcite
+from foveal.surgery import Attached, plain_state_dict
+
+HOSTS = {
+    "torchvision resnet18": lambda: torchvision.models.resnet18(),
+    "torchvision resnet50": lambda: torchvision.models.resnet50(),
+    "timm resnet50": lambda: timm.create_model("resnet50"),
+    "timm mobilenetv3_large_100": lambda: timm.create_model("mobilenetv3_large_100"),
+    "timm efficientnet_b0": lambda: timm.create_model("efficientnet_b0"),
+    "timm regnety_002": lambda: timm.create_model("regnety_002"),
+    "timm rexnet_100": lambda: timm.create_model("rexnet_100"),
+}
+REFUSED = {("timm rexnet_100", "sk"): "no sequence of convolution, norm and activation"}
+CASES = [(host, mechanism) for host in HOSTS for mechanism in ("se", "sk", "cbam")]
+
+
+def images(side: int = 64) -> torch.Tensor:
+    return torch.randn(2, 3, side, side)
+
+
+def switch_on(model: nn.Module) -> None:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("strength.s"):
+                weight.fill_(1.0)
+
+
+@pytest.mark.parametrize(("host", "mechanism"), [case for case in CASES if case not in REFUSED])
+def test_attached_at_birth_nothing_changes_bit_for_bit(host, mechanism):
+    model = randomise_norms(HOSTS[host]()).eval()
+    x, looks, names, plain = images(), repr(model), set(model.state_dict()), plain_weights(model)
+    with torch.no_grad():
+        before = model(x)
+        foveal.attach(model, mechanism)
+        assert torch.equal(model(x), before)
+
+        places = model.attachments[0].standing
+        with foveal.watch(model) as seen:
+            model(x)
+        assert len(places) >= 8
+        assert not seen.unseen
+        assert len(seen) == len(places) * (2 if mechanism == "cbam" else 1)
+
+        switch_on(model)
+        assert not torch.allclose(model(x), before, rtol=1e-3)
+        model.load_state_dict(plain)  # a plain checkpoint after attaching: the attention keeps its values
+        assert not torch.allclose(model(x), before, rtol=1e-3)
+
+        assert names <= set(plain_state_dict(model))
+        foveal.detach(model)
+        assert torch.equal(model(x), before)
+    assert repr(model) == looks
+    assert set(model.state_dict()) == names
+
+
+@pytest.mark.parametrize(("host", "mechanism"), REFUSED)
+def test_what_cannot_stand_is_refused_and_leaves_the_model_alone(host, mechanism):
+    model = HOSTS[host]()
+    looks = repr(model)
+    with pytest.raises(ValueError, match=REFUSED[host, mechanism]):
+        foveal.attach(model, mechanism)
+    assert repr(model) == looks
+
+
+@pytest.mark.parametrize("host", ["timm efficientnet_b0", "timm regnety_002", "timm rexnet_100"])
+def test_the_hosts_own_attention_is_untouched(host):
+    model = randomise_norms(HOSTS[host]()).eval()
+    own = {type(m).__module__ + type(m).__name__ for m in model.modules() if "timm" in type(m).__module__}
+    count = sum("Squeeze" in type(m).__name__ or "SE" in type(m).__name__ for m in model.modules())
+    foveal.attach(model, "se")
+    called = []
+    theirs = [
+        m
+        for m in model.modules()
+        if "timm" in type(m).__module__ and ("Squeeze" in type(m).__name__ or "SE" in type(m).__name__)
+    ]
+    for module in theirs:
+        module.register_forward_hook(lambda *_: called.append(1))
+    with torch.no_grad():
+        model(images())
+    assert len(theirs) == count == len(called)
+    assert own <= {type(m).__module__ + type(m).__name__ for m in model.modules()}
+
+
+def test_a_free_slot_is_filled_and_no_weight_moves():
+    model = timm.create_model("resnet18")
+    names = set(model.state_dict())
+    foveal.attach(model, "se")
+    assert names <= set(model.state_dict())
+    assert isinstance(model.layer4[1].se, SqueezeExcite)
+
+
+def test_attention_stands_before_stochastic_depth_and_the_addition():
+    model = timm.create_model("resnet18", drop_path_rate=0.3)
+    foveal.attach(model, "se")
+    order = []
+    block = model.layer4[1]
+    for name in ("bn2", "se", "drop_path"):
+        getattr(block, name).register_forward_hook(lambda *_, name=name: order.append(name))
+    model(images())
+    assert order == ["bn2", "se", "drop_path"]
+
+
+@pytest.mark.parametrize(
+    ("make", "at", "path"),
+    [
+        (lambda: torchvision.models.resnet18(), "layer4.*", "layer4.0.bn2.se"),
+        (lambda: torchvision.models.resnet18(), "layer4", "layer4.se"),
+        (lambda: torchvision.models.resnet18(), "layer1.0.conv1", "layer1.0.conv1.se"),
+        (lambda: timm.create_model("resnet18"), "layer4.*", "layer4.0.se"),
+        (lambda: torchvision.models.vgg11_bn(), "features.1", "features.1.se"),
+        (lambda: torchvision.models.densenet121(), "features.denseblock1", "features.denseblock1.se"),
+    ],
+)
+def test_at_says_where(make, at, path):
+    model = randomise_norms(make()).eval()
+    x = images(96)
+    with torch.no_grad():
+        before = model(x)
+        foveal.attach(model, "se", at=at)
+        assert torch.equal(model(x), before)
+    assert model.attachments[0].standing[0].path == path
+    assert isinstance(model.get_submodule(path), SqueezeExcite)
+
+
+def test_channels_are_those_that_flow_there():
+    """An Inception module gives the sum of its branches' channels, not those of any of its convolutions."""
+    with torch.device("meta"):
+        model = timm.create_model("inception_v3")
+        foveal.attach(model, "se")
+    widths = [model.get_submodule(each.path).fc2.out_channels for each in model.attachments[0].standing]
+    assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
+
+
+def test_a_timm_family_without_a_row_gets_attention_after_each_stage():
+    model = randomise_norms(timm.create_model("dla34")).eval()
+    x = images()
+    with torch.no_grad():
+        before = model(x)
+        foveal.attach(model, "cbam")
+        assert torch.equal(model(x), before)
+    assert len(model.attachments[0].standing) == len(model.feature_info)
+
+
+def test_two_mechanisms_in_one_place_leave_in_order():
+    model = randomise_norms(torchvision.models.resnet18()).eval()
+    x, names = images(), set(model.state_dict())
+    with torch.no_grad():
+        before = model(x)
+        foveal.attach(model, "se")
+        foveal.attach(model, "cbam")
+        foveal.attach(model, "sk")
+        assert torch.equal(model(x), before)
+        switch_on(model)
+        answer = model(x)
+        other = torchvision.models.resnet18().eval()
+        for mechanism in ("se", "cbam", "sk"):
+            foveal.attach(other, mechanism)
+        other.load_state_dict(plain_state_dict(model))
+        assert torch.equal(other(x), answer)
+        foveal.detach(model)
+        assert torch.equal(model(x), before)
+    assert set(model.state_dict()) == names
+
+
+def test_two_mechanisms_in_one_slot():
+    model = randomise_norms(timm.create_model("resnet18")).eval()
+    x, plain = images(), plain_weights(model)
+    with torch.no_grad():
+        before = model(x)
+        foveal.attach(model, "se")
+        foveal.attach(model, "cbam")
+        switch_on(model)
+        answer, saved = model(x), plain_state_dict(model)
+        model.load_state_dict(saved)
+        assert torch.equal(model(x), answer)
+        model.load_state_dict(plain)
+        foveal.detach(model)
+        assert torch.equal(model(x), before)
+
+
+def test_a_plain_checkpoint_loads_before_and_after():
+    plain = plain_weights(randomise_norms(torchvision.models.resnet18()))
+    x = images()
+    before, after = torchvision.models.resnet18().eval(), torchvision.models.resnet18().eval()
+    before.load_state_dict(plain)
+    foveal.attach(before, "sk")
+    foveal.attach(after, "sk")
+    after.load_state_dict(plain)
+    with torch.no_grad():
+        assert torch.equal(before(x), after(x))
+
+
+def test_a_checkpoint_with_half_an_attention_is_refused():
+    model = torchvision.models.resnet18()
+    foveal.attach(model, "se")
+    state = model.state_dict()
+    del state["layer1.0.bn2.se.fc1.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*layer1.0.bn2.se.fc1.weight"):
+        model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("mechanism", ["se", "sk", "cbam"])
+def test_attached_models_are_still_timms(mechanism):
+    model = randomise_norms(timm.create_model("resnet18", num_classes=7)).eval()
+    foveal.attach(model, mechanism)
+    x = images()
+    with torch.no_grad():
+        answer = model(x)
+        assert torch.equal(model.forward_head(model.forward_features(x)), answer)
+        assert len(model.forward_intermediates(x, intermediates_only=True)) == 5
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+            assert torch.equal(other(x), answer)
+            other.load_state_dict(plain_state_dict(model))
+        assert [info["module"] for info in model.feature_info][-1] == "layer4"
+        model.reset_classifier(3)
+        assert model(x).shape == (2, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanism", ["se", "sk", "cbam"])
+def test_attached_models_compile_and_export(mechanism):
+    torch._dynamo.reset()
+    model = randomise_norms(torchvision.models.resnet18()).eval()
+    foveal.attach(model, mechanism)
+    switch_on(model)
+    x = images()
+    with torch.no_grad():
+        answer = model(x)
+        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), answer)
+        exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        torch.testing.assert_close(exported.module()(x[:1]), answer[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_folding_and_freezing_of_batchnorms_keep_the_attention():
+    from timm.layers import freeze_batch_norm_2d
+
+    for change in (freeze_batch_norm_2d, nn.SyncBatchNorm.convert_sync_batchnorm):
+        model = torchvision.models.resnet18().eval()
+        foveal.attach(model, "se")
+        model = change(model)
+        called = []
+        for module in model.modules():
+            if isinstance(module, SqueezeExcite):
+                module.register_forward_hook(lambda *_, called=called: called.append(1))
+        with torch.no_grad():
+            model(images())
+        assert len(called) == 8
+
+
+def test_a_transformer_stands_inside_a_network_and_in_front_of_it():
+    for at, path, channels in (("layer2", "layer2.stn", 64), ("input", "conv1.stn", 3)):
+        model = randomise_norms(torchvision.models.resnet18()).eval()
+        x = images()
+        with torch.no_grad():
+            before = model(x)
+            foveal.attach(model, "stn", at=at)
+            assert (model(x) - before).abs().max() <= 1e-5 * before.abs().max()
+        assert model.get_submodule(path).localisation.features.in_channels == channels
+        assert model.attachments[0].at == (at,)
+
+
+def test_what_stands_is_seen_in_print():
+    model = torchvision.models.resnet18()
+    foveal.attach(model, "se")
+    assert "(bn2): Attached(\n" in repr(model)
+    assert model.layer1[0].bn2.num_features == 64  # other attributes are the host's
+
+
+def test_a_class_of_ones_own_is_attached_as_well():
+    class Half(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.channels = channels
+
+        def forward(self, x):
+            return x / 2
+
+    model = foveal.attach(torchvision.models.resnet18(), Half, at="layer4.*")
+    assert model.layer4[0].bn2.half_2.channels == 512  # `half` is a method of every module
+
+
+def test_works_on_a_model_of_ones_own():
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU())
+            self.head = nn.Linear(6 * 10 * 10, 2)  # made for images of 12 pixels alone
+
+        def forward(self, x):
+            return self.head(self.body(x).flatten(1))
+
+    model = Mine()
+    x = torch.rand(2, 1, 12, 12)
+    before = model(x)
+    assert torch.equal(foveal.attach(model, "se", at="body")(x), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("ses",), "unknown mechanism 'ses'; did you mean 'se'"),
+        (("se", "layr4.*"), "did you mean 'layer4"),
+        (("se", ["layer4.*", "layer4.0"]), "matched twice"),
+        (("se", "fc"), "'fc': what flows there is (1, 1000), not a map (B, C, H, W)"),
+        (("se", "forgotten"), "'forgotten': no forward pass reaches it"),
+        (("stn",), "stn has no default place: at='input', or the path"),
+        (("se", "input"), "at='input': se stands after a module"),
+        (
+            ("sk", "layer1.0.bn1"),
+            "sk stands instead of one convolution with its norm and activation, not a BatchNorm2d",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_and_leaves_the_model_alone(arguments, says):
+    model = torchvision.models.resnet18()
+    model.forgotten = nn.Conv2d(3, 3, 1)
+    looks = repr(model)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        foveal.attach(model, *arguments)
+    assert repr(model) == looks
+    assert not foveal.attachments(model)
+
+
+def test_channels_below_the_groups_are_named():
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()))
+    with pytest.raises(ValueError, match="sk at '0': groups=32 does not divide the channels, 3 in and 16 out"):
+        foveal.attach(model, "sk", at="0")
+
+
+def test_nothing_to_detach_is_said():
+    with pytest.raises(ValueError, match="nothing is attached to this ResNet"):
+        foveal.detach(torchvision.models.resnet18())
+
+
+def test_every_mechanism_says_what_it_attaches_as():
+    assert {made.attaches for made in MECHANISMS.values()} <= {"after", "before", "instead", "between"}
+    assert issubclass(Attached, nn.Sequential)

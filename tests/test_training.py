@@ -1,0 +1,209 @@
+"""The loop, its folder, its checkpoints: what a run leaves, and that it goes on as if nothing had happened."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import foveal
+from foveal import training
+from foveal.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from foveal.data import Data, InMemory
+from foveal.settings import Settings
+from foveal.surgery import attach
+from foveal.training import finished, parameter_groups, read_lines, train
+
+
+def bright_halves(count: int, seed: int) -> InMemory:
+    """Images whose brighter half says their class: left, right."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    images = torch.randint(0, 60, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, :, 8 * int(label) : 8 * int(label) + 8] += 120
+    return InMemory(images, labels, [str(index) for index in range(count)])
+
+
+@pytest.fixture
+def data(monkeypatch):
+    small = Data(
+        "halves", ("left", "right"), bright_halves(96, 0), bright_halves(20, 1), bright_halves(30, 2), (0.3,), (0.2,)
+    )
+    monkeypatch.setattr(training, "load_data", lambda *_, **__: small)
+    return small
+
+
+SETTINGS = Settings(model="small_cnn+se", data="halves", epochs=3, batch_size=16, lr=5e-3)
+
+
+def test_a_run_learns_and_leaves_its_folder(data, tmp_path):
+    told = []
+    result = train(SETTINGS, tmp_path / "run", on_epoch=told.append)
+    assert result.accuracy >= 0.9
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.yaml", "split.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "predictions.csv",
+    }  # fmt: skip
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["lr"] == 5e-3
+    lines = read_lines(tmp_path / "run")
+    assert [line["epoch"] for line in lines[:-1]] == [1, 2, 3] == [line["epoch"] for line in told]
+    assert lines[-1]["test"]["accuracy"] == result.accuracy
+    assert json.loads((tmp_path / "run/split.json").read_text())["test"] == data.split["test"]
+    with (tmp_path / "run/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows[:2]] == ["left", "right"]
+    assert sum(row["class"] == row["predicted"] for row in rows) / 30 == pytest.approx(result.accuracy)
+
+
+def weights_of(folder):
+    return read_checkpoint(folder / "last.safetensors").tensors
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path):
+    whole = train(SETTINGS, tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    def stop(line):
+        if line["epoch"] == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(SETTINGS, tmp_path / "parts", on_epoch=stop)
+    torch.rand(7)  # what happens between must not matter
+    resumed = train(SETTINGS, tmp_path / "parts", resume=True)
+    one, other = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert (resumed.accuracy, resumed.best_epoch) == (whole.accuracy, whole.best_epoch)
+    for a, b in zip(read_lines(tmp_path / "whole")[:3], read_lines(tmp_path / "parts")[:3], strict=True):
+        assert a["train_loss"] == b["train_loss"]
+
+
+def test_a_finished_run_is_only_read(data, tmp_path):
+    result = train(SETTINGS, tmp_path / "run")
+    assert train(SETTINGS, tmp_path / "run", resume=True) == result == finished(tmp_path / "run")
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(data, tmp_path):
+    train(replace(SETTINGS, epochs=1), tmp_path / "run")
+    before = (tmp_path / "run/config.yaml").read_text()
+    with pytest.raises(ValueError, match="holds a run; resume it"):
+        train(SETTINGS, tmp_path / "run")
+    (tmp_path / "run/metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match="another epochs: 1"):
+        train(SETTINGS, tmp_path / "run", resume=True)
+    assert (tmp_path / "run/config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("options", [{"amp": True}, {"channels_last": False}, {"opt": "sgd", "sched": "step"}])
+def test_other_ways_to_train(data, tmp_path, options):
+    assert train(replace(SETTINGS, epochs=2, **options), tmp_path / "run").accuracy > 0.5
+
+
+def test_unbalanced_classes_show_in_the_balanced_accuracy(data, tmp_path, monkeypatch):
+    few = torch.cat([torch.arange(0, 30, 2), torch.tensor([1])])
+    test = InMemory(data.test.images[few], data.test.labels[few], [str(i) for i in few.tolist()])
+    monkeypatch.setattr(training, "load_data", lambda *_, **__: replace(data, test=test))
+    monkeypatch.setattr(training.Run, "predict", lambda self, part: torch.tensor([[0.9, 0.1]]).expand(len(part), 2))
+    result = train(replace(SETTINGS, epochs=1), tmp_path / "run")
+    assert result.accuracy == pytest.approx(15 / 16)
+    assert result.balanced_accuracy == 0.5
+    assert result.recall == {"left": 1.0, "right": 0.0}
+
+
+def test_the_localisation_net_learns_at_its_own_rate_and_vectors_do_not_decay():
+    model = foveal.create_model("small_cnn+stn+se", identity=True)
+    groups = {(group["lr_scale"], group["weight_decay"]): group["params"] for group in parameter_groups(model, 0.1)}
+    localisation = model.stem[0].stn.localisation
+    assert set(groups) == {(1.0, 0.1), (1.0, 0.0), (localisation.lr_scale, 0.1), (localisation.lr_scale, 0.0)}
+    assert any(localisation.features.weight is weight for weight in groups[localisation.lr_scale, 0.1])
+    assert any(model.features[0].attention.strength.s is weight for weight in groups[1.0, 0.0])
+    count = sum(len(weights) for weights in groups.values())
+    assert count == len(list(model.parameters()))
+
+
+def test_a_network_may_say_its_own_loss(data, tmp_path, monkeypatch):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(256, 2)
+            self.asked = 0
+
+        def forward(self, x):
+            return self.head(x.flatten(1))
+
+        def loss(self, outputs, labels, criterion):
+            self.asked += 1
+            return criterion(outputs, labels)
+
+    model = Own()
+    monkeypatch.setattr(training, "create_model", lambda *_, **__: model)
+    run = training.Run(replace(SETTINGS, channels_last=False), data)
+    run.train_epoch(0, lambda *_: None)
+    assert model.asked == 6
+
+
+class TestCheckpoint:
+    def make(self):
+        model = foveal.create_model("small_cnn+se", num_classes=3, reduction=4)
+        attach(model, "sk", at="features.3", groups=8)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += 0.05 * torch.randn_like(weight)
+        return model.eval()
+
+    def test_goes_round_with_attachments_under_plain_names(self, tmp_path):
+        model = self.make()
+        save_checkpoint(tmp_path / "m.safetensors", model, {"note": "mine"})
+        other, checkpoint = load_checkpoint(tmp_path / "m.safetensors")
+        x = torch.rand(2, 3, 20, 20)
+        assert torch.equal(other(x), model(x))
+        assert checkpoint.facts["note"] == "mine"
+        assert checkpoint.facts["network"]["name"] == "small_cnn+se"
+        assert "features.3.conv.weight" in checkpoint.weights
+
+    def test_nothing_is_left_where_writing_fails(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("foveal.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            save_checkpoint(tmp_path / "m.safetensors", self.make(), {})
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_truncated_file_is_one_line(self, tmp_path):
+        path = tmp_path / "m.safetensors"
+        save_checkpoint(path, self.make(), {})
+        whole = path.read_bytes()
+        for size in (0, 5, 300, len(whole) - 10):
+            path.write_bytes(whole[:size])
+            with pytest.raises(ValueError, match=r"m.safetensors' cannot be read, truncated or no safetensors"):
+                load_checkpoint(path)
+
+    def test_weights_alone_are_told_from_a_checkpoint(self, tmp_path):
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match="weights without a network"):
+            load_checkpoint(tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match="there is no file"):
+            load_checkpoint(tmp_path / "nowhere.safetensors")
+
+    def test_a_network_that_no_file_could_build_again_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="this Linear is not one"):
+            save_checkpoint(tmp_path / "m.safetensors", nn.Linear(2, 2), {})
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_checkpoint_of_another_network_is_named(self, tmp_path):
+        from safetensors.torch import load_file, save_file
+
+        path = tmp_path / "m.safetensors"
+        save_checkpoint(path, self.make(), {})
+        facts = read_checkpoint(path).facts
+        facts["network"]["name"] = "small_cnn+cbam"
+        save_file(load_file(path), path, {"foveal": json.dumps(facts)})
+        with pytest.raises(ValueError, match="does not hold the network it names"):
+            load_checkpoint(path)
