@@ -1,5 +1,6 @@
 """The command: verbs, and how they speak. Logic lives elsewhere; heavy imports happen inside the verbs."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal import __version__
+from foveal.naming import slug
 from foveal.settings import Recipe, Settings
 
 app = App(name="foveal", version=__version__, help="Visual attention: add it, see it, trust it, find out if it pays.")
@@ -25,7 +27,7 @@ def main() -> None:
     """Run the command. What a user got wrong is one line and exit code 2."""
     try:
         app.config = config_file(sys.argv)
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (CycloptsError, ValueError, TypeError, FileNotFoundError) as error:
         print(f"foveal: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -86,23 +88,29 @@ def train(
     output
         The run's folder; runs/MODEL-SEED if left out.
     resume
-        Go on where the run in the folder stopped.
+        Go on where the run in the folder stopped; its settings are those that the folder holds.
     config
         A YAML file of settings; flags that are given beside it win.
     print_config
         Print the settings and do nothing.
     """
+    import yaml
+
+    held = output / "config.yaml" if output and resume else None
+    if settings is None and held and held.is_file():
+        settings = Settings(**yaml.safe_load(held.read_text()))
     settings = settings or Settings()
     if print_config:
-        import yaml
-
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
         return
     from foveal.training import train as train_network
 
-    folder = output or Path("runs") / f"{settings.model.replace(':', '_')}-{settings.seed}"
+    folder = output or Path("runs") / slug(f"{settings.model}-{settings.seed}")
     with progress("training") as tell:
         result = train_network(settings, folder, resume=resume, on_step=tell, on_epoch=print_epoch)
+    left_out = json.loads((folder / "split.json").read_text())["skipped"]
+    for name, reason in left_out.items():
+        print(f"left out {name}: {reason}")
     print(
         f"test accuracy {100 * result.accuracy:.2f} %, balanced {100 * result.balanced_accuracy:.2f} % "
         f"(epoch {result.best_epoch}, chosen on validation)"
@@ -124,6 +132,7 @@ def compare(
     backbone: str | None = None,
     seeds: int = 3,
     output: Path | None = None,
+    config: Path | None = None,
 ) -> None:
     """Train contenders over several seeds, print a table and write a report with what each attends to.
 
@@ -137,6 +146,8 @@ def compare(
         How many.
     output
         The folder; runs/DATA-BACKBONE if left out. The same comparison is continued there.
+    config
+        A YAML file with the recipe; flags that are given beside it win.
     """
     from foveal.comparing import CONTENDERS
     from foveal.comparing import compare as compare_contenders

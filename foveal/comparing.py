@@ -7,7 +7,6 @@ is not run again.
 
 import json
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import torch
 
 from foveal.costs import Cost, costs
 from foveal.data import load_data
+from foveal.naming import slug
 from foveal.networks import create_model
 from foveal.settings import Recipe, Settings
 from foveal.training import Result, read_lines, train
@@ -133,11 +133,6 @@ def spec(backbone: str, contender: str) -> str:
 
 def job_folder(folder: Path, contender: str, seed: int) -> Path:
     return folder / f"{slug(contender)}-{seed}"
-
-
-def slug(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9_.=,-]+", "-", name)
 
 
 def prepare(folder: Path, plan: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
-"""Names that somebody typed, looked up with a helpful no."""
+"""Names that somebody typed: looked up with a helpful no, or made fit for a file."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
@@ -13,6 +14,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
     return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def slug(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", name)
 
 
 def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:

@@ -10,6 +10,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+import foveal
 from foveal.comparing import Comparison, job_folder
 from foveal.costs import BATCH
 from foveal.drawing import Picture
@@ -77,7 +78,7 @@ def write_report(comparison: Comparison) -> Path:
         plot=embedded(plot(comparison), "test error of each contender, a dot a seed"),
         pictures=pictures,
         settings=", ".join(f"{name} {value}" for name, value in asdict(recipe).items()),
-        machine=f"foveal {version('foveal')}, torch {version('torch')}, timm {version('timm')}; {platform.platform()}.",
+        machine=f"foveal {foveal.__version__}, torch {version('torch')}, timm {version('timm')}, {platform.platform()}.",
     )
     path = comparison.folder / "report.html"
     path.write_text(page)

@@ -187,7 +187,8 @@ def channels_at(path: str, flow: tuple[tuple[int, ...], tuple[int, ...]] | None,
     if flow is None:
         raise ValueError(f"{path!r}: no forward pass reaches it with a single tensor; attention there would be dead")
     shape = flow[0] if attaches == "before" else flow[1]
-    if len(shape) != 4:
+    channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the images were square
+    if len(shape) != 4 or channels_stand_last:
         raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W)")
     return shape[1]
 

@@ -73,13 +73,15 @@ def train(
         ValueError: a folder that holds a run; one to resume with other settings; and what the data and network raise.
     """
     folder = Path(output)
-    done = finished(folder) if resume else None
+    check_folder(folder, settings, resume)
+    done = finished(folder)
     if done is not None:
         return done
-    prepare_folder(folder, settings, resume)
     data = load_data(settings.data, image_size=settings.image_size, groups=settings.groups)
-    (folder / "split.json").write_text(json.dumps(data.split))
     run = Run(settings, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(settings), sort_keys=False))
+    (folder / "split.json").write_text(json.dumps({**data.split, "skipped": data.skipped}))
     lines = run.restore(folder) if (folder / "last.safetensors").is_file() else []
     write_lines(folder, lines)
     for epoch in range(len(lines), settings.epochs):
@@ -229,7 +231,8 @@ def unflatten(checkpoint: Checkpoint) -> dict[int, dict[str, Any]]:
     return state
 
 
-def prepare_folder(folder: Path, settings: Settings, resume: bool) -> None:
+def check_folder(folder: Path, settings: Settings, resume: bool) -> None:
+    """Whether a run may be written there: nothing that it holds is written over."""
     config = folder / "config.yaml"
     if config.is_file():
         if not resume:
@@ -238,8 +241,6 @@ def prepare_folder(folder: Path, settings: Settings, resume: bool) -> None:
         differ = [name for name, value in asdict(settings).items() if held.get(name) != value]
         if differ:
             raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {held.get(differ[0])!r}")
-    folder.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump(asdict(settings), sort_keys=False))
 
 
 def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:

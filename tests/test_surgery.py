@@ -156,6 +156,13 @@ def test_a_timm_family_without_a_row_gets_attention_after_each_stage():
     assert len(model.attachments[0].standing) == len(model.feature_info)
 
 
+def test_maps_with_their_channels_last_are_refused():
+    with torch.device("meta"):
+        model = timm.create_model("swin_tiny_patch4_window7_224")
+        with pytest.raises(ValueError, match=r"'layers.0': what flows there is \(1, 56, 56, 96\), not a map"):
+            foveal.attach(model, "se")
+
+
 def test_two_mechanisms_in_one_place_leave_in_order():
     model = randomise_norms(torchvision.models.resnet18()).eval()
     x, names = images(), set(model.state_dict())

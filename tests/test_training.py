@@ -95,7 +95,6 @@ def test_a_folder_that_holds_a_run_is_not_written_over(data, tmp_path):
     before = (tmp_path / "run/config.yaml").read_text()
     with pytest.raises(ValueError, match="holds a run; resume it"):
         train(SETTINGS, tmp_path / "run")
-    (tmp_path / "run/metrics.jsonl").write_text("")
     with pytest.raises(ValueError, match="another epochs: 1"):
         train(SETTINGS, tmp_path / "run", resume=True)
     assert (tmp_path / "run/config.yaml").read_text() == before

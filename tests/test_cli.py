@@ -1,0 +1,140 @@
+"""The command as somebody types it: what it prints, and the one line that a mistake gets."""
+
+import sys
+
+import pytest
+import yaml
+from PIL import Image
+
+from foveal import cli
+
+pytest.importorskip("mlxtend")
+
+
+@pytest.fixture
+def foveal(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["foveal", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+FAST = ("--epochs", 1, "--batch-size", 500)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("list", "--model"), "Did you mean --models?"),
+        (("trian",), "trian"),
+        (("train", "--epocs", 3), "Unknown option: --epocs. Did you mean --epochs?"),
+        (("train", "--epochs", "three"), "three"),
+        (("train", "--epochs", 0), "epochs=0"),
+        (("train", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("train", "--model", "smal_cnn", *FAST), "unknown network 'smal_cnn'; did you mean 'small_cnn'?"),
+        (("train", "--model", "small_cnn+see", *FAST), "unknown mechanism 'see'; did you mean 'se'?"),
+        (("train", "--data", "digitz", *FAST), "unknown data 'digitz'; did you mean 'digits'?"),
+        (("train", "--data", "folder:nowhere", *FAST), "'folder:nowhere': there is no such folder"),
+        (("train", "--data", "folder:.", *FAST), "no images in it"),
+        (("compare", "none", "none"), "contender 'none' is named twice"),
+        (("compare", "none", "--seeds", 0), "seeds=0"),
+        (("compare", "none", "sk:groups=7"), "groups=7 does not divide the channels, 32 in and 64 out"),
+        (("look", "nowhere", "digits"), "unknown network 'nowhere'"),
+        (("look", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it_and_leaves_nothing(foveal, tmp_path, arguments, says):
+    code, out, err = foveal(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("foveal: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_prints_the_mechanisms_and_the_networks(foveal):
+    _, out, _ = foveal("list")
+    assert "squeeze_excite" in out
+    assert "Jaderberg" in out
+    _, out, _ = foveal("list", "--models")
+    assert "sknet101\n" in out
+
+
+def test_settings_come_from_a_file_and_flags_win(foveal, tmp_path):
+    (tmp_path / "mine.yaml").write_text("epochs: 3\nlr: 0.5\n")
+    _, out, _ = foveal("train", "--config", "mine.yaml", "--lr", 0.25, "--print-config")
+    settings = yaml.safe_load(out)
+    assert (settings["epochs"], settings["lr"], settings["batch_size"]) == (3, 0.25, 32)
+    (tmp_path / "wrong.yaml").write_text("epoch: 3\n")
+    code, _, err = foveal("train", "--config", "wrong.yaml", "--print-config")
+    assert code == 2
+    assert "Did you mean --epochs?" in err
+
+
+def test_train_then_look_at_data_and_at_files(foveal, tmp_path):
+    code, out, _ = foveal("train", "--model", "small_cnn+stn+cbam", *FAST, "--output", "run")
+    assert code == 0
+    assert "epoch 1: loss" in out
+    assert out.splitlines()[-1] == "run"
+
+    code, out, _ = foveal("look", "run", "digits/rts", "--output", "seen.png", "--most", 2)
+    assert (code, out) == (0, "seen.png\n")
+    with Image.open(tmp_path / "seen.png") as picture:
+        assert picture.size[0] > 500
+
+    Image.new("RGB", (60, 50), "white").save(tmp_path / "mine.jpg")
+    (tmp_path / "text.png").write_text("no image")
+    code, out, _ = foveal("look", "run", "mine.jpg", "text.png", "--output", "files.png")
+    assert code == 0
+    assert out == "skipped text.png: not an image by its content\nfiles.png\n"
+    code, _, err = foveal("look", "run", "text.png")
+    assert code == 2
+    assert "no image could be read; 'text.png': not an image by its content" in err
+
+    code, _, err = foveal("train", "--model", "small_cnn+stn+cbam", *FAST, "--output", "run")
+    assert code == 2
+    assert "output='run' holds a run; resume it" in err
+    code, out, _ = foveal("train", "--output", "run", "--resume")
+    assert code == 0
+    assert out.splitlines()[-1] == "run"
+
+    whole = (tmp_path / "run/best.safetensors").read_bytes()
+    (tmp_path / "run/best.safetensors").write_bytes(whole[:1000])
+    code, _, err = foveal("look", "run", "digits")
+    assert code == 2
+    assert "cannot be read, truncated" in err
+
+
+@pytest.mark.slow
+def test_compare_prints_a_table_and_writes_a_page(foveal, tmp_path):
+    code, out, err = foveal("compare", "none", "stn", "sk:groups=8", "--seeds", 1, *FAST, "--output", "cmp")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[-1] == "cmp/report.html"
+    assert any(line.strip().startswith("sk:groups=8") for line in lines)
+    page = (tmp_path / "cmp/report.html").read_text()
+    assert page.count("<img alt=") == 3  # the plot and a picture for each mechanism
+    assert "http" not in page.replace("http-equiv", "")
+    assert {path.name for path in (tmp_path / "cmp").iterdir()} == {
+        "comparison.json", "results.json", "report.html", "none-0", "stn-0", "sk-groups=8-0", "stn-0.png",
+        "sk-groups=8-0.png",
+    }  # fmt: skip
+
+    before = (tmp_path / "cmp/none-0/metrics.jsonl").read_text()
+    code, out, _ = foveal("compare", "none", "se", "--seeds", 1, *FAST, "--output", "cmp")  # one more contender
+    assert code == 0
+    assert (tmp_path / "cmp/none-0/metrics.jsonl").read_text() == before
+    code, _, err = foveal("compare", "none", "--seeds", 1, "--epochs", 2, "--output", "cmp")
+    assert code == 2
+    assert "holds a comparison with another" in err
