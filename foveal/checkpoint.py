@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import foveal
-from foveal.networks import create_model
+from foveal.mechanisms import MECHANISMS
+from foveal.networks import build_backbone
 from foveal.surgery import attach, attachments, plain_state_dict
 
 MODEL = "model."  # prefix of the network's weights among the tensors
@@ -25,7 +26,7 @@ MODEL = "model."  # prefix of the network's weights among the tensors
 class Checkpoint:
     """What a file holds."""
 
-    facts: dict[str, Any]  # network, attachments, preprocessing, and what its writer added
+    facts: dict[str, Any]  # backbone, attachments, and what its writer added
     tensors: dict[str, Tensor] = field(repr=False)
 
     @property
@@ -59,18 +60,18 @@ def save_checkpoint(
 
 
 def recreate_facts(model: nn.Module) -> dict[str, Any]:
-    """The network by name and what was attached to it since."""
-    recipe = getattr(model, "recipe", None)
-    if not isinstance(recipe, dict):
+    """The backbone by name, and what was attached to it."""
+    made_as = getattr(model, "made_as", None)
+    if not isinstance(made_as, dict):
         raise ValueError(f"a checkpoint needs a network of foveal.create_model; this {type(model).__name__} is not one")
-    since = attachments(model)[recipe["attached"] :]
-    facts = {
-        "network": recipe,
-        "attachments": [
-            {"mechanism": each.mechanism, "at": each.at, "identity": each.identity, "options": each.options}
-            for each in since
-        ],
-    }
+    attached = [
+        {"mechanism": each.mechanism, "at": each.at, "identity": each.identity, "options": each.options}
+        for each in attachments(model)
+    ]
+    stranger = next((each["mechanism"] for each in attached if each["mechanism"] not in MECHANISMS), None)
+    if stranger is not None:
+        raise ValueError(f"a checkpoint cannot name the attached {stranger}: it is no mechanism of foveal's")
+    facts = {**made_as, "attachments": attached}
     try:
         json.dumps(facts)
     except TypeError as error:
@@ -88,8 +89,8 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, Checkpoint]:
         ValueError: no such file; not a checkpoint of ours, or a truncated one.
     """
     checkpoint = read_checkpoint(path)
-    recipe = {key: value for key, value in checkpoint.facts["network"].items() if key != "attached"}
-    model = create_model(**recipe)
+    model = build_backbone(checkpoint.facts["backbone"], pretrained=False, **checkpoint.facts["options"])
+    model.__dict__["made_as"] = {key: checkpoint.facts[key] for key in ("backbone", "options")}
     for each in checkpoint.facts["attachments"]:
         at = "input" if each["at"] == ["input"] else each["at"]
         attach(model, each["mechanism"], at, identity=each["identity"], **each["options"])

@@ -32,7 +32,7 @@ def main() -> None:
         print(f"foveal: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("foveal: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("foveal: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

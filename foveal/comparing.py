@@ -152,7 +152,7 @@ def prepare(folder: Path, plan: dict[str, Any]) -> None:
 def run_jobs(jobs: dict[Path, Settings], on_progress: Callable[[int, int], None]) -> dict[Path, Result]:
     """Run jobs side by side, a process a core. Progress is read from what the jobs write."""
     of = sum(job.epochs for job in jobs.values())
-    workers = min(len(jobs), len(os.sched_getaffinity(0)))
+    workers = min(len(jobs), cores())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
     with keeping_memory(), pool:
         futures = {pool.submit(run_job, job, folder): folder for folder, job in jobs.items()}
@@ -180,6 +180,11 @@ def keeping_memory() -> Iterator[None]:
         for name in MALLOC:
             if name not in earlier:
                 os.environ.pop(name, None)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_job(settings: Settings, folder: Path) -> Result:

@@ -180,8 +180,8 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     axis = part.subplots()
     below = np.zeros(len(records))
     shares = [record.values.mean(2) for record in records]  # (B, K) each
-    for branch in range(shares[0].shape[1]):
-        height = np.array([share[:, branch].mean() for share in shares])
+    for branch in range(max(share.shape[1] for share in shares)):
+        height = np.array([share[:, branch].mean() if branch < share.shape[1] else 0 for share in shares])
         axis.bar(
             range(len(records)),
             height,

@@ -35,16 +35,27 @@ def look(model: str, images: Sequence[str], most: int = 6) -> Looked:
     Raises:
         ValueError: no such network or data, no image that can be read, a network without attention.
     """
-    network, classes, mean, std, shape = open_model(model)
-    pictures, skipped = gather(list(images), most, shape)
-    if pictures.shape[1] != shape[0]:
-        pictures = (
-            pictures.float().mean(1, keepdim=True).to(torch.uint8) if shape[0] == 1 else pictures.expand(-1, 3, -1, -1)
-        )
-    with watch(network) as seen, torch.no_grad():
-        answers = network(normalised(pictures, mean, std)).argmax(1)
-    predictions = [classes[answer] if classes else str(answer) for answer in answers.tolist()]
+    opened = open_model(model)
+    pictures, skipped = gather(list(images), most, opened)
+    if pictures.shape[1] != opened.shape[0]:
+        grey = pictures.float().mean(1, keepdim=True).to(torch.uint8)
+        pictures = grey if opened.shape[0] == 1 else grey.expand(-1, opened.shape[0], -1, -1)
+    with watch(opened.network) as seen, torch.no_grad():
+        answers = opened.network(normalised(pictures, opened.mean, opened.std)).argmax(1)
+    predictions = [opened.classes[answer] if opened.classes else str(answer) for answer in answers.tolist()]
     return Looked(draw(seen, pictures, predictions, most=most), predictions, skipped)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network and the images that it wants."""
+
+    network: nn.Module
+    classes: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    shape: Sequence[int]
+    groups: str | None = None  # of the folder that it was trained on
 
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -52,34 +63,33 @@ def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     return (images.float() / 255 - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
-def open_model(model: str) -> tuple[nn.Module, Sequence[str], Sequence[float], Sequence[float], Sequence[int]]:
-    """The network, its classes' names, and the mean, std and shape of the images that it wants."""
+def open_model(model: str) -> Opened:
     if Path(model).exists():
         network, checkpoint = load_checkpoint(model)
-        says = checkpoint.facts["preprocessing"]
-        return network, checkpoint.facts["classes"], says["mean"], says["std"], says["shape"]
+        facts, says = checkpoint.facts, checkpoint.facts["preprocessing"]
+        return Opened(network, facts["classes"], says["mean"], says["std"], says["shape"], facts["groups"])
     network = create_model(model).eval()
     says = getattr(network, "pretrained_cfg", None) or {
         "mean": (0.5,) * 3,
         "std": (0.5,) * 3,
         "input_size": (3, 224, 224),
     }
-    return network, (), says["mean"], says["std"], says["input_size"]
+    return Opened(network, (), says["mean"], says["std"], says["input_size"])
 
 
-def gather(images: list[str], most: int, shape: Sequence[int]) -> tuple[Tensor, dict[str, str]]:
+def gather(images: list[str], most: int, opened: Opened) -> tuple[Tensor, dict[str, str]]:
     """uint8 images (B, C, H, W), and the files that could not be read."""
     if not any(Path(name).suffix.lower() in SUFFIXES for name in images):
         if len(images) != 1:
             raise ValueError(f"images {images}: one data set, or image files")
-        part = load_data(images[0], image_size=shape[1]).test
+        part = load_data(images[0], image_size=opened.shape[1], groups=opened.groups).test
         return part.__getitems__(range(min(most, len(part))))[0], {}
     skipped = {name: reason for name in images if (reason := why_not(Path(name)))}
     kept = [name for name in images if name not in skipped][:most]
     if not kept:
         name, reason = next(iter(skipped.items()))
         raise ValueError(f"no image could be read; {name!r}: {reason}")
-    return torch.stack([fitted(Path(name), shape) for name in kept]), skipped
+    return torch.stack([fitted(Path(name), opened.shape) for name in kept]), skipped
 
 
 def fitted(path: Path, shape: Sequence[int]) -> Tensor:

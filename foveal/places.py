@@ -94,7 +94,10 @@ def matching_paths(model: nn.Module, at: At) -> list[str]:
             raise ValueError("at: the predicate chose none of the model's modules")
         return found
     matched: dict[str, str] = {}
-    for pattern in [at] if isinstance(at, str) else list(at):
+    patterns = [at] if isinstance(at, str) else list(at)
+    if not patterns:
+        raise ValueError("at: an empty list of patterns")
+    for pattern in patterns:
         hits = [path for path in paths if compiled(pattern).fullmatch(path)]
         if not hits:
             raise ValueError(f"at: nothing matches; {unknown('place', pattern, top_levels(paths, pattern))}")

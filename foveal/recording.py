@@ -16,10 +16,16 @@ from foveal.naming import unknown
 from foveal.record import Record, Tap
 
 
-def plain_path(path: str) -> str:
-    """The path of a Tap's owner, without what DistributedDataParallel (first) and `torch.compile` (anywhere) add."""
-    names = [name for name in path.split(".")[:-1] if name != "_orig_mod"]
-    return ".".join(names[1:] if names[:1] == ["module"] else names)
+def places(model: nn.Module) -> dict[str, Tap]:
+    """The Taps of a model by the paths of their owners; an owner of several is told apart by their own names.
+
+    What DistributedDataParallel (first) and `torch.compile` (anywhere) put into paths is left out.
+    """
+    wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    named = [(path.split(".")[wrapped:], tap) for path, tap in model.named_modules() if isinstance(tap, Tap)]
+    found = [([name for name in names if name != "_orig_mod"], tap) for names, tap in named]
+    owners = [names[:-1] for names, _ in found]
+    return {".".join(names if owners.count(names[:-1]) > 1 else names[:-1]): tap for names, tap in found}
 
 
 class Seen:
@@ -33,6 +39,11 @@ class Seen:
     def __init__(self, places: list[str]):
         self._places = places
         self._records: dict[tuple[str, int], list[Record]] = {}
+
+    def _drop(self, forward: int) -> None:
+        """Forget a pass that did not end: places after the failure would tell of fewer images."""
+        kept = {key: [each for each in records if each.forward != forward] for key, records in self._records.items()}
+        self._records = {key: records for key, records in kept.items() if records}
 
     def _add(self, record: Record) -> None:
         self._records.setdefault((record.where, record.call), []).append(record)
@@ -83,6 +94,11 @@ def join(records: list[Record]) -> Record:
     first = records[0]
     if len(records) == 1:
         return first
+    shapes = {tuple(record.values.shape[1:]) for record in records}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{first.where!r}: images of several sizes give {shapes}, which cannot be joined; watch each alone"
+        )
     return Record(**{**vars(first), "values": torch.cat([record.values for record in records])})
 
 
@@ -93,9 +109,10 @@ class Hook:
     there.
     """
 
-    def __init__(self, module: nn.Module | None, action: Any, copies: list[tuple["ref[nn.Module]", int]]):
-        self.module, self.action, self.copies = module, action, copies
-        self.id = -1
+    def __init__(
+        self, module: nn.Module | None, action: Any, copies: list[tuple["ref[nn.Module]", int]], hook_id: int = -1
+    ):
+        self.module, self.action, self.copies, self.id = module, action, copies, hook_id
 
     def __call__(self, *args: Any) -> None:
         if self.action is not None:
@@ -105,7 +122,10 @@ class Hook:
         copied = memo.get(id(self.module))
         if copied is not None:
             self.copies.append((ref(copied), self.id))
-        return Hook(copied, None, self.copies)
+        return Hook(copied, None, self.copies, self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hook, (None, None, [])  # what is pickled meanwhile is watched by nobody
 
 
 class watch:  # noqa: N801 (used as a verb)
@@ -124,7 +144,7 @@ class watch:  # noqa: N801 (used as a verb)
 
     def __init__(self, model: nn.Module):
         self.model = model
-        self.taps = {plain_path(path): tap for path, tap in model.named_modules() if isinstance(tap, Tap)}
+        self.taps = places(model)
         if not self.taps:
             raise ValueError(f"{type(model).__name__} has no attention to watch; foveal.attach adds one")
 
@@ -160,15 +180,18 @@ class watch:  # noqa: N801 (used as a verb)
         if not recomputing():
             self.passes, self.inside, self.calls = self.passes + 1, True, {}
 
-    def _end(self, *_: Any) -> None:
-        self.inside = False
+    def _end(self, _: nn.Module, __: Any, out: Any) -> None:
+        if not recomputing():
+            self.inside = False
+            if out is None:  # the pass raised
+                self.seen._drop(self.passes)
 
     def _record(self, where: str, tap: Tap, weights: Tensor) -> None:
         if recomputing():
             return
         call = self.calls.get(where, 0) if self.inside else 0  # a part of the model called alone is a pass of its own
         self.calls[where] = call + 1
-        values = weights.detach()
+        values = weights.detach().clone()
         self.seen._add(Record(**vars(tap.facts), where=where, values=values, forward=max(self.passes, 0), call=call))
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import foveal
-from foveal.comparing import Comparison, job_folder
+from foveal.comparing import Comparison, cores, job_folder
 from foveal.costs import BATCH
 from foveal.drawing import Picture
 from foveal.looking import look
@@ -78,7 +78,8 @@ def write_report(comparison: Comparison) -> Path:
         plot=embedded(plot(comparison), "test error of each contender, a dot a seed"),
         pictures=pictures,
         settings=", ".join(f"{name} {value}" for name, value in asdict(recipe).items()),
-        machine=f"foveal {foveal.__version__}, torch {version('torch')}, timm {version('timm')}, {platform.platform()}.",
+        machine=f"foveal {foveal.__version__}, torch {version('torch')}, timm {version('timm')}; {platform.system()}, "
+        f"{cores()} cores.",
     )
     path = comparison.folder / "report.html"
     path.write_text(page)

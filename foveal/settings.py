@@ -28,7 +28,7 @@ class Recipe:
     """
 
     data: str = "digits/rts"
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 32
     opt: str = "adamw"
     lr: float = 1e-2
@@ -47,6 +47,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "lr", "image_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)}: a number above 0 is needed")
+        if self.sched == "plateau":
+            raise ValueError("sched='plateau': it follows a figure; the schedules here follow the step")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing}: from 0 to below 1")
 
@@ -62,3 +64,8 @@ class Settings(Recipe):
 
     model: str = "small_cnn"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.seed < 10_000:
+            raise ValueError(f"seed={self.seed}: from 0 to 9,999")

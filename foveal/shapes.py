@@ -1,6 +1,6 @@
 """What shapes flow through a model, found without computing anything: a forward pass on the meta device."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,55 +14,106 @@ Shape = tuple[int, ...]
 
 
 def observe(model: nn.Module, paths: Iterable[str]) -> dict[str, tuple[Shape, Shape]]:
-    """The shapes that go into and come out of the modules at these paths, for a batch of one image.
+    """The shapes that go into and come out of the modules at these paths, for one square image.
 
-    A path that no forward pass reached is missing from the answer. Modules that take or give anything but one tensor
-    count as not reached.
+    Raises:
+        ValueError: a module that no forward pass reaches, that takes or gives anything but one tensor, or that is
+            called with several widths.
     """
     modules = {model.get_submodule(path): path for path in paths}
     found: dict[str, tuple[Shape, Shape]] = {}
+    refused: dict[str, str] = {}
 
-    def note(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        if args and isinstance(args[0], Tensor) and isinstance(out, Tensor):
-            found.setdefault(modules[module], (tuple(args[0].shape), tuple(out.shape)))
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        path = modules[module]
+        if len(args) != 1 or kwargs or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
+            refused[path] = "it takes or gives more than one tensor"
+            return
+        shapes = tuple(args[0].shape), tuple(out.shape)
+        if found.setdefault(path, shapes)[1][1:2] != shapes[1][1:2]:
+            refused[path] = "it is called with several widths"
 
-    handles = [module.register_forward_hook(note) for module in modules]
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
     try:
-        for shape in image_shapes(model):
-            if len(found) < len(modules):
-                pass_through(model, shape)
+        stopped = try_passes(model, lambda _: len(found) == len(modules))
     finally:
         for handle in handles:
             handle.remove()
+    for path in modules.values():
+        if path in refused:
+            raise ValueError(f"{path!r}: {refused[path]}; attention stands where one map flows")
+        if path not in found:
+            why = f" (the trial pass stopped: {stopped})" if stopped else "; attention there would be dead"
+            raise ValueError(f"{path!r}: no forward pass reaches it{why}")
     return found
 
 
-def pass_through(model: nn.Module, shape: Shape) -> None:
-    """A forward pass of one image on the meta device. It may fail half-way (a head made for another image size)."""
-    state = [*model.named_parameters(), *model.named_buffers()]
-    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in state}
-    dtype = next((tensor.dtype for tensor in on_meta.values() if tensor.is_floating_point()), torch.float32)
+def entrance(model: nn.Module) -> str:
+    """The path of the one module that takes the image itself.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    paths: list[str] = []
+
+    def note(path: str, args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], Tensor) and getattr(args[0], "is_the_image", False):
+            paths.append(path)
+
+    named = [(path, module) for path, module in model.named_modules() if path]
+    handles = [module.register_forward_pre_hook(lambda _, args, path=path: note(path, args)) for path, module in named]
+    try:
+        try_passes(model, lambda stopped: stopped == "")
+    finally:
+        for handle in handles:
+            handle.remove()
+    outermost = sorted({path for path in paths if not any(path.startswith(f"{other}.") for other in paths)})
+    if len(outermost) != 1:
+        several = f"goes into {', '.join(outermost)}" if outermost else "goes into no module as it is"
+        raise ValueError(f"at='input': the image {several}; give the path of the module to stand before")
+    return outermost[0]
+
+
+def try_passes(model: nn.Module, done: Callable[[str | None], bool]) -> str | None:
+    """Forward passes of one image until it is done: on the meta device, then, where that fails, really.
+
+    `done` is told why the last pass stopped half-way, "" for one that did not. (A head made for another image size may
+    stop a pass when all has been seen.)
+    """
+    stopped: str | None = None
+    real = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    for shape in image_shapes(model):
+        for device in dict.fromkeys([torch.device("meta"), real]):
+            if not done(stopped):
+                stopped = pass_through(model, shape, device)
+    return stopped
+
+
+def pass_through(model: nn.Module, shape: Shape, device: torch.device) -> str:
+    """A forward pass of one image in evaluation mode; why it stopped half-way, or ""."""
+    state: dict[str, Tensor] = {}
+    if device.type == "meta":
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    image = torch.zeros(1, *shape, dtype=dtype, device=device)
+    image.is_the_image = True  # type: ignore[attr-defined]
     with evaluating(model), torch.no_grad():
         try:
-            functional_call(model, on_meta, (torch.empty(1, *shape, dtype=dtype, device="meta"),))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
-            return
+            functional_call(model, state, (image,))
+        except Exception as error:  # whatever somebody's forward raises: what was seen until then counts
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ""
 
 
 def image_shapes(model: nn.Module) -> Iterator[Shape]:
     """The image shapes worth trying: what a timm model says of itself, else common sizes."""
     says = getattr(model, "pretrained_cfg", None) or {}
-    first = first_convolution(model)
-    channels = 3 if first is None else first[1].in_channels
+    registered = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
+    likely = dict.fromkeys([*registered[:1], 3, 1])  # the first that is registered takes the image most often
     if says.get("input_size"):
-        yield channels, *says["input_size"][1:]
-    for side in SIDES:
-        yield channels, side, side
-
-
-def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
-    """The convolution that a model registers first, with its path."""
-    return next(((path, module) for path, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+        yield from ((channels, *says["input_size"][1:]) for channels in likely)
+    yield from ((channels, side, side) for side in SIDES for channels in likely)
 
 
 @contextmanager

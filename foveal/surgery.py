@@ -14,9 +14,10 @@ gives them, and `detach` restores them.
 BatchNorm folding, freezing and SyncBatchNorm conversion.)
 """
 
+import copy
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.places import At, Block, default_paths, known_block, matching_paths
-from foveal.shapes import first_convolution, observe
+from foveal.shapes import entrance, evaluating, observe
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ class Attachment:
     """One call of `attach`: enough to make it again, and to undo it."""
 
     mechanism: str
-    at: tuple[str, ...]  # paths in the plain model, or "input"
+    at: tuple[str, ...]  # paths in the model as it then was, or "input"
     identity: bool
     options: dict[str, Any]
     standing: tuple[Standing, ...]
 
 
 class Attached(nn.Sequential):
-    """A module of somebody's model and a mechanism, run in order; other attributes are the module's own."""
+    """A module of somebody's model and a mechanism, run in order; other attributes are read from the module."""
 
     def __init__(self, parts: OrderedDict[str, nn.Module]):
         super().__init__()
@@ -78,7 +79,8 @@ def attach(
         at: where: a pattern over module paths (`*` stays within a dot, `**` does not), a list of them, or a predicate
             of path and module; "input" is the image itself, for a mechanism that stands before a module. A path that
             is a known block means the end of its branch. Left out: every known block.
-        identity: the model's answer does not change until it is trained; False is the paper's own start.
+        identity: the model's answer does not change until it is trained; False is the paper's own start. A class of
+            your own keeps this promise if it takes `identity`.
         options: for the mechanism, as `reduction=8`.
 
     Returns:
@@ -91,20 +93,16 @@ def attach(
     made, name = resolve(mechanism)
     attaches = getattr(made, "attaches", "after")
     paths = wanted_paths(model, name, attaches, at)
-    given = dict(options)
-    if "identity" in inspect.signature(made).parameters:
-        given["identity"] = identity
+    takes_identity = "identity" in inspect.signature(made).parameters
+    given = {**options, "identity": identity} if takes_identity else options
     build = builder(model, made, name, given)
-    if attaches == "instead":
-        plan = [replacing(model, path, name, build) for path in paths]
-    else:
-        plan = beside(model, paths, name, attaches, build)
+    plan = instead(model, paths, name, build) if attaches == "instead" else beside(model, paths, name, attaches, build)
     standing = tuple(put() for put in plan)
-    earlier = attachments(model)
-    if not earlier:
+    if not hasattr(model, "attachments"):
         model.register_load_state_dict_pre_hook(accept_plain_names)
     where = ("input",) if at == "input" else tuple(paths)
-    remember(model, [*earlier, Attachment(name, where, identity, options, standing)])
+    unchanged = identity and (takes_identity or getattr(made, "starts_as_identity", False))
+    remember(model, [*attachments(model), Attachment(name, where, unchanged, options, standing)])
     return model
 
 
@@ -119,22 +117,21 @@ def remember(model: nn.Module, made: list[Attachment]) -> None:
 
 
 def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
-    """A mechanism's class and short name."""
+    """A mechanism's class and its name: the short one, or for a class of somebody's own its full one."""
     if isinstance(mechanism, str):
         name = short_name(mechanism)
         return MECHANISMS[name], name
     if not (isinstance(mechanism, type) and issubclass(mechanism, nn.Module)):
         raise TypeError(f"mechanism={mechanism!r}: a name, or a class of modules, is needed")
     known = {made: name for name, made in MECHANISMS.items()}
-    return mechanism, known.get(mechanism, mechanism.__name__.lower())
+    return mechanism, known.get(mechanism, f"{mechanism.__module__}.{mechanism.__qualname__}")
 
 
 def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
     if at == "input":
-        first = first_convolution(model)
-        if attaches != "before" or first is None:
+        if attaches != "before":
             raise ValueError(f"at='input': {name} stands {attaches} a module of the network")
-        return [first[0]]
+        return [entrance(model)]
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":
@@ -162,32 +159,40 @@ def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[st
 
 def beside(model: nn.Module, paths: list[str], name: str, attaches: str, build: Build) -> list[Put]:
     """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
-    ends = {path: end_of(model, path) if attaches == "after" else path for path in paths}
+    ends = {path: end_of(model, path) if attaches == "after" else outermost(model, path) for path in paths}
+    twice = next((path for path, end in ends.items() if [*ends.values()].count(end) > 1), None)
+    if twice is not None:
+        raise ValueError(f"at: {ends[twice]!r}, where {twice!r} ends, is meant twice")
     empty = [end for end in ends.values() if peek(model, end) is None]
     for slot in empty:
         plug(model, slot, nn.Identity())  # so that what flows there can be observed
     try:
         flows = observe(model, ends.values())
-        channels = {path: channels_at(path, flows.get(end), attaches) for path, end in ends.items()}
-        built = {path: build(path, count) for path, count in channels.items()}
+        built = {path: build(path, channels_at(path, *flows[end], attaches)) for path, end in ends.items()}
     except Exception:
         for slot in empty:
             plug(model, slot, None)
         raise
-    return [put_beside(model, end, name, built[path], attaches, end in empty) for path, end in ends.items()]
+    deepest_first = sorted(ends.items(), key=lambda item: -item[1].count("."))
+    return [put_beside(model, end, name, built[path], attaches, end in empty) for path, end in deepest_first]
 
 
 def end_of(model: nn.Module, path: str) -> str:
     """The path after which a mechanism stands: the end of a known block's branch, or the module itself."""
     block = known_block(model.get_submodule(path))
-    return f"{path}.{block.end}" if block and block.end else path
+    return outermost(model, f"{path}.{block.end}" if block and block.end else path)
 
 
-def channels_at(path: str, flow: tuple[tuple[int, ...], tuple[int, ...]] | None, attaches: str) -> int:
-    if flow is None:
-        raise ValueError(f"{path!r}: no forward pass reaches it with a single tensor; attention there would be dead")
-    shape = flow[0] if attaches == "before" else flow[1]
-    channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the images were square
+def outermost(model: nn.Module, path: str) -> str:
+    """The wrapper in which a module already stands, or the module itself."""
+    while path.endswith(".host") and isinstance(model.get_submodule(path.removesuffix(".host")), Attached):
+        path = path.removesuffix(".host")
+    return path
+
+
+def channels_at(path: str, goes_in: tuple[int, ...], comes_out: tuple[int, ...], attaches: str) -> int:
+    shape = goes_in if attaches == "before" else comes_out
+    channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
     if len(shape) != 4 or channels_stand_last:
         raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W)")
     return shape[1]
@@ -200,27 +205,29 @@ def put_beside(model: nn.Module, end: str, name: str, module: nn.Module, attache
         host = model.get_submodule(end)
         if attaches == "after" and type(host) is nn.Identity:
             plug(model, end, module)
-            return standing_at(end, end, "empty slot" if empty else "idle slot", module)
+            return standing_at(model, end, end, "empty slot" if empty else "idle slot", module)
         key = free_name(host, name)
         path = f"{end}.{key}"
         if isinstance(host, nn.Sequential) and type(host) in (nn.Sequential, Attached):
             add_child(host, key, module, first=attaches == "before")
-            return standing_at(path, end, "child", module)
+            return standing_at(model, path, end, "child", module)
         pair: list[tuple[str, nn.Module]] = [("host", host), (key, module)]
         plug(model, end, Attached(OrderedDict(pair[::-1] if attaches == "before" else pair)))
-        return standing_at(path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
+        return standing_at(model, path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
 
     return put
 
 
-def standing_at(path: str, host: str, form: str, module: nn.Module, **more: Any) -> Standing:
-    return Standing(path, host, form, tuple(f"{path}.{own}" for own in module.state_dict()), **more)
+def standing_at(model: nn.Module, path: str, host: str, form: str, module: nn.Module, **more: Any) -> Standing:
+    own = tuple(plain_name(model, f"{path}.{name}") for name in module.state_dict())
+    return Standing(path, host, form, own, **more)
 
 
 def free_name(host: nn.Module, name: str) -> str:
     """A name for a child of the host, or of a wrapper of it, that means nothing there yet."""
-    names = (name, *(f"{name}_{count}" for count in range(2, 100)))
-    return next(key for key in names if not hasattr(host, key))
+    short = name.rpartition(".")[2].lower()
+    names = (short, *(f"{short}_{count}" for count in range(2, 100)))
+    return next(key for key in names if key != "host" and not hasattr(host, key))
 
 
 def add_child(host: nn.Sequential, key: str, module: nn.Module, first: bool) -> None:
@@ -229,24 +236,26 @@ def add_child(host: nn.Sequential, key: str, module: nn.Module, first: bool) -> 
         host._modules = OrderedDict([(key, module), *((k, m) for k, m in host._modules.items() if k != key)])
 
 
-def replacing(model: nn.Module, path: str, name: str, build: Build) -> Put:
-    """Instead of a convolution with norm and activation, which become the mechanism's first branch."""
+def instead(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Put]:
+    """Instead of convolutions with norm and activation: the steps to take."""
+    for path in paths:
+        within = next((other for other in paths if path.startswith(f"{other}.")), None)
+        if within is not None:
+            raise ValueError(f"at: {path!r} lies within {within!r}; {name} can stand instead of one of them")
+    return [put_instead(model, path, name, build) for path in paths]
+
+
+def put_instead(model: nn.Module, path: str, name: str, build: Build) -> Put:
+    """The step that makes a convolution with norm and activation the first branch of a mechanism."""
     host = model.get_submodule(path)
     block = known_block(host) or Block("", ("",))
     if not block.convolution:
         raise ValueError(f"{path!r}: a {type(host).__name__} has no sequence of convolution, norm and activation")
     sites = [f"{path}.{attribute}" if attribute else path for attribute in block.convolution]
     parts = [model.get_submodule(site) for site in sites]
-    convolutions = [m for m in parts[0].modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
-    if len(convolutions) != 1 or (len(parts) == 1 and isinstance(parts[0], nn.Conv2d)):
-        raise ValueError(
-            f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
-            f"{type(parts[0]).__name__}"
-        )
-    conv = convolutions[0]
-    first = (
-        parts[0] if len(parts) == 1 else nn.Sequential(OrderedDict(zip(("conv", "norm", "act"), parts, strict=False)))
-    )
+    conv, act = convolution_and_activation(parts, path, name)
+    keys = ("conv", "norm", "act")[: len(parts)]
+    first = parts[0] if len(parts) == 1 else nn.Sequential(OrderedDict(zip(keys, parts, strict=True)))
     groups = {"groups": conv.groups} if conv.groups > 1 else {}
     module = build(
         path,
@@ -254,29 +263,53 @@ def replacing(model: nn.Module, path: str, name: str, build: Build) -> Put:
         out_channels=conv.out_channels,
         stride=conv.stride[0],
         first=first,
-        act=activation(parts),
+        act=lambda: copy.deepcopy(act),
         **groups,
     )
-    keys = [""] if len(parts) == 1 else ["conv.", "norm."]
-    moved = tuple((f"{site}.", f"{sites[0]}.branches.0.{key}") for site, key in zip(sites, keys, strict=False))
+    check_sizes(module, conv, path, name)
+    into = f"{sites[0]}.branches.0."
+    moved = (
+        [(f"{sites[0]}.", into)]
+        if len(parts) == 1
+        else [(f"{s}.", f"{into}{k}.") for s, k in zip(sites, keys, strict=True)]
+    )
     left = tuple(sites[1:2] if block.shared else sites[1:])
-    own = tuple(f"{sites[0]}.{key}" for key in module.state_dict() if not key.startswith("branches.0."))
+    own = tuple(
+        plain_name(model, f"{sites[0]}.{key}") for key in module.state_dict() if not key.startswith("branches.0.")
+    )
 
     def put() -> Standing:
         plug(model, sites[0], module)
         for site in left:
             plug(model, site, nn.Identity())
-        return Standing(sites[0], sites[0], "instead", own, moved, left)
+        return Standing(sites[0], sites[0], "instead", own, tuple(moved), left)
 
     return put
 
 
-def activation(parts: list[nn.Module]) -> type[nn.Module]:
-    """The activation that ends a sequence of convolution, norm and activation; some norms hold it."""
-    for module in reversed([module for part in parts for module in part.modules()]):
-        if not isinstance(module, nn.Identity) and not [*module.children()] and not [*module.parameters()]:
-            return type(module)
-    return nn.Identity
+def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> tuple[nn.Conv2d, nn.Module]:
+    """The convolution and the activation of a sequence that must hold just these and a norm between them."""
+    modules = [module for part in parts for module in part.modules() if not isinstance(module, nn.Identity)]
+    steps = [module for module in modules if not [*module.children()] or [*module.parameters(recurse=False)]]
+    conv = steps[0]
+    if isinstance(conv, nn.Conv2d) and max(conv.kernel_size) > 1 and len(steps) in (2, 3):
+        last = steps[2] if len(steps) == 3 else nn.Identity()
+        if hasattr(steps[1], "num_features") and not isinstance(last, nn.Conv2d):
+            return conv, last
+    raise ValueError(
+        f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
+        f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps)}"
+    )
+
+
+@torch.no_grad()
+def check_sizes(module: nn.Module, conv: nn.Conv2d, path: str, name: str) -> None:
+    """The branches' maps must be of one size; an unpadded convolution's are not."""
+    image = torch.zeros(1, conv.in_channels, 9, 9, device=conv.weight.device, dtype=conv.weight.dtype)
+    with evaluating(module):
+        sizes = [tuple(branch(image).shape[2:]) for branch in module.get_submodule("branches").children()]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"{name} at {path!r}: its branches would give maps of {sizes[0]} and {sizes[1]} for 9x9")
 
 
 def detach(model: nn.Module) -> nn.Module:
@@ -331,16 +364,24 @@ def accept_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str
     A checkpoint that holds some of an attention's weights must hold them all, as ever.
     """
     present = model.state_dict()
-    for key in present:
-        plain = plain_name(model, key)
+    by_plain = {plain_name(model, key): key for key in present}
+    for plain, key in by_plain.items():
         if plain != key and prefix + key not in state_dict and prefix + plain in state_dict:
             state_dict[prefix + key] = state_dict.pop(prefix + plain)
-    by_plain = {plain_name(model, key): key for key in present}
-    for attachment in attachments(model):
-        for standing in attachment.standing if attachment.identity else ():
-            own = [by_plain[name] for name in standing.own]
-            if not any(prefix + key in state_dict for key in own):
-                state_dict.update({prefix + key: present[key] for key in own})
+    held = {plain for plain, key in by_plain.items() if prefix + key in state_dict}
+    for plain in silent(model, held, identity=True):
+        state_dict[prefix + by_plain[plain]] = present[by_plain[plain]]
+
+
+def silent(model: nn.Module, held: Container[str], *, identity: bool) -> set[str]:
+    """The plain names of weights of attentions of which `held` has none: all, or those that began as the identity."""
+    return {
+        name
+        for attachment in attachments(model)
+        for standing in attachment.standing
+        if (attachment.identity or not identity) and not any(name in held for name in standing.own)
+        for name in standing.own
+    }
 
 
 def peek(model: nn.Module, path: str) -> nn.Module | None:

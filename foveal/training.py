@@ -32,7 +32,7 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from foveal.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
+from foveal.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from foveal.data import Data, Part, load_data
 from foveal.networks import create_model
 from foveal.settings import Settings
@@ -64,7 +64,7 @@ def train(
 
     Args:
         settings: of the run.
-        output: its folder. It must be new or empty, unless `resume`.
+        output: its folder. It must hold no run, unless `resume`.
         resume: go on where the folder's run stopped; a finished run is only read.
         on_step: told the number of steps done and of all.
         on_epoch: told each line of `metrics.jsonl`.
@@ -145,10 +145,14 @@ class Run:
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
             self.optimizer.step()
-            self.schedule.step_update(step)
+            self.step_schedule(step)
             total += loss.item()
             on_step(step, self.steps * self.settings.epochs)
         return total / self.steps
+
+    def step_schedule(self, step: int) -> None:
+        if self.schedule is not None:  # sched="none": a rate that stays
+            self.schedule.step_update(step)
 
     def precision(self) -> torch.autocast:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.settings.amp)
@@ -181,8 +185,10 @@ class Run:
             "classes": data.classes,
             "lines": lines,
             "preprocessing": {"data": data.name, "shape": data.shape, "mean": data.mean, "std": data.std},
+            "groups": self.settings.groups,
         }
         tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if with_optimizer else ({}, {})
+        facts["parameter_groups"] = [numbers_of(group) for group in self.optimizer.param_groups]
         save_checkpoint(path, self.model, facts, tensors)
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
@@ -190,9 +196,20 @@ class Run:
         checkpoint = read_checkpoint(folder / "last.safetensors")
         self.model.load_state_dict(checkpoint.weights)
         state = unflatten(checkpoint)
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for index, values in state.items():  # in the weights' layout: a norm over another one rounds otherwise
+            alike = {
+                name: torch.empty_like(weights[index]).copy_(value)
+                for name, value in values.items()
+                if isinstance(value, Tensor) and value.shape == weights[index].shape
+            }
+            values.update(alike)
+        groups = self.optimizer.state_dict()["param_groups"]
+        for group, held in zip(groups, checkpoint.facts["parameter_groups"], strict=True):
+            group.update(held)
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         lines = checkpoint.facts["lines"]
-        self.schedule.step_update(len(lines) * self.steps)
+        self.step_schedule(len(lines) * self.steps)
         return lines
 
 
@@ -216,6 +233,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": weights, "lr_scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
 
 
+def numbers_of(group: dict[str, Any]) -> dict[str, float]:
+    """What a group of parameters counts and sets: some optimizers keep their step there, as a tensor of one number."""
+    single = {
+        name: value.item() if isinstance(value, Tensor) else value for name, value in group.items() if name != "params"
+    }
+    return {name: value for name, value in single.items() if isinstance(value, int | float)}
+
+
 def flatten(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimizer's state as named tensors, and what of it is no tensor."""
     pairs = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
@@ -234,13 +259,17 @@ def unflatten(checkpoint: Checkpoint) -> dict[int, dict[str, Any]]:
 def check_folder(folder: Path, settings: Settings, resume: bool) -> None:
     """Whether a run may be written there: nothing that it holds is written over."""
     config = folder / "config.yaml"
-    if config.is_file():
-        if not resume:
-            raise ValueError(f"output={str(folder)!r} holds a run; resume it, or name another folder")
-        held = yaml.safe_load(config.read_text())
-        differ = [name for name, value in asdict(settings).items() if held.get(name) != value]
-        if differ:
-            raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {held.get(differ[0])!r}")
+    begun = any((folder / name).is_file() for name in ("last.safetensors", "metrics.jsonl"))
+    if not begun:
+        return
+    if not config.is_file():
+        raise ValueError(f"output={str(folder)!r} holds something else; name another folder")
+    if not resume:
+        raise ValueError(f"output={str(folder)!r} holds a run; resume it, or name another folder")
+    held = yaml.safe_load(config.read_text())
+    differ = [name for name, value in asdict(settings).items() if held.get(name) != value]
+    if differ:
+        raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {held.get(differ[0])!r}")
 
 
 def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
@@ -263,8 +292,8 @@ def finished(folder: Path) -> Result | None:
 
 def conclude(run: Run, folder: Path, lines: list[dict[str, Any]]) -> Result:
     """Read the test part once, with the weights of the best epoch."""
-    model, checkpoint = load_checkpoint(folder)
-    run.model.load_state_dict(model.state_dict())
+    checkpoint = read_checkpoint(folder)
+    run.model.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
     probabilities = run.predict(part)
     write_predictions(folder / "predictions.csv", part, classes, probabilities)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.surgery import attachments, plain_name
+from foveal.surgery import attachments, plain_name, silent
 
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "plain": (),
@@ -32,7 +32,8 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 OPTIONAL = ("AuxLogits.", "num_batches_tracked")  # a head for training alone; a counter that old files lack
 CONTAINERS = ("state_dict", "model", "state_dict_ema", "model_ema")
-WRAPPERS = ("module.", "_orig_mod.")
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, `torch.compile`, our checkpoints
+ASIDE = "optimizer."  # what our checkpoints hold beside the weights
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> st
     best = min(fits, key=lambda each: each.problems)
     if best.problems:
         raise ValueError(f"the weights do not fit this {type(model).__name__}: {difference(model, present, best)}")
-    silent = [each for each in attachments(model) if not each.identity]
-    if silent and attention_without_weights(model, best.state):
-        names = ", ".join(each.mechanism for each in silent)
+    if silent(model, best.state, identity=False) - silent(model, best.state, identity=True):
+        names = ", ".join(each.mechanism for each in attachments(model) if not each.identity)
         warnings.warn(f"the weights hold no attention: {names} keeps the values that it started with", stacklevel=2)
     current = model.state_dict()
     model.load_state_dict({key: best.state.get(plain, current[key]) for plain, key in present.items()})
@@ -103,10 +103,11 @@ def first_line(error: Exception) -> str:
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict inside a training checkpoint, without what DistributedDataParallel and `torch.compile` prefix."""
     inner = next((state[key] for key in CONTAINERS if isinstance(state.get(key), Mapping)), state)
-    tensors = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
-    for prefix in WRAPPERS:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    tensors = {key: value for key, value in inner.items() if isinstance(value, Tensor) and not key.startswith(ASIDE)}
+    while tensors and (prefix := next(iter(tensors)).partition(".")[0] + ".") in WRAPPERS:
+        if not all(key.startswith(prefix) for key in tensors):
+            break
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
 
 
@@ -114,7 +115,7 @@ def fit(model: nn.Module, present: dict[str, str], layout: str, state: dict[str,
     """How a state dict fits under one layout. `present` maps plain names to the model's."""
     renamed = {plain_name(model, rename(key, layout)): value for key, value in state.items()}
     current = model.state_dict()
-    absent = attention_without_weights(model, renamed)
+    absent = silent(model, renamed, identity=False)
     missing = [name for name in present if name not in renamed and name not in absent and not optional(name)]
     unexpected = [name for name in renamed if name not in present and not optional(name)]
     shapes = [
@@ -131,13 +132,6 @@ def rename(key: str, layout: str) -> str:
 
 def optional(name: str) -> bool:
     return name.startswith(OPTIONAL[0]) or name.endswith(OPTIONAL[1])
-
-
-def attention_without_weights(model: nn.Module, state: Mapping[str, Tensor]) -> set[str]:
-    """Names of the weights of attached attentions of which the state dict holds none at all."""
-    if any(name in state for attachment in attachments(model) for each in attachment.standing for name in each.own):
-        return set()
-    return {name for attachment in attachments(model) for each in attachment.standing for name in each.own}
 
 
 def difference(model: nn.Module, present: dict[str, str], best: Fit) -> str:

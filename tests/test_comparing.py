@@ -43,7 +43,7 @@ def test_the_contenders_of_the_main_job_stand_in_its_backbone():
     for name in CONTENDERS:
         model = foveal.create_model(spec("small_cnn", name), num_classes=10, in_chans=1)
         if name == "stn":
-            localisation = sum(weight.numel() for weight in model.stem[0].stn.localisation.parameters())
+            localisation = sum(weight.numel() for weight in model.stem.stn.localisation.parameters())
             assert localisation <= plain / 10
 
 

@@ -155,6 +155,22 @@ def test_groups_of_a_folder_come_from_a_file(tmp_path):
     assert not of_part[0] & of_part[1] | of_part[0] & of_part[2] | of_part[1] & of_part[2]
 
 
+def test_a_folder_that_is_split_in_part_is_refused(tmp_path):
+    for part in ("train", "val"):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / part / name, 3)
+    with pytest.raises(ValueError, match="a folder 'train' and none for test"):
+        foveal.load_data(f"folder:{tmp_path}")
+
+
+def test_hidden_and_empty_folders_are_no_classes(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, 8)
+    write_images(tmp_path / ".ipynb_checkpoints", 2)
+    (tmp_path / "empty").mkdir()
+    assert foveal.load_data(f"folder:{tmp_path}", image_size=32).classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -1,6 +1,7 @@
 """Each row of the table is checked on a real block: what stands at its end, what its convolution is."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import timm
@@ -86,8 +87,10 @@ def test_the_convolution_has_its_norm_and_activation_behind_it(name):
     for handle in handles:
         handle.remove()
     start = next(place for place, (index, *_) in enumerate(order) if index == 0)
-    indices = [index for index, *_ in order[start : start + len(parts)]]
-    assert indices == list(range(len(parts)))
+    run = order[start : start + len(parts)]
+    assert [index for index, *_ in run] == list(range(len(parts)))
+    for (_, _, given), (_, taken, _) in pairwise(run):
+        assert taken is given or torch.equal(taken, given)
     assert any(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in parts[0].modules())
 
 

@@ -107,8 +107,8 @@ def test_a_part_of_the_model_may_be_called_alone():
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_stays_behind(fails):
-    model = Net().train()
-    buffers = {name: value.clone() for name, value in model.eval().named_buffers()}
+    model = Net()
+    model.submodule.eval()
     modes = [module.training for module in model.modules()]
     try:
         with foveal.watch(model):
@@ -119,7 +119,6 @@ def test_nothing_stays_behind(fails):
         assert fails
     assert hooks(model) == 0
     assert modes == [module.training for module in model.modules()]
-    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
 
 
 def test_nothing_stays_behind_in_a_copy_made_inside():
@@ -174,3 +173,86 @@ def test_a_tap_is_an_identity():
     tap = SqueezeExcite(4).tap
     assert isinstance(tap, Tap)
     assert tap(values) is values
+
+
+def test_an_owner_of_two_taps_shows_both():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            facts = SqueezeExcite(4).tap.facts
+            self.height, self.width = Tap(facts), Tap(facts)
+
+        def forward(self, x):
+            return x * self.height(x.mean(3).mean(2))[..., None, None] * self.width(x.mean(2).mean(2))[..., None, None]
+
+    model = nn.Sequential(Both())
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 4, 3, 3))
+    assert seen.paths() == ["0.height", "0.width"]
+
+
+def test_a_module_of_ones_own_called_module_keeps_its_name():
+    model = nn.ModuleDict({"module": SqueezeExcite(4, 2), "se": SqueezeExcite(4, 2)})
+    with foveal.watch(model) as seen:
+        model["module"](torch.rand(1, 4, 2, 2))
+    assert seen.paths() == ["module"]
+    assert seen.unseen == {"se": "never called"}
+
+
+def test_a_pass_that_fails_half_way_is_forgotten():
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = SqueezeExcite(4, 2), SqueezeExcite(4, 2)
+
+        def forward(self, x, fail=False):
+            x = self.first(x)
+            if fail:
+                raise RuntimeError("half-way")
+            return self.second(x)
+
+    model = Fails()
+    with foveal.watch(model) as seen:
+        model(torch.rand(2, 4, 3, 3))
+        with pytest.raises(RuntimeError, match="half-way"):
+            model(torch.rand(2, 4, 3, 3), fail=True)
+    assert [len(record.values) for record in seen] == [2, 2]
+
+
+def test_maps_of_several_sizes_are_not_joined():
+    model = CBAM(8).eval()
+    with foveal.watch(model) as seen:
+        model(torch.rand(1, 8, 4, 4))
+        model(torch.rand(1, 8, 6, 6))
+    with pytest.raises(ValueError, match="'spatial': images of several sizes"):
+        seen["spatial"]
+
+
+def test_values_do_not_change_with_the_weights_afterwards():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.theta = nn.Parameter(torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]))
+
+        def forward(self, x):
+            return self.theta.expand(len(x), 2, 3)
+
+    model = foveal.mechanisms.SpatialTransformer(1, localisation=Fixed())
+    with foveal.watch(model) as seen:
+        model(torch.rand(1, 1, 4, 4))
+    with torch.no_grad():
+        model.localisation.theta += 1
+    assert next(iter(seen)).values[0, 0, 0] == 1
+
+
+def test_copies_of_copies_and_pickles_are_not_watched():
+    import pickle
+
+    model = Net().eval()
+    with foveal.watch(model) as seen:
+        again = copy.deepcopy(copy.deepcopy(model))
+        loaded = pickle.loads(pickle.dumps(model))  # noqa: S301
+        again(torch.rand(1, 3, 6, 6))
+        loaded(torch.rand(1, 3, 6, 6))
+    assert len(seen) == 0
+    assert hooks(again) == 0

@@ -358,3 +358,147 @@ def test_nothing_to_detach_is_said():
 def test_every_mechanism_says_what_it_attaches_as():
     assert {made.attaches for made in MECHANISMS.values()} <= {"after", "before", "instead", "between"}
     assert issubclass(Attached, nn.Sequential)
+
+
+class TestCorners:
+    """Cases that once went wrong."""
+
+    def test_two_mechanisms_on_whole_modules_stand_side_by_side(self):
+        model = randomise_norms(timm.create_model("inception_v3")).eval()
+        x = images(80)
+        with torch.no_grad():
+            before = model(x)
+            foveal.attach(model, "se")
+            foveal.attach(model, "cbam")
+            assert torch.equal(model(x), before)
+            model.load_state_dict(model.state_dict())
+            assert [name for name, _ in model.Mixed_5b.named_children()] == ["host", "se", "cbam"]
+            foveal.detach(model)
+            assert torch.equal(model(x), before)
+
+    def test_a_place_within_a_place(self):
+        model = randomise_norms(Nested()).eval()
+        x = torch.randn(2, 3, 12, 12)
+        before = model(x)
+        plain = plain_weights(model)
+        foveal.attach(model, "se", at=["block", "block.conv"])
+        assert torch.equal(model(x), before)
+        assert len(model.attachments[0].standing) == 2
+        model.load_state_dict(plain_state_dict(model))
+        model.load_state_dict(plain)
+        assert torch.equal(foveal.detach(model)(x), before)
+        with pytest.raises(ValueError, match=r"'block' lies within|'layer1.0.bn2', where|is meant twice"):
+            foveal.attach(torchvision.models.resnet18(), "se", at=["layer1.0", "layer1.0.bn2"])
+
+    def test_the_input_is_where_the_image_goes_whatever_was_registered_first(self):
+        class Skip(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.last = nn.Conv2d(8, 4, 1)
+                self.first = nn.Conv2d(3, 8, 1)
+
+            def forward(self, x):
+                return self.last(self.first(x)).mean((2, 3))
+
+        model = foveal.attach(Skip(), "stn", at="input")
+        assert model.attachments[0].standing[0].path == "first.stn"
+        foveal.attach(model, "stn", at="input")
+        assert [name for name, _ in model.first.named_children()] == ["stn_2", "stn", "host"]
+
+        class Fork(Skip):
+            def forward(self, x):
+                return self.last(self.first(x)) + nn.functional.pad(self.first(x), (0, 0)).mean() + self.other(x).mean()
+
+        fork = Fork()
+        fork.other = nn.Conv2d(3, 1, 1)
+        with pytest.raises(ValueError, match="the image goes into first, other; give the path"):
+            foveal.attach(fork, "stn", at="input")
+
+    def test_a_module_of_two_inputs_or_several_widths_is_refused(self):
+        class Two(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.join, self.act = nn.Conv2d(3, 4, 1), Add(), nn.ReLU()
+
+            def forward(self, x):
+                return self.join(self.conv(self.act(x)), self.act(self.conv(x)))
+
+        for at, says in (("join", "more than one tensor"), ("act", "several widths")):
+            with pytest.raises(ValueError, match=says):
+                foveal.attach(Two(), "se", at=at)
+
+    def test_a_model_that_the_meta_device_stops_is_run(self):
+        class Plain(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.mean = torch.zeros(1, 3, 1, 1)  # no buffer: it stays where it is
+                self.conv = nn.Conv2d(3, 4, 3)
+
+            def forward(self, x):
+                return self.conv(x - self.mean)
+
+        assert isinstance(foveal.attach(Plain(), "se", at="conv").conv.se, SqueezeExcite)
+
+    def test_a_model_in_half_precision(self):
+        model = timm.create_model("resnet18").bfloat16().eval()
+        foveal.attach(model, "stn", at="input")
+        foveal.attach(model, "sk")
+        assert model(images().bfloat16()).dtype == torch.bfloat16
+
+    def test_new_branches_have_the_hosts_activation_with_its_values(self):
+        conv = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.LeakyReLU(0.3))
+        model = foveal.attach(nn.Sequential(conv), "sk", at="0", groups=3)
+        assert [branch[2].negative_slope for branch in model[0].branches] == [0.3, 0.3]
+
+    @pytest.mark.parametrize(
+        ("more", "padding", "says"),
+        [
+            ([nn.Dropout(0.1)], 1, "not a Sequential of Conv2d, BatchNorm2d, ReLU, Dropout"),
+            ([nn.Conv2d(6, 6, 1)], 1, "not a Sequential of Conv2d, BatchNorm2d, ReLU, Conv2d"),
+            ([], 0, r"would give maps of \(7, 7\) and \(9, 9\)"),
+        ],
+    )
+    def test_what_is_not_just_convolution_norm_activation_is_refused(self, more, padding, says):
+        conv = nn.Sequential(nn.Conv2d(3, 6, 3, padding=padding), nn.BatchNorm2d(6), nn.ReLU(), *more)
+        with pytest.raises(ValueError, match=says):
+            foveal.attach(nn.Sequential(conv), "sk", at="0", groups=3)
+
+    def test_a_class_that_promises_no_identity_is_not_taken_for_one(self):
+        model = torchvision.models.resnet18()
+        foveal.attach(model, timm.layers.SqueezeExcite, at="layer4.*")
+        assert not model.attachments[0].identity
+        foveal.attach(model, "stn", at="input")
+        assert model.attachments[1].identity
+
+    def test_one_load_hook_stays_however_often_one_attaches(self):
+        model = torchvision.models.resnet18()
+        for _ in range(3):
+            foveal.detach(foveal.attach(model, "se"))
+        assert len(model._load_state_dict_pre_hooks) == 1
+
+    def test_no_pattern_is_said(self):
+        with pytest.raises(ValueError, match="an empty list of patterns"):
+            foveal.attach(torchvision.models.resnet18(), "se", at=[])
+
+
+class Add(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Inner()
+
+    def forward(self, x):
+        return self.block(x).mean((2, 3))
+
+
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        return self.norm(self.conv(x))

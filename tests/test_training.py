@@ -63,8 +63,10 @@ def weights_of(folder):
     return read_checkpoint(folder / "last.safetensors").tensors
 
 
-def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path):
-    whole = train(SETTINGS, tmp_path / "whole")
+@pytest.mark.parametrize("options", [{}, {"opt": "lamb"}, {"sched": "none"}], ids=["adamw", "lamb", "constant rate"])
+def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path, options):
+    settings = replace(SETTINGS, **options)
+    whole = train(settings, tmp_path / "whole")
 
     class StopError(Exception):
         pass
@@ -74,9 +76,9 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path):
             raise StopError
 
     with pytest.raises(StopError):
-        train(SETTINGS, tmp_path / "parts", on_epoch=stop)
+        train(settings, tmp_path / "parts", on_epoch=stop)
     torch.rand(7)  # what happens between must not matter
-    resumed = train(SETTINGS, tmp_path / "parts", resume=True)
+    resumed = train(settings, tmp_path / "parts", resume=True)
     one, other = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -119,7 +121,7 @@ def test_unbalanced_classes_show_in_the_balanced_accuracy(data, tmp_path, monkey
 def test_the_localisation_net_learns_at_its_own_rate_and_vectors_do_not_decay():
     model = foveal.create_model("small_cnn+stn+se", identity=True)
     groups = {(group["lr_scale"], group["weight_decay"]): group["params"] for group in parameter_groups(model, 0.1)}
-    localisation = model.stem[0].stn.localisation
+    localisation = model.stem.stn.localisation
     assert set(groups) == {(1.0, 0.1), (1.0, 0.0), (localisation.lr_scale, 0.1), (localisation.lr_scale, 0.0)}
     assert any(localisation.features.weight is weight for weight in groups[localisation.lr_scale, 0.1])
     assert any(model.features[0].attention.strength.s is weight for weight in groups[1.0, 0.0])
@@ -164,7 +166,7 @@ class TestCheckpoint:
         x = torch.rand(2, 3, 20, 20)
         assert torch.equal(other(x), model(x))
         assert checkpoint.facts["note"] == "mine"
-        assert checkpoint.facts["network"]["name"] == "small_cnn+se"
+        assert checkpoint.facts["backbone"] == "small_cnn"
         assert "features.3.conv.weight" in checkpoint.weights
 
     def test_nothing_is_left_where_writing_fails(self, tmp_path, monkeypatch):
@@ -191,6 +193,32 @@ class TestCheckpoint:
         with pytest.raises(ValueError, match="there is no file"):
             load_checkpoint(tmp_path / "nowhere.safetensors")
 
+    def test_what_was_detached_stays_out(self, tmp_path):
+        model = self.make()
+        foveal.attach(foveal.detach(model), "cbam")
+        save_checkpoint(tmp_path / "m.safetensors", model, {})
+        other, _ = load_checkpoint(tmp_path / "m.safetensors")
+        x = torch.rand(2, 3, 20, 20)
+        assert torch.equal(other(x), model.eval()(x))
+
+    def test_its_weights_load_into_a_model_that_exists(self, tmp_path):
+        model = self.make()
+        save_checkpoint(tmp_path / "m.safetensors", model, {})
+        other = foveal.create_model("small_cnn+se", num_classes=3, reduction=4)
+        attach(other, "sk", at="features.3", groups=8)
+        foveal.load_weights(other, tmp_path / "m.safetensors")
+        x = torch.rand(2, 3, 20, 20)
+        assert torch.equal(other.eval()(x), model(x))
+
+    def test_a_class_that_foveal_does_not_know_is_refused(self, tmp_path):
+        class SE(nn.Identity):
+            def __init__(self, channels):
+                super().__init__()
+
+        model = foveal.attach(foveal.create_model("small_cnn"), SE)
+        with pytest.raises(ValueError, match=r"cannot name the attached .*SE: it is no mechanism"):
+            save_checkpoint(tmp_path / "m.safetensors", model, {})
+
     def test_a_network_that_no_file_could_build_again_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="this Linear is not one"):
             save_checkpoint(tmp_path / "m.safetensors", nn.Linear(2, 2), {})
@@ -202,7 +230,7 @@ class TestCheckpoint:
         path = tmp_path / "m.safetensors"
         save_checkpoint(path, self.make(), {})
         facts = read_checkpoint(path).facts
-        facts["network"]["name"] = "small_cnn+cbam"
+        facts["attachments"][0]["mechanism"] = "cbam"
         save_file(load_file(path), path, {"foveal": json.dumps(facts)})
         with pytest.raises(ValueError, match="does not hold the network it names"):
             load_checkpoint(path)

@@ -54,17 +54,19 @@ def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
     ready = ready_parts(root)
     if ready and groups:
         raise ValueError(f"groups={str(groups)!r}: {str(root)!r} is split already, into train, val and test")
-    classes = class_names([root / folder for folder in ready.values()] if ready else [root])
+    folders = class_names([root / folder for folder in ready.values()] if ready else [root])
     skipped: dict[str, str] = {}
-    found = {part: scan(root, folder, classes, skipped) for part, folder in (ready or {"all": ""}).items()}
+    found = {part: scan(root, folder, folders, skipped) for part, folder in (ready or {"all": ""}).items()}
+    depth = 1 if ready else 0  # of a class's name within that of an image
+    classes = tuple(sorted({name.split("/")[depth] for names in found.values() for name in names}))
     if not any(found.values()):
         raise ValueError(f"data 'folder:{root}': no images in it; it needs one folder of images for each class")
     if len(classes) < 2:
         raise ValueError(f"data 'folder:{root}': one class alone, {classes[0]!r}; two or more are needed")
     if ready:
-        parts = {part: (names, [label_of(name, classes, depth=1) for name in names]) for part, names in found.items()}
+        parts = {part: (names, [label_of(name, classes, depth) for name in names]) for part, names in found.items()}
     else:
-        parts = split(found["all"], [label_of(name, classes, depth=0) for name in found["all"]], groups)
+        parts = split(found["all"], [label_of(name, classes, depth) for name in found["all"]], groups)
     empty = [part for part, (names, _) in parts.items() if not names]
     if empty:
         raise ValueError(f"data 'folder:{root}': no image in the part {empty[0]}; more images are needed")
@@ -88,11 +90,19 @@ def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
 def ready_parts(root: Path) -> dict[str, str]:
     """Part to folder, where the folder is split already; empty where it is not."""
     found = {part: next((name for name in names if (root / name).is_dir()), None) for part, names in PARTS.items()}
-    return {part: name for part, name in found.items() if name} if all(found.values()) else {}
+    missing = [part for part, name in found.items() if name is None]
+    if found["train"] and missing:
+        raise ValueError(
+            f"data 'folder:{root}': it has a folder 'train' and none for {' and '.join(missing)}; give it all "
+            f"three, {', '.join(names[0] for names in PARTS.values())}, or move the classes up"
+        )
+    return {part: name for part, name in found.items() if name} if not missing else {}
 
 
 def class_names(folders: list[Path]) -> tuple[str, ...]:
-    return tuple(sorted({each.name for folder in folders for each in folder.iterdir() if each.is_dir()}))
+    """The folders that may be classes: not hidden ones."""
+    found = {each.name for folder in folders for each in folder.iterdir() if each.is_dir()}
+    return tuple(sorted(name for name in found if not name.startswith((".", "__"))))
 
 
 def scan(root: Path, folder: str, classes: Sequence[str], skipped: dict[str, str]) -> list[str]:

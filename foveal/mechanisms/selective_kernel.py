@@ -13,6 +13,7 @@ under its own weights. At birth as the identity the selection is a + s (a - firs
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import reduce
 
 import torch
@@ -34,7 +35,7 @@ class SelectiveKernel(nn.Module):
         reduction: r.
         floor: L, the smallest width of z.
         stride: of every branch.
-        act: the activation of the branches.
+        act: makes the activation of a branch.
         first: an existing module to serve as first branch; it has the output's channels and size.
         identity: start as the first branch alone.
 
@@ -59,7 +60,7 @@ class SelectiveKernel(nn.Module):
         reduction: int = 16,
         floor: int = 32,
         stride: int = 1,
-        act: type[nn.Module] = nn.ReLU,
+        act: Callable[[], nn.Module] = nn.ReLU,
         first: nn.Module | None = None,
         identity: bool = False,
     ):
@@ -82,7 +83,7 @@ class SelectiveKernel(nn.Module):
         )
 
     def weigh(self, fused: Tensor) -> Tensor:
-        if self.training and len(fused) == 1:
+        if self.norm.training and len(fused) == 1:
             raise ValueError("selective kernel: a training batch of 1 image; its norm needs two or more")
         z = F.relu(self.norm(self.fc1(fused.mean((2, 3), keepdim=True))))  # (B, d, 1, 1)
         logits = self.fc2(z).unflatten(1, (len(self.branches), -1)).flatten(2)
@@ -98,7 +99,7 @@ class SelectiveKernel(nn.Module):
 
 
 def conv_norm_act(
-    channels: int, out_channels: int, stride: int, dilation: int, groups: int, act: type[nn.Module]
+    channels: int, out_channels: int, stride: int, dilation: int, groups: int, act: Callable[[], nn.Module]
 ) -> nn.Sequential:
     conv = nn.Conv2d(channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels), act=act()))

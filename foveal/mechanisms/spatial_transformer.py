@@ -48,7 +48,8 @@ class Localisation(nn.Module):
             self.regression.bias.copy_(torch.tensor(IDENTITY).flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.regression(central_moments(F.relu(self.features(x)))).unflatten(1, (2, 3))
+        found = central_moments(F.relu(self.features(x)))
+        return self.regression(found.to(self.regression.weight.dtype)).unflatten(1, (2, 3))
 
 
 def central_moments(maps: Tensor) -> Tensor:
@@ -59,10 +60,12 @@ def central_moments(maps: Tensor) -> Tensor:
     (of two standard deviations) and about as large as a centre. Coordinates are normalised.
     """
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-    x = centres(maps.shape[3], maps).view(1, 1, 1, -1)
-    y = centres(maps.shape[2], maps).view(1, 1, -1, 1)
-    mass = maps.mean((2, 3))
-    cx, cy, xx, yy, xy = ((maps * weight).mean((2, 3)) / (mass + EMPTY) for weight in (x, y, x * x, y * y, x * y))
+    height, width = maps.shape[2:]
+    x = centres(width, maps).expand(height, width).flatten()
+    y = centres(height, maps).view(-1, 1).expand(height, width).flatten()
+    weights = torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], dim=1) / x.shape[0]
+    mass, *sums = (maps.flatten(2) @ weights).to(maps.dtype).unbind(2)  # six times (B, C)
+    cx, cy, xx, yy, xy = (each / (mass + EMPTY) for each in sums)
     spread = xx - cx * cx, yy - cy * cy, xy - cx * cy
     return torch.cat([mass, cx, cy, *(4 * each for each in spread)], dim=1)
 
@@ -113,6 +116,7 @@ class SpatialTransformer(nn.Module):
     """
 
     attaches = "before"
+    starts_as_identity = True
     domain, hard, paper = "spatial", False, "Jaderberg et al., 2015"
 
     def __init__(

@@ -19,7 +19,7 @@ from foveal.naming import look_up, unknown
 from foveal.networks.inception import inception_v3
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
-from foveal.surgery import attach, attachments
+from foveal.surgery import attach
 from foveal.weights import first_line, load_weights
 
 
@@ -106,13 +106,12 @@ def create_model(
         own.update({key: options[key] for key in named_options(mechanism) if key in options})
     for_backbone = {key: value for key, value in options.items() if not any(key in own for _, own in mechanisms)}
     model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
+    model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
     for mechanism, own in mechanisms:
         at = "input" if MECHANISMS[mechanism].attaches == "before" else None
         attach(model, mechanism, at, identity=identity, **own)
     if whole:
         load_weights(model, build_backbone(whole, True, **common).state_dict())
-    attached = len(attachments(model))
-    model.__dict__["recipe"] = {"name": name, **common, "identity": identity, **options, "attached": attached}
     return model
 
 

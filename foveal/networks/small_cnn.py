@@ -41,8 +41,8 @@ class SmallCNN(nn.Module):
         )
         self.features = nn.Sequential(
             ConvBlock(first, second),
-            ConvBlock(second, third),
             nn.MaxPool2d(2),
+            ConvBlock(second, third),
             ConvBlock(third, fourth),
         )
         self.head = nn.Linear(fourth, num_classes)
