@@ -7,14 +7,16 @@ from dataclasses import dataclass
 class Recipe:
     """How to train: all that the contenders of a comparison share. Names as timm's `train.py` has them.
 
-    The defaults are those of the main job. Its learning rate is the plain network's best one on validation.
+    The defaults are those of the main job, `small_cnn` on digits/rts. Its learning rate is the plain network's best on
+    validation, where 0.005, 0.01, 0.02 and 0.04 left errors of 5.20, 5.03, 4.93 and 5.37 % (means of six seeds, with
+    standard errors of 0.15 to 0.3).
 
     Attributes:
         data: digits, mnist or fashion-mnist, each also distorted (digits/rts), or folder:PATH.
         epochs: Passes over the training part.
         batch_size: Images in a step.
         opt: An optimizer by timm's name.
-        lr: The highest learning rate.
+        lr: The highest learning rate; the default suits a small network trained from scratch.
         weight_decay: Not on biases, norms and other vectors.
         sched: A schedule by timm's name, stepped with every batch.
         warmup_epochs: In which the learning rate rises.
@@ -31,7 +33,7 @@ class Recipe:
     epochs: int = 12
     batch_size: int = 32
     opt: str = "adamw"
-    lr: float = 1e-2
+    lr: float = 2e-2
     weight_decay: float = 0.05
     sched: str = "cosine"
     warmup_epochs: float = 1.0
