@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 HOMES = {
     "attach": "foveal.surgery",
-    "attachments": "foveal.surgery",
+    "attachments": "foveal.standing",
     "detach": "foveal.surgery",
     "load_weights": "foveal.weights",
     "create_model": "foveal.networks",
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from foveal.record import Record, Tap
     from foveal.recording import watch
     from foveal.report import write_report
-    from foveal.surgery import attach, attachments, detach
+    from foveal.standing import attachments
+    from foveal.surgery import attach, detach
     from foveal.training import train
     from foveal.weights import load_weights
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import foveal
 from foveal.mechanisms import MECHANISMS
 from foveal.networks import build_backbone
-from foveal.surgery import attach, attachments, plain_state_dict
+from foveal.standing import attachments, plain_state_dict
+from foveal.surgery import attach
 
 MODEL = "model."  # prefix of the network's weights among the tensors
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.surgery import attachments, plain_name, silent
+from foveal.standing import attachments, plain_name, silent
 
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "plain": (),

@@ -126,7 +126,7 @@ def test_the_backbone_starts_alike_with_and_without_attention():
     for mechanism in ("stn", "se", "sk:groups=8", "cbam"):
         torch.manual_seed(1)
         model = foveal.create_model(f"small_cnn+{mechanism}", num_classes=10, in_chans=1)
-        own = foveal.surgery.plain_state_dict(model)
+        own = foveal.standing.plain_state_dict(model)
         assert all(torch.equal(own[name], value) for name, value in plain.items())
 
 

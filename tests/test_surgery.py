@@ -13,7 +13,8 @@ from torch import nn
 
 import foveal
 from foveal.mechanisms import MECHANISMS, SqueezeExcite
-from foveal.surgery import Attached, plain_state_dict
+from foveal.standing import plain_state_dict
+from foveal.surgery import Attached
 
 HOSTS = {
     "torchvision resnet18": lambda: torchvision.models.resnet18(),
