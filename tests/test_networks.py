@@ -241,3 +241,38 @@ class TestLoadWeights:
         torch.save({"x": Bomb()}, tmp_path / "bomb.pth")
         with pytest.raises(ValueError, match="cannot be read"):
             foveal.load_weights(foveal.create_model("small_cnn"), tmp_path / "bomb.pth")
+
+
+@pytest.mark.slow
+def test_a_transformer_inside_a_resnet_trains_and_its_box_is_drawn(tmp_path):
+    """Bright squares whose place says nothing and whose size says the class, at the entrance of the second stage."""
+    torch.manual_seed(0)
+    model = foveal.create_model("resnet18", num_classes=2)
+    foveal.attach(model, "stn", at="layer2")
+    localisation = model.layer2.stn.localisation
+    start = localisation.regression.weight.clone()
+    generator = torch.Generator().manual_seed(0)
+
+    def batch():
+        images, labels = torch.zeros(16, 3, 64, 64), torch.arange(16) % 2
+        for image, label, (x, y) in zip(
+            images, labels, torch.randint(0, 40, (16, 2), generator=generator), strict=True
+        ):
+            image[:, y : y + 12 + 10 * label, x : x + 12 + 10 * label] = 1
+        return images, labels
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        images, labels = batch()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    assert (localisation.regression.weight - start).abs().max() > 1e-3
+    with foveal.watch(model.eval()) as seen, torch.no_grad():
+        model(images)
+    assert seen["layer2.stn"].values.shape == (16, 2, 3)
+    assert foveal.draw(seen, images, most=2).save(tmp_path / "box.png").stat().st_size > 5000
