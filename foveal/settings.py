@@ -30,7 +30,7 @@ class Recipe:
     """
 
     data: str = "digits/rts"
-    epochs: int = 10
+    epochs: int = 11
     batch_size: int = 32
     opt: str = "adamw"
     lr: float = 1e-2
