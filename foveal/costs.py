@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.shapes import evaluating
 
-ROUNDS = 15
+ROUNDS = 9
 BATCH = 64
 
 
