@@ -199,7 +199,7 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     axis.legend(fontsize=7, loc="upper right")
 
 
-def show(axis: Axes, image: Tensor, margin: float = 0.12) -> None:
+def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
     """An image (3, H, W) with room around it for what lies outside."""
     height, width = image.shape[1:]
     axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
