@@ -19,7 +19,7 @@ from foveal.naming import slug
 from foveal.settings import Recipe, Settings
 
 app = App(name="foveal", version=__version__, help="Visual attention: add it, see it, trust it, find out if it pays.")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 140)  # a file or a pipe has room for whole rows
 Flags = Parameter(name="*")
 
 
