@@ -32,12 +32,9 @@ class ChannelGate(nn.Module):
         self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        mean, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)  # (B, C, 1, 1)
-        gate = (self.perceptron(mean) + self.perceptron(peak)).sigmoid()
-        return self.tap(self.strength(gate.flatten(1)))  # (B, C) in (0, 1)
-
-    def perceptron(self, z: Tensor) -> Tensor:
-        return self.fc2(F.relu(self.fc1(z)))
+        pools = torch.cat([x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)], dim=3)  # (B, C, 1, 2)
+        gate = self.fc2(F.relu(self.fc1(pools))).sum((2, 3)).sigmoid()
+        return self.tap(self.strength(gate))  # (B, C) in (0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, :, None, None]
