@@ -388,8 +388,11 @@ class TestCorners:
         model.load_state_dict(plain_state_dict(model))
         model.load_state_dict(plain)
         assert torch.equal(foveal.detach(model)(x), before)
-        with pytest.raises(ValueError, match=r"'block' lies within|'layer1.0.bn2', where|is meant twice"):
+        with pytest.raises(ValueError, match=r"at: 'layer1.0.bn2', where 'layer1.0' ends, is meant twice"):
             foveal.attach(torchvision.models.resnet18(), "se", at=["layer1.0", "layer1.0.bn2"])
+        inner = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        with pytest.raises(ValueError, match=r"'0.0' lies within '0'; sk can stand instead of one of them"):
+            foveal.attach(nn.Sequential(nn.Sequential(inner)), "sk", at=["0", "0.0"], groups=3)
 
     def test_the_input_is_where_the_image_goes_whatever_was_registered_first(self):
         class Skip(nn.Module):
