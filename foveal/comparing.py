@@ -102,13 +102,14 @@ def compare(
     }
     folder = Path(output) if output else Path("runs") / slug(f"{recipe.data}-{backbone}")
     prepare(folder, {"backbone": backbone, **asdict(recipe)})
+    measured = costs(networks, loaded.shape)
+    longest_first = sorted(contenders, key=lambda name: -measured[name].milliseconds)  # no core waits for a late one
     jobs = {
         job_folder(folder, name, seed): Settings(**asdict(recipe), model=spec(backbone, name), seed=seed)
+        for name in longest_first
         for seed in range(seeds)
-        for name in contenders
     }
     results = run_jobs(jobs, on_progress)
-    measured = costs(networks, loaded.shape)
     rows = []
     for name in contenders:
         errors = [100 * (1 - results[job_folder(folder, name, seed)].accuracy) for seed in range(seeds)]

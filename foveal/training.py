@@ -117,6 +117,9 @@ class Run:
         self.model.to(self.accelerator.device)
         groups = parameter_groups(self.model, settings.weight_decay)
         self.optimizer = create_optimizer_v2(groups, opt=settings.opt, lr=settings.lr)
+        for group in self.optimizer.param_groups:  # one call for all weights, where torch's optimizer has it
+            if "fused" in group:
+                group["fused"] = True
         self.steps = max(1, len(data.train) // settings.batch_size)  # a last incomplete batch is left out
         self.schedule, _ = create_scheduler_v2(
             self.optimizer,

@@ -143,7 +143,7 @@ def test_channels_are_those_that_flow_there():
     with torch.device("meta"):
         model = timm.create_model("inception_v3")
         foveal.attach(model, "se")
-    widths = [model.get_submodule(each.path).fc2.out_channels for each in model.attachments[0].standing]
+    widths = [model.get_submodule(each.path).fc2.out_features for each in model.attachments[0].standing]
     assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
 
 

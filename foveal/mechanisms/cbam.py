@@ -6,8 +6,7 @@
 
 The details that the equations leave open are those of the authors' code: the perceptron is shared by both pools and
 has biases, the maximum stands first, the 7x7 convolution has none and is followed by a BatchNorm of momentum 0.01.
-Departures: the perceptron's layers are 1x1 convolutions, which are the same product; a hidden width below one counts
-as one.
+Departure: a hidden width below one counts as one.
 """
 
 import torch
@@ -26,14 +25,14 @@ class ChannelGate(nn.Module):
         if channels < 1 or reduction < 1:
             raise ValueError(f"channels={channels}, reduction={reduction}: at least 1 is needed")
         hidden = max(1, channels // reduction)
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
         self.strength = Strength(identity)
         self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        pools = torch.cat([x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)], dim=3)  # (B, C, 1, 2)
-        gate = self.fc2(F.relu(self.fc1(pools))).sum((2, 3)).sigmoid()
+        pools = torch.stack([x.mean((2, 3)), x.amax((2, 3))], dim=1)  # (B, 2, C)
+        gate = self.fc2(F.relu(self.fc1(pools))).sum(1).sigmoid()
         return self.tap(self.strength(gate))  # (B, C) in (0, 1)
 
     def forward(self, x: Tensor) -> Tensor:

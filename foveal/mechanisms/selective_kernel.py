@@ -41,7 +41,7 @@ class SelectiveKernel(nn.Module):
 
     Raises:
         ValueError: fewer than two branches; channels that `groups` does not divide; a training batch of one image,
-            over whose 1x1 map the norm of z has no variance.
+            over which the norm of z has no variance.
 
     >>> SelectiveKernel(128, stride=2)(torch.rand(8, 128, 14, 14)).shape
     torch.Size([8, 128, 7, 7])
@@ -74,9 +74,9 @@ class SelectiveKernel(nn.Module):
         made = [conv_norm_act(channels, out_channels, stride, dilation, groups, act) for dilation in dilations]
         self.branches = nn.ModuleList(made if first is None else [first, *made])
         width = max(out_channels // reduction, floor)
-        self.fc1 = nn.Conv2d(out_channels, width, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.fc2 = nn.Conv2d(width, branches * out_channels, 1, bias=False)
+        self.fc1 = nn.Linear(out_channels, width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+        self.fc2 = nn.Linear(width, branches * out_channels, bias=False)
         self.strength = Strength(identity)
         self.tap = Tap(
             Facts(mechanism="selective_kernel", kind="selection", domain="channel", axes="B K C", within=(0, 1))
@@ -85,8 +85,8 @@ class SelectiveKernel(nn.Module):
     def weigh(self, fused: Tensor) -> Tensor:
         if self.norm.training and len(fused) == 1:
             raise ValueError("selective kernel: a training batch of 1 image; its norm needs two or more")
-        z = F.relu(self.norm(self.fc1(fused.mean((2, 3), keepdim=True))))  # (B, d, 1, 1)
-        logits = self.fc2(z).unflatten(1, (len(self.branches), -1)).flatten(2)
+        z = F.relu(self.norm(self.fc1(fused.mean((2, 3)))))  # (B, d)
+        logits = self.fc2(z).unflatten(1, (len(self.branches), -1))
         selection = logits.softmax(1)  # (B, K, C), over K one in sum
         alone = torch.zeros_like(selection[:1, :, :1])
         alone[:, 0] = 1

@@ -5,7 +5,7 @@
     out = g x                             scale (4)
 
 Departures: a hidden width below one counts as one (8 channels at a reduction of 16 would leave none, and the gate
-would be constant). The two layers are 1x1 convolutions, which are the same product and keep timm's names and shapes.
+would be constant).
 """
 
 from torch import Tensor, nn
@@ -46,15 +46,15 @@ class SqueezeExcite(nn.Module):
     ):
         super().__init__()
         hidden = hidden_width(channels, reduction, divisor)
-        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)
-        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.fc1 = nn.Linear(channels, hidden, bias=bias)
+        self.fc2 = nn.Linear(hidden, channels, bias=bias)
         self.strength = Strength(identity)
         self.tap = Tap(Facts(mechanism="squeeze_excite", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        z = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        z = x.mean((2, 3))  # (B, C)
         gate = self.fc2(F.relu(self.fc1(z))).sigmoid()
-        return self.tap(self.strength(gate.flatten(1)))  # (B, C) in (0, 1)
+        return self.tap(self.strength(gate))  # (B, C) in (0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, :, None, None]
