@@ -113,15 +113,13 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def fit(model: nn.Module, present: dict[str, str], layout: str, state: dict[str, Tensor]) -> Fit:
     """How a state dict fits under one layout. `present` maps plain names to the model's."""
-    current = {name: value for name, value in zip(present, model.state_dict().values(), strict=True)}
+    current = dict(zip(present, model.state_dict().values(), strict=True))
     renamed = {plain_name(model, rename(key, layout)): value for key, value in state.items()}
     renamed = {name: as_layer(value, current.get(name)) for name, value in renamed.items()}
     absent = silent(model, renamed, identity=False)
     missing = [name for name in present if name not in renamed and name not in absent and not optional(name)]
     unexpected = [name for name in renamed if name not in present and not optional(name)]
-    shapes = [
-        name for name, value in renamed.items() if name in present and value.shape != current[name].shape
-    ]
+    shapes = [name for name, value in renamed.items() if name in present and value.shape != current[name].shape]
     return Fit(layout, renamed, missing, unexpected, shapes)
 
 
