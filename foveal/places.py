@@ -79,6 +79,25 @@ def default_paths(model: nn.Module) -> list[str]:
     return found
 
 
+def between_stages(model: nn.Module) -> list[str]:
+    """The stages of a network but the last, after which a mechanism stands between stages.
+
+    A stage is a module with known blocks in it: one that a timm model names, else a child of the network.
+
+    Raises:
+        ValueError: the network does not show two stages.
+    """
+    named = [info["module"] for info in getattr(model, "feature_info", None) or []]
+    present = dict(model.named_modules())
+    within = {path: present[path] for path in named if path in present} or dict(model.named_children())
+    stages = [path for path, stage in within.items() if any(known_block(module) for module in stage.modules())]
+    if len(stages) < 2:
+        raise ValueError(
+            f"{type(model).__name__} shows no stages: say where by at=, a list such as ['layer1', 'layer2']"
+        )
+    return stages[:-1]
+
+
 def matching_paths(model: nn.Module, at: At) -> list[str]:
     """The paths that `at` means: a pattern, several of them, or a predicate of path and module.
 

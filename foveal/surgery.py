@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from foveal.mechanisms import MECHANISMS, short_name
-from foveal.places import At, Block, default_paths, known_block, matching_paths
+from foveal.places import At, Block, between_stages, default_paths, known_block, matching_paths
 from foveal.shapes import entrance, evaluating, observe
 from foveal.standing import Attachment, Standing, accept_plain_names, attachments, plain_name, remember
 
@@ -55,7 +55,8 @@ def attach(
         mechanism: a name from `foveal.list_mechanisms()`, or a class of modules that takes the channel count first.
         at: where: a pattern over module paths (`*` stays within a dot, `**` does not), a list of them, or a predicate
             of path and module; "input" is the image itself, for a mechanism that stands before a module. A path that
-            is a known block means the end of its branch. Left out: every known block.
+            is a known block means the end of its branch. Left out: every known block; every stage but the last for a
+            mechanism that stands between stages.
         identity: the model's answer does not change until it is trained; False is the paper's own start. A class of
             your own keeps this promise if it takes `identity`.
         options: for the mechanism, as `reduction=8`.
@@ -103,7 +104,7 @@ def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> l
         return matching_paths(model, at)
     if attaches == "before":
         raise ValueError(f"{name} has no default place: at='input', or the path of the module that it stands before")
-    return default_paths(model)
+    return between_stages(model) if attaches == "between" else default_paths(model)
 
 
 Build = Callable[..., nn.Module]
@@ -126,7 +127,7 @@ def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[st
 
 def beside(model: nn.Module, paths: list[str], name: str, attaches: str, build: Build) -> list[Put]:
     """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
-    ends = {path: end_of(model, path) if attaches == "after" else outermost(model, path) for path in paths}
+    ends = {path: outermost(model, path) if attaches == "before" else end_of(model, path) for path in paths}
     twice = next((path for path, end in ends.items() if [*ends.values()].count(end) > 1), None)
     if twice is not None:
         raise ValueError(f"at: {ends[twice]!r}, where {twice!r} ends, is meant twice")
@@ -170,7 +171,7 @@ def put_beside(model: nn.Module, end: str, name: str, module: nn.Module, attache
 
     def put() -> Standing:
         host = model.get_submodule(end)
-        if attaches == "after" and type(host) is nn.Identity:
+        if attaches != "before" and type(host) is nn.Identity:
             plug(model, end, module)
             return standing_at(model, end, end, "empty slot" if empty else "idle slot", module)
         key = free_name(host, name)

@@ -125,8 +125,9 @@ def fit(model: nn.Module, present: dict[str, str], layout: str, state: dict[str,
 
 def as_layer(value: Tensor, like: Tensor | None) -> Tensor:
     """A 1x1 convolution's weight as a linear layer's, or the other way round, where the model holds that."""
-    alike = like is not None and value.shape[:2] == like.shape[:2] and value.numel() == like.numel()
-    return value.reshape(like.shape) if alike and {value.ndim, like.ndim} == {2, 4} else value
+    if like is None or {value.ndim, like.ndim} != {2, 4} or value.shape[:2] != like.shape[:2]:
+        return value
+    return value.reshape(like.shape) if value.numel() == like.numel() else value
 
 
 def rename(key: str, layout: str) -> str:

@@ -1,10 +1,11 @@
 """The mechanisms by the names that the field gives them, one paper a file.
 
 Each is a module that takes the channel count first, weighs (`weigh`), then applies (`forward`), and says in class
-attributes what it attaches as (after a module, before one, or instead of a convolution with its norm and activation),
-its domain, whether it is hard, and its paper.
+attributes what it attaches as (after a module, before one, between the stages of a network, or instead of a convolution
+with its norm and activation), its domain, whether it is hard, and its paper.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,8 @@ CHANNELS = 256  # for which parameters are stated
 
 
 def long_name(mechanism: type[nn.Module]) -> str:
-    """The long name of a mechanism: that of its file."""
-    return mechanism.__module__.rpartition(".")[2]
+    """The long name of a mechanism: that of its class in small letters."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", mechanism.__name__).lower()
 
 
 def short_name(name: str) -> str:
@@ -50,7 +51,7 @@ class Listed:
     long_name: str
     domain: str
     kind: str  # soft or hard
-    attaches: str  # after a module, before one, or instead of a convolution with its norm and activation
+    attaches: str  # after, before, between or instead
     parameters: int  # at `CHANNELS` channels
     paper: str
 
