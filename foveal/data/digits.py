@@ -71,16 +71,24 @@ def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InM
     return out
 
 
+def mean_and_std(images: Tensor) -> tuple[float, float]:
+    """Of uint8 pixels, in [0, 1]: counted by level, since a data set of large images has no room for its doubles."""
+    counts = torch.bincount(images.flatten(), minlength=256).double()
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts * levels).sum() / images.numel()
+    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (images.numel() - 1)).sqrt().item()
+
+
 def load(kind: str, distortion: str | None, seed: int) -> Data:
     parts = digits() if kind == "digits" else from_torchvision(kind)
     if distortion is not None:
         parts = distorted(parts, distortion, seed)
-    pixels = parts["train"].images.double() / 255
+    mean, std = mean_and_std(parts["train"].images)
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
         classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
-        mean=(pixels.mean().item(),),
-        std=(pixels.std().item(),),
+        mean=(mean,),
+        std=(std,),
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],

@@ -6,6 +6,10 @@ the tight box of what was drawn.
 
 `rts`: rotation by up to 45 degrees, scale 0.7 to 1.2, then translation as far as the frame of an unrotated digit stays
 on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60.
+
+`cluttered`, `cluttered100` and `scene`: translated on a canvas of 60x60, 100x100 and 256x256, among 6, 8 and 40 pieces
+of 8x8 pixels of other digits (as Mnih et al., 2014, sec. 4.1; six as in the transformer's paper). `noise`: translated,
+under Gaussian noise of a tenth of the range. The box is that of the digit alone.
 """
 
 from collections.abc import Callable
@@ -17,7 +21,8 @@ from torch import Tensor
 from foveal.geometry import affine_grid, invert, sample
 from foveal.naming import look_up
 
-CHUNK = 1000  # images warped at a time
+CHUNK = 2_000_000  # pixels warped at a time
+PIECE = 8  # pixels, the side of a piece of clutter
 INK = 50  # of 255: what counts as drawn when a box is measured
 
 
@@ -60,9 +65,18 @@ def translated(count: int, side: int, canvas: int, generator: torch.Generator) -
 class Distortion:
     draw: Callable[[int, int, int, torch.Generator], Tensor]
     canvas: int
+    pieces: int = 0  # of other digits, as clutter
+    noise: float = 0.0  # standard deviation, of 255
 
 
-DISTORTIONS = {"rts": Distortion(rts, 42), "translated": Distortion(translated, 60)}
+DISTORTIONS = {
+    "rts": Distortion(rts, 42),
+    "translated": Distortion(translated, 60),
+    "cluttered": Distortion(translated, 60, pieces=6),
+    "cluttered100": Distortion(translated, 100, pieces=8),
+    "scene": Distortion(translated, 256, pieces=40),
+    "noise": Distortion(translated, 60, noise=25.5),
+}
 
 
 def distort(images: Tensor, kind: str, seed: int) -> Distorted:
@@ -76,13 +90,31 @@ def distort(images: Tensor, kind: str, seed: int) -> Distorted:
     distortion = look_up("distortion", kind, DISTORTIONS)
     generator = torch.Generator().manual_seed(seed)
     theta = distortion.draw(len(images), images.shape[-1], distortion.canvas, generator)
-    out = torch.cat(
-        [
-            warp(some, back, distortion.canvas)
-            for some, back in zip(images.split(CHUNK), invert(theta).split(CHUNK), strict=True)
-        ]
-    )
-    return Distorted(out, theta, ink_boxes(out))
+    chunk = CHUNK // distortion.canvas**2
+    pairs = zip(images.split(chunk), invert(theta).split(chunk), strict=True)
+    out = torch.cat([warp(some, back, distortion.canvas) for some, back in pairs])
+    boxes = ink_boxes(out)
+    for _ in range(distortion.pieces):
+        add_piece(out, images, generator)
+    if distortion.noise:
+        for some in out.split(chunk):
+            dirt = distortion.noise * torch.randn(some.shape, generator=generator)
+            some.copy_((some + dirt).round().clamp(0, 255))
+    return Distorted(out, theta, boxes)
+
+
+def add_piece(images: Tensor, digits: Tensor, generator: torch.Generator) -> None:
+    """Draw a piece of a random digit at a random place of each image, in place; the brighter pixel wins."""
+    count, side = len(images), torch.arange(PIECE)
+
+    def window(size: int) -> tuple[Tensor, Tensor]:
+        corner = torch.randint(size - PIECE + 1, (2, count, 1), generator=generator) + side  # rows, columns
+        return corner[0][:, :, None], corner[1][:, None, :]
+
+    chosen = torch.randint(len(digits), (count,), generator=generator)[:, None, None]
+    piece = digits[chosen, 0, *window(digits.shape[-1])]  # (N, 8, 8)
+    where = (torch.arange(count)[:, None, None], 0, *window(images.shape[-1]))
+    images[where] = torch.maximum(images[where], piece)
 
 
 def warp(images: Tensor, theta: Tensor, canvas: int) -> Tensor:
