@@ -78,6 +78,7 @@ class CBAM(nn.Module):
 
     attaches = "after"
     domain, hard, paper = "mixed", False, "Woo et al., 2018"
+    arxiv = "1807.06521"
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7, *, identity: bool = False):
         super().__init__()

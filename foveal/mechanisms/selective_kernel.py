@@ -49,6 +49,7 @@ class SelectiveKernel(nn.Module):
 
     attaches = "instead"
     domain, hard, paper = "channel", False, "Li et al., 2019"
+    arxiv = "1903.06586"
 
     def __init__(
         self,

@@ -118,6 +118,7 @@ class SpatialTransformer(nn.Module):
     attaches = "before"
     starts_as_identity = True
     domain, hard, paper = "spatial", False, "Jaderberg et al., 2015"
+    arxiv = "1506.02025"
 
     def __init__(
         self,

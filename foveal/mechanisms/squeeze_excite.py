@@ -34,6 +34,7 @@ class SqueezeExcite(nn.Module):
 
     attaches = "after"
     domain, hard, paper = "channel", False, "Hu et al., 2018"
+    arxiv = "1709.01507"
 
     def __init__(
         self,

@@ -1,0 +1,136 @@
+"""A page for each mechanism, from its docstrings: formula, picture of what is recorded, cost, departures, citation.
+
+python docs/make.py              every page, its costs measured (one thread, a minute)
+python docs/make.py --pictures   the pictures too: each mechanism is trained on digits (some minutes)
+python docs/make.py --check      whether the pages say what the docstrings say; writes nothing
+"""
+
+import inspect
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+
+import foveal
+from foveal.costs import count_macs, count_parameters
+from foveal.looking import look
+from foveal.mechanisms import MECHANISMS
+from foveal.settings import Settings
+
+PAGES = Path(__file__).parent / "mechanisms"
+STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what the stages of a ResNet-50 give out
+BATCH, ROUNDS = 8, 5
+NETWORKS: dict[str, str] = {}  # in which a mechanism is drawn; else small_cnn+NAME
+
+
+def paragraphs(text: str) -> list[str]:
+    return [part.strip("\n") for part in dedent(text).split("\n\n")]
+
+
+def sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def page(name: str) -> str:
+    """All of a page but the costs."""
+    made = MECHANISMS[name]
+    title, *parts = paragraphs(inspect.getmodule(made).__doc__)
+    formula = [part for part in parts if part.startswith("    ")]
+    departures = [part for part in parts if part.startswith("Departure")]
+    remarks = [part for part in parts if part not in formula and part not in departures]
+    return "\n\n".join(
+        [
+            f"# {made.__name__}: `{name}`",
+            title,
+            "## Formula",
+            "```text\n" + dedent("\n\n".join(formula)) + "\n```",
+            *remarks,
+            "## Departures",
+            *[sentence(part.partition(": ")[2]) for part in departures or ["Departures: none."]],
+            "## What is recorded",
+            f"![what `foveal look` draws of a network with {name}]({name}.png)",
+            "## Use",
+            "```text\n" + inspect.cleandoc(made.__doc__) + "\n```",
+            "## Citation",
+            f"{made.paper}, [arXiv:{made.arxiv}](https://arxiv.org/abs/{made.arxiv}).",
+        ]
+    )
+
+
+def cost_table(name: str) -> str:
+    """What a mechanism costs at the stages of a ResNet-50."""
+    head = [
+        "## Cost",
+        f"For {BATCH} maps: milliseconds of a forward pass on one thread (median of {ROUNDS}), and what the backward\n"
+        "pass keeps, in units of the input.",
+        "| channels | map | parameters | MMACs a map | ms | kept |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    return "\n\n".join(head) + "\n" + "\n".join(cost_row(MECHANISMS[name], shape) for shape in STAGES)
+
+
+def cost_row(made: type[nn.Module], shape: tuple[int, int, int]) -> str:
+    module, (channels, height, width) = made(shape[0]), shape
+    counted = f"{count_parameters(module):,} | {count_macs(module, shape) / 1e6:,.2f}"
+    measured = f"{milliseconds(module, shape):.1f} | {kept(module, shape):.1f}"
+    return f"| {channels} | {height}x{width} | {counted} | {measured} |"
+
+
+@torch.no_grad()
+def milliseconds(module: nn.Module, shape: tuple[int, int, int]) -> float:
+    x, taken = torch.rand(BATCH, *shape), []
+    for _ in range(ROUNDS + 1):
+        begin = time.perf_counter()
+        module.eval()(x)
+        taken.append(time.perf_counter() - begin)
+    return 1000 * statistics.median(taken[1:])
+
+
+def kept(module: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Bytes that autograd keeps from a forward pass, weights aside, over those of the input."""
+    x = torch.rand(BATCH, *shape, requires_grad=True)
+    weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
+    held: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        module.train()(x)
+    return sum(size for place, size in held.items() if place not in weights) / x.untyped_storage().nbytes()
+
+
+def draw_page(name: str) -> None:
+    """Train a small network with a mechanism on digits, and draw what it attends to."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(model=NETWORKS.get(name, f"small_cnn+{name}"), data="digits/cluttered")
+        foveal.train(settings, folder)
+        look(folder, [settings.data], most=3).picture.save(PAGES / f"{name}.png")
+
+
+def stale() -> list[str]:
+    """The mechanisms whose pages say something else than their docstrings."""
+    paths = {name: PAGES / f"{name}.md" for name in MECHANISMS}
+    return [name for name, path in paths.items() if not (path.is_file() and page(name) in path.read_text())]
+
+
+def main() -> None:
+    if "--check" in sys.argv:
+        sys.exit(f"docs/make.py: stale pages: {', '.join(stale())}" if stale() else 0)
+    torch.set_num_threads(1)
+    PAGES.mkdir(exist_ok=True)
+    for name in MECHANISMS:
+        (PAGES / f"{name}.md").write_text(f"{page(name)}\n\n{cost_table(name)}\n")
+        if "--pictures" in sys.argv:
+            draw_page(name)
+        print(PAGES / f"{name}.md")
+
+
+if __name__ == "__main__":
+    main()
