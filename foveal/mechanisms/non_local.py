@@ -70,6 +70,6 @@ class NonLocal(nn.Module):
         if self.tap.watched:
             y = self.weigh(query, key).flatten(3).flatten(1, 2) @ value.flatten(2).mT
         else:
-            query, key, value = (each.flatten(2).mT[:, None] for each in (query, key, value))  # (B, 1, positions, D)
+            query, key, value = (each.flatten(2).mT.contiguous()[:, None] for each in (query, key, value))
             y = F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
         return x + self.norm(self.out(y.mT.unflatten(2, x.shape[2:])))
