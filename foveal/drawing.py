@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
 from foveal.geometry import IDENTITY, affine_grid, corners, sample, to_pixels
@@ -199,6 +199,42 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     axis.legend(fontsize=7, loc="upper right")
 
 
+def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: the image, then for each place what its centre, the framed position, reads from where.
+
+    Heads are averaged. One weight among many is small, so a place's scale ends at its largest weight, see its bar.
+    """
+    axes = part.subplots(len(images), len(records) + 1, squeeze=False)
+    height, width = images.shape[2:]
+    for row, image in zip(axes, images, strict=True):
+        show(row[0], image, margin=0)
+    axes[0, 0].set_title("input", fontsize=9)
+    for column, record in zip(axes.T[1:], records, strict=True):
+        weights = record.values.mean(1) if "G" in record.axes.split() else record.values  # (B, H, W, Y, X)
+        rows, columns = weights.shape[1:3]
+        maps = weights[:, rows // 2, columns // 2]  # (B, Y, X)
+        cell = width / columns, height / rows
+        for axis, weight in zip(column, maps, strict=True):
+            drawn = axis.imshow(
+                weight.numpy(),
+                vmin=0,
+                vmax=maps.max().item(),
+                cmap=SCALE,
+                interpolation="nearest",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            )
+            corner = columns // 2 * cell[0] - 0.5, rows // 2 * cell[1] - 0.5
+            axis.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
+        column[0].set_title(
+            f"{record.where}\nframed: query {rows // 2}, {columns // 2} of {rows}x{columns}", fontsize=7
+        )
+        bar = part.colorbar(drawn, ax=list(column), location="bottom", shrink=0.9)
+        bar.set_label("weight", fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    for axis in axes.flat:
+        axis.set_axis_off()
+
+
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
     """An image (3, H, W) with room around it for what lies outside."""
     height, width = image.shape[1:]
@@ -219,5 +255,6 @@ PANELS = {
     "transform": Panel(lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms),
     "mask": Panel(lambda records, images: 0.4 + 1.6 * images, draw_masks),
     "gate": Panel(lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
+    "affinity": Panel(lambda records, images: 1.0 + 1.6 * images, draw_affinities),
     "selection": Panel(lambda records, images: 3.0, draw_selections),
 }

@@ -3,7 +3,9 @@
 A mechanism shows its attention weights through a `Tap`; who watches gets `Record`s; who draws or scores needs nothing
 else. The weights are the effective ones, as they are applied.
 
-Axes: B batch, C channel, H W map, K branch, T glimpse, Q query. "B 2 3" is a transform, "B T 2" a path.
+Axes: B batch, C channel, H W map, K branch, T glimpse, G head, Y X map of keys. "B 2 3" is a transform, "B T 2" a path,
+"B H W Y X" an affinity: at each position of a map, weights over the positions of another (or of the same) that are one
+in sum.
 """
 
 from dataclasses import dataclass
@@ -50,6 +52,11 @@ class Tap(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         return weights
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody hooks it: where the weights need not exist, a mechanism makes them only then."""
+        return bool(self._forward_hooks)
 
     def extra_repr(self) -> str:
         return f"{self.facts.kind}, {self.facts.axes}"

@@ -8,7 +8,16 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.mechanisms import CBAM, MECHANISMS, SelectiveKernel, SpatialTransformer, SqueezeExcite
+from foveal.mechanisms import (
+    CBAM,
+    MECHANISMS,
+    NonLocal,
+    ResidualMask,
+    SelectiveKernel,
+    SelfAttention,
+    SpatialTransformer,
+    SqueezeExcite,
+)
 from foveal.surgery import attach
 
 CHANNELS = 16
@@ -22,6 +31,9 @@ class Row:
     identity: bool = True  # whether it takes `identity`
     born_with: tuple[str, ...] = ("strength",)  # what learns at birth under identity
     exact: bool = True  # whether the identity is bitwise
+    switch: tuple[str, ...] = ("strength",)  # what switches it on after birth
+    least: int = 4  # pixels along a side that an export takes; the mask halves a map, and must not end at one pixel
+    fused: bool = False  # one operation does it all while nobody watches: then sums are taken in another order
 
     def make(self, **more) -> nn.Module:
         return randomise_norms(self.mechanism(CHANNELS, **self.options, **more))
@@ -36,7 +48,26 @@ TABLE = {
         SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
     ),
     "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
-    "stn": Row(SpatialTransformer, ("B 2 3",), identity=False, born_with=("localisation.regression",), exact=False),
+    "nl": Row(NonLocal, ("B H W Y X",), identity=False, born_with=("norm",), switch=("norm",), fused=True),
+    "nl, subsampling": Row(
+        NonLocal,
+        ("B H W Y X",),
+        {"subsample": True},
+        identity=False,
+        born_with=("norm",),
+        switch=("norm",),
+        fused=True,
+    ),
+    "mhsa": Row(SelfAttention, ("B G H W Y X",), {"reduction": 1}, born_with=("out",), switch=("out",), fused=True),
+    "residual mask": Row(ResidualMask, ("B C H W",), least=5),
+    "stn": Row(
+        SpatialTransformer,
+        ("B 2 3",),
+        identity=False,
+        born_with=("localisation.regression",),
+        exact=False,
+        switch=("regression.bias",),
+    ),
     "stn, cropping": Row(
         SpatialTransformer,
         ("B 2 3",),
@@ -44,13 +75,18 @@ TABLE = {
         identity=False,
         born_with=("localisation.regression",),
         exact=False,
+        switch=("regression.bias",),
     ),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
 
+def crops(row: Row) -> bool:
+    return row.mechanism is SpatialTransformer and "size" in row.options
+
+
 def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape[:2], *row.options.get("size", shape[2:]))
+    return (*shape[:2], *(row.options["size"] if crops(row) else shape[2:]))
 
 
 def test_every_mechanism_has_a_row():
@@ -83,7 +119,7 @@ def test_every_weight_learns(row):
 
 @rows
 def test_at_birth_only_the_strength_learns_and_then_all(row):
-    module = row.make(**({"identity": True} if row.identity else {}))
+    module = row.mechanism(CHANNELS, **row.options, **({"identity": True} if row.identity else {}))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     learning = []
     for _ in range(2):
@@ -116,7 +152,17 @@ def test_states_its_attention(row):
     assert tuple(record.axes for record in seen) == row.axes
     for record in seen:
         sizes = dict(zip(record.axes.split(), record.values.shape, strict=True))
-        expected = {"B": 3, "C": CHANNELS, "H": 10, "W": 12, "2": 2, "3": 3, "K": row.options.get("branches", 2)}
+        expected = {
+            "B": 3,
+            "C": CHANNELS,
+            "H": 10,
+            "W": 12,
+            "2": 2,
+            "3": 3,
+            "K": row.options.get("branches", 2),
+            "G": 4,
+        }
+        expected |= {"Y": 5, "X": 6} if row.options.get("subsample") else {"Y": 10, "X": 12}
         assert sizes == {axis: expected[axis] for axis in sizes}
         low, high = record.within
         assert low <= record.values.min()
@@ -130,7 +176,11 @@ def test_watching_changes_nothing(row):
     images = torch.randn(3, CHANNELS, 10, 12)
     plain = module(images)
     with foveal.watch(module):
-        assert torch.equal(module(images), plain)
+        watched = module(images)
+    if row.fused:
+        torch.testing.assert_close(watched, plain, rtol=1e-5, atol=1e-6)
+    else:
+        assert torch.equal(watched, plain)
 
 
 @rows
@@ -153,7 +203,7 @@ def test_compiles_as_one_graph(row):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["se", "sk", "cbam", "stn"])
+@pytest.mark.parametrize("name", ["se", "sk", "cbam", "stn", "nl", "mhsa", "residual mask"])
 def test_compiles_with_inductor(name):
     row = TABLE[name]
     torch._dynamo.reset()
@@ -162,15 +212,15 @@ def test_compiles_with_inductor(name):
     torch.testing.assert_close(torch.compile(module, fullgraph=True)(images), module(images), rtol=1e-4, atol=1e-5)
 
 
-DYNAMIC = (
-    {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)},
-)
+def dynamic(row: Row) -> tuple[dict, ...]:
+    dim, least = torch.export.Dim, row.least
+    return ({0: dim("batch", min=1), 2: dim("height", min=least), 3: dim("width", min=least)},)
 
 
 @rows
 def test_exports_for_any_batch_and_size_without_a_trace_of_the_tap(row):
     module = moved(row).eval()
-    exported = torch.export.export(module, (torch.randn(2, CHANNELS, 12, 12),), dynamic_shapes=DYNAMIC)
+    exported = torch.export.export(module, (torch.randn(2, CHANNELS, 12, 12),), dynamic_shapes=dynamic(row))
     images = torch.randn(3, CHANNELS, 9, 15)
     torch.testing.assert_close(exported.module()(images), module(images))
     assert not [node for node in exported.graph.nodes if "tap" in str(node.target)]
@@ -183,7 +233,7 @@ def test_runs_in_onnx_at_another_batch_and_size(row, tmp_path):
     pytest.importorskip("onnxscript")
     module, path = moved(row).eval(), tmp_path / "mechanism.onnx"
     images = torch.randn(2, CHANNELS, 12, 12)
-    torch.onnx.export(module, (images,), path, dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
+    torch.onnx.export(module, (images,), path, dynamo=True, dynamic_shapes=dynamic(row), verbose=False)
     session = onnxruntime.InferenceSession(path)
     other = torch.randn(3, CHANNELS, 9, 15)
     (answer,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
@@ -235,7 +285,7 @@ class Host(nn.Module):
 
 @rows
 def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
-    if "size" in row.options:
+    if crops(row):
         pytest.skip("a crop to another size is no identity")
     host = randomise_norms(Host()).eval()
     images = torch.randn(4, 3, 11, 13)
@@ -248,7 +298,7 @@ def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
         assert (born - plain).abs().max() <= 1e-5 * plain.abs().max()
     with torch.no_grad():
         for name, weight in host.named_parameters():
-            if "strength" in name or "regression.bias" in name:
+            if name.startswith("block") and any(part in name for part in row.switch):
                 weight += 0.5
     assert not torch.allclose(host(images), plain, rtol=1e-3)
 
@@ -272,6 +322,10 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (SelectiveKernel, {"groups": 5}, "groups=5 does not divide the channels, 16 in and 16 out"),
         (SelectiveKernel, {"branches": 1}, "branches=1"),
         (CBAM, {"kernel_size": 4}, "kernel_size=4"),
+        (NonLocal, {"reduction": 0}, "reduction=0"),
+        (SelfAttention, {"heads": 0}, "heads=0"),
+        (SelfAttention, {"size": 0}, "size=0"),
+        (ResidualMask, {"depth": 0}, "depth=0"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
     ],

@@ -13,7 +13,10 @@ import torch
 from torch import nn
 
 from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.non_local import NonLocal
+from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
 from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.self_attention import RelativeAttention, SelfAttention
 from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.naming import unknown
@@ -23,6 +26,9 @@ MECHANISMS: dict[str, Any] = {
     "se": SqueezeExcite,
     "sk": SelectiveKernel,
     "cbam": CBAM,
+    "nl": NonLocal,
+    "mhsa": SelfAttention,
+    "residual_mask": ResidualMask,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -82,7 +88,12 @@ __all__ = [
     "MECHANISMS",
     "ChannelGate",
     "Localisation",
+    "NonLocal",
+    "RelativeAttention",
+    "ResidualMask",
+    "ResidualUnit",
     "SelectiveKernel",
+    "SelfAttention",
     "SpatialGate",
     "SpatialTransformer",
     "SqueezeExcite",

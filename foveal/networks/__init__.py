@@ -16,7 +16,9 @@ from torch import nn
 
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import look_up, unknown
+from foveal.networks.botnet import botnet50
 from foveal.networks.inception import inception_v3
+from foveal.networks.residual_attention import ResidualAttentionNetwork
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
 from foveal.surgery import attach
@@ -60,21 +62,26 @@ def resnext26_32x4d(pretrained: bool = False, **options: Any) -> nn.Module:
     return ResNet(Bottleneck, [2, 2, 2, 2], cardinality=32, base_width=4, **options)
 
 
-def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
+def without_weights(made: type[nn.Module], **form: Any) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
         if pretrained:
             raise ValueError(f"{made.__name__}: nobody offers pretrained weights")
-        return made(**options)
+        return made(**form, **options)
 
     return build
 
 
 OWN: dict[str, Callable[..., nn.Module]] = {
+    "attention56": without_weights(ResidualAttentionNetwork, modules=(1, 1, 1)),
+    "attention92": without_weights(ResidualAttentionNetwork, modules=(1, 2, 3)),
+    "attention92_cifar": without_weights(ResidualAttentionNetwork, modules=(2, 2, 2), cifar=True),
+    "botnet50": botnet50,
     "inception_v3": inception_v3,
     "resnext26_32x4d": resnext26_32x4d,
     "small_cnn": without_weights(SmallCNN),
     "stn_cnn": without_weights(STNCNN),
 }
+BACKBONES = {"inception_v3", "resnext26_32x4d"}  # of `OWN`, those that have no attention and are no contender
 
 
 def create_model(
@@ -165,4 +172,4 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
-    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]
+    return [name for name in sorted({*RECIPES, *OWN} - BACKBONES) if fnmatch(name, pattern)]
