@@ -8,7 +8,19 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.mechanisms import CBAM, MECHANISMS, SelectiveKernel, SpatialTransformer, SqueezeExcite
+from foveal.mechanisms import (
+    BAM,
+    CBAM,
+    MECHANISMS,
+    Coordinate,
+    EfficientChannel,
+    GatherExcite,
+    GlobalContext,
+    SelectiveKernel,
+    SpatialGate,
+    SpatialTransformer,
+    SqueezeExcite,
+)
 from foveal.surgery import attach
 
 CHANNELS = 16
@@ -21,7 +33,9 @@ class Row:
     options: dict = field(default_factory=dict)
     identity: bool = True  # whether it takes `identity`
     born_with: tuple[str, ...] = ("strength",)  # what learns at birth under identity
+    switch: str = "strength"  # the weights that switch it on
     exact: bool = True  # whether the identity is bitwise
+    crop: tuple[int, int] | None = None  # the size that it gives out, where that is not its input's
 
     def make(self, **more) -> nn.Module:
         return randomise_norms(self.mechanism(CHANNELS, **self.options, **more))
@@ -35,22 +49,46 @@ TABLE = {
     "sk, three branches": Row(
         SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
     ),
+    "eca": Row(EfficientChannel, ("B C",)),
+    "eca, five neighbours": Row(EfficientChannel, ("B C",), {"kernel_size": 5}),
+    "ge": Row(GatherExcite, ("B C",)),
+    "ge, local": Row(GatherExcite, ("B C H W",), {"extent": 4}),
+    "ge, perceptron": Row(GatherExcite, ("B C",), {"plus": True, "reduction": 4}),
+    "ge, theta": Row(GatherExcite, ("B C",), {"theta": True, "size": 7}),
+    "ge, theta, local": Row(GatherExcite, ("B C H W",), {"theta": True, "extent": 4}),
+    "ge, theta+": Row(GatherExcite, ("B C",), {"theta": True, "plus": True, "size": (7, 5), "reduction": 4}),
+    "ge, theta+, local": Row(GatherExcite, ("B C H W",), {"theta": True, "plus": True, "extent": 2, "reduction": 4}),
+    "gc": Row(GlobalContext, ("B H W",), {"reduction": 4}, identity=False, born_with=("fc2",), switch="fc2"),
+    "spatial": Row(SpatialGate, ("B H W",)),
+    "spatial, 3x3": Row(SpatialGate, ("B H W",), {"kernel_size": 3}),
+    "coord": Row(Coordinate, ("B C H", "B C W")),
     "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
-    "stn": Row(SpatialTransformer, ("B 2 3",), identity=False, born_with=("localisation.regression",), exact=False),
+    "bam": Row(BAM, ("B C H W",), {"reduction": 4}),
+    "bam, released": Row(BAM, ("B C H W",), {"reduction": 4, "released": True}),
+    "stn": Row(
+        SpatialTransformer,
+        ("B 2 3",),
+        identity=False,
+        born_with=("localisation.regression",),
+        switch="regression.bias",
+        exact=False,
+    ),
     "stn, cropping": Row(
         SpatialTransformer,
         ("B 2 3",),
         {"size": (5, 8), "padding": 0.5},
         identity=False,
         born_with=("localisation.regression",),
+        switch="regression.bias",
         exact=False,
+        crop=(5, 8),
     ),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
 
 def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape[:2], *row.options.get("size", shape[2:]))
+    return (*shape[:2], *(row.crop or shape[2:]))
 
 
 def test_every_mechanism_has_a_row():
@@ -71,6 +109,8 @@ def test_shapes_and_a_batch_of_one(row, shape):
 def test_every_weight_learns(row):
     module = row.make()
     learners = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    if not learners:
+        pytest.skip("a mechanism without weights")
     optimizer = torch.optim.Adam(learners.values(), lr=1e-3)
     target = torch.rand(shape_out(row, (4, CHANNELS, 10, 10)))
     for _ in range(2):  # a transformer's features learn once its regression has left zero
@@ -162,8 +202,8 @@ def test_compiles_with_inductor(name):
     torch.testing.assert_close(torch.compile(module, fullgraph=True)(images), module(images), rtol=1e-4, atol=1e-5)
 
 
-DYNAMIC = (
-    {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)},
+DYNAMIC = (  # torch.export treats a map that a stride brings down to one position as another case: none of 4 here
+    {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=5), 3: torch.export.Dim("width", min=5)},
 )
 
 
@@ -235,7 +275,7 @@ class Host(nn.Module):
 
 @rows
 def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
-    if "size" in row.options:
+    if row.crop:
         pytest.skip("a crop to another size is no identity")
     host = randomise_norms(Host()).eval()
     images = torch.randn(4, 3, 11, 13)
@@ -248,7 +288,7 @@ def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
         assert (born - plain).abs().max() <= 1e-5 * plain.abs().max()
     with torch.no_grad():
         for name, weight in host.named_parameters():
-            if "strength" in name or "regression.bias" in name:
+            if row.switch in name:
                 weight += 0.5
     assert not torch.allclose(host(images), plain, rtol=1e-3)
 

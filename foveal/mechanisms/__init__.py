@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.mechanisms.bam import BAM
 from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.coordinate import Coordinate
+from foveal.mechanisms.efficient_channel import EfficientChannel
+from foveal.mechanisms.gather_excite import GatherExcite
+from foveal.mechanisms.global_context import GlobalContext
 from foveal.mechanisms.selective_kernel import SelectiveKernel
 from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
@@ -22,7 +27,13 @@ MECHANISMS: dict[str, Any] = {
     "stn": SpatialTransformer,
     "se": SqueezeExcite,
     "sk": SelectiveKernel,
+    "eca": EfficientChannel,
+    "ge": GatherExcite,
+    "gc": GlobalContext,
+    "spatial": SpatialGate,
+    "coord": Coordinate,
     "cbam": CBAM,
+    "bam": BAM,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -78,9 +89,14 @@ def parameters(made: type[nn.Module]) -> int:
 
 
 __all__ = [
+    "BAM",
     "CBAM",
     "MECHANISMS",
     "ChannelGate",
+    "Coordinate",
+    "EfficientChannel",
+    "GatherExcite",
+    "GlobalContext",
     "Localisation",
     "SelectiveKernel",
     "SpatialGate",
