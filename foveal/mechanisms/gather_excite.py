@@ -88,7 +88,7 @@ class GatherExcite(nn.Module):
         super().__init__()
         if channels < 1 or reduction < 1:
             raise ValueError(f"channels={channels}, reduction={reduction}: at least 1 is needed")
-        self.extent, self.theta = extent, theta
+        self.extent = extent
         self.gather = learned(channels, extent, size) if theta else fixed(extent)
         self.excite = perceptron(channels, max(1, channels // reduction), theta) if plus else nn.Identity()
         self.strength = Strength(identity)
@@ -115,9 +115,9 @@ class GatherExcite(nn.Module):
         return x * (weights[:, :, None, None] if self.extent is None else weights)
 
     def check_batch(self, x: Tensor) -> None:
-        if self.theta and self.gather[1].training and len(x) == 1:
-            if self.extent is None or max(x.shape[2:]) <= self.extent:
-                raise ValueError("gather excite: a training batch of 1 image, gathered whole; its norm needs two or more")
+        training = any(part.training for part in self.gather.children() if isinstance(part, nn.BatchNorm2d))
+        if training and len(x) == 1 and (self.extent is None or max(x.shape[2:]) <= self.extent):
+            raise ValueError("gather excite: a training batch of 1 image, gathered whole; its norm needs two or more")
 
 
 def fixed(extent: int | None) -> nn.Module:
