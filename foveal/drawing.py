@@ -5,8 +5,10 @@ colour bar; nothing is rescaled unseen.
 """
 
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ POINTS = "#56b4e9"
 GRID_POINTS = 12  # along a side of the sampling grid
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 SCALE = "viridis"
+SHARES = 1e-3  # how far from one the sum of a softmax may be, in single precision
 WIDTH = 9.5  # inches
 
 
@@ -69,17 +72,49 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
         if len(record.values) != len(pictures):
             raise ValueError(f"{len(pictures)} images, but {record.where!r} tells of {len(record.values)}")
     shown = pictures[:most]
+    records = as_masks([record_head(record, len(shown)) for record in records])
+    for record in records:
+        if record.axes not in PANELS[record.kind].axes:
+            raise ValueError(f"{record.where!r}: no picture shows a {record.kind} of axes {record.axes!r}")
     groups = [(panel, chosen) for kind, panel in PANELS.items() if (chosen := [r for r in records if r.kind == kind])]
     heights = [panel.height(chosen, len(shown)) for panel, chosen in groups]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (panel, chosen) in zip(parts, groups, strict=True):
-        panel.fill(part, [record_head(record, len(shown)) for record in chosen], shown, predictions)
+        panel.fill(part, chosen, shown, predictions)
     return Picture(figure)
 
 
 def record_head(record: Record, count: int) -> Record:
     return replace(record, values=record.values[:count].detach().float().cpu())
+
+
+PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and positions, as (B, C, H or 1, W or 1)
+    "B C H W": lambda values: values,
+    "B C H": lambda values: values[..., None],
+    "B C W": lambda values: values[:, :, None],
+}
+
+
+def as_masks(records: list[Record]) -> list[Record]:
+    """Weights that differ by channel and position as masks, their mean over channels; other Records as they are.
+
+    The gates of rows and of columns that one place states are drawn as what they multiply out to.
+    """
+    owners: dict[tuple[str, int], list[Record]] = {}
+    for record in (each for each in records if each.axes in PLANES):
+        owner = record.where if record.axes == "B C H W" else record.where.rpartition(".")[0]
+        owners.setdefault((owner or record.mechanism, record.call), []).append(record)
+    means = [mean_over_channels(owner, stated) for (owner, _), stated in owners.items()]
+    return [record for record in records if record.axes not in PLANES] + means
+
+
+def mean_over_channels(owner: str, stated: list[Record]) -> Record:
+    values = reduce(torch.mul, (PLANES[record.axes](record.values) for record in stated)).mean(1)
+    lows, highs = zip(*(record.within for record in stated), strict=True)
+    within = math.prod(lows), math.prod(highs)
+    title = f"{owner}\nmean over channels"
+    return replace(stated[0], where=title, kind="mask", axes="B H W", values=values, within=within)
 
 
 def as_pictures(images: Tensor) -> Tensor:
@@ -152,27 +187,42 @@ def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictio
 
 
 def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: the image, then each place's mask as large as the image."""
-    axes = part.subplots(len(images), len(records) + 1, squeeze=False)
+    """Image by image: the image, then each place's mask as large as the image; a colour bar for each place."""
+    ratios = [1.0] * len(images) + [0.06]
+    axes = part.subplots(len(images) + 1, len(records) + 1, squeeze=False, height_ratios=ratios)
     height, width = images.shape[2:]
-    for index, row in enumerate(axes):
-        show(row[0], images[index], margin=0)
-        for axis, record in zip(row[1:], records, strict=True):
-            low, high = record.within
+    for axis in (*axes[:-1].flat, axes[-1, 0]):
+        axis.set_axis_off()
+    for axis, image in zip(axes[:-1, 0], images, strict=True):
+        show(axis, image, margin=0)
+    axes[0, 0].set_title("input", fontsize=9)
+    for (*column, below), record in zip(axes[:, 1:].T, records, strict=True):
+        low, high = mask_scale(record)
+        for axis, mask in zip(column, record.values, strict=True):
             drawn = axis.imshow(
-                record.values[index].numpy(),
+                mask.numpy(),
                 vmin=low,
                 vmax=high,
                 cmap=SCALE,
                 interpolation="nearest",
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )
-        for axis in row:
-            axis.set_axis_off()
-    axes[0, 0].set_title("input", fontsize=9)
-    for axis, record in zip(axes[0, 1:], records, strict=True):
-        axis.set_title(record.where, fontsize=7)
-    part.colorbar(drawn, ax=axes, shrink=0.9).set_label("mask", fontsize=8)
+        title = f"{record.mechanism}\n{record.where}"
+        column[0].set_title(title, fontsize=fitting(title, WIDTH / (len(records) + 1)))
+        part.colorbar(drawn, cax=below, orientation="horizontal", ticks=[low, high], format="%.2g")
+        below.tick_params(labelsize=6)
+
+
+def fitting(title: str, width: float) -> float:
+    """The font size, seven points at most, at which the longest line fits into a width in inches."""
+    longest = max(len(line) for line in title.split("\n"))
+    return min(7.0, 72 * width / (0.6 * longest))
+
+
+def mask_scale(record: Record) -> tuple[float, float]:
+    """The range that a mask states; shares of the positions, which are one in sum, from 0 to the largest of them."""
+    shares = (record.values.sum((1, 2)) - 1).abs().max() < SHARES
+    return (0.0, record.values.max().item()) if shares else record.within
 
 
 def draw_selections(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
@@ -245,16 +295,17 @@ def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
 
 @dataclass(frozen=True)
 class Panel:
-    """How one kind of Record is drawn: inches of height for so many Records and images, and the drawing."""
+    """How one kind of Record is drawn: of which axes, inches of height for so many Records and images, and the drawing."""
 
+    axes: tuple[str, ...]
     height: Callable[[list[Record], int], float]
     fill: Callable[[SubFigure, list[Record], Tensor, Sequence[str] | None], None]
 
 
 PANELS = {
-    "transform": Panel(lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms),
-    "mask": Panel(lambda records, images: 0.4 + 1.6 * images, draw_masks),
-    "gate": Panel(lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
-    "affinity": Panel(lambda records, images: 1.0 + 1.6 * images, draw_affinities),
-    "selection": Panel(lambda records, images: 3.0, draw_selections),
+    "transform": Panel(("B 2 3",), lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms),
+    "mask": Panel(("B H W",), lambda records, images: 0.8 + 1.6 * images, draw_masks),
+    "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.0 + 1.6 * images, draw_affinities),
+    "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
+    "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
 }

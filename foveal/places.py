@@ -82,20 +82,23 @@ def default_paths(model: nn.Module) -> list[str]:
 def between_stages(model: nn.Module) -> list[str]:
     """The stages of a network but the last, after which a mechanism stands between stages.
 
-    A stage is a module with known blocks in it: one that a timm model names, else a child of the network.
+    Where a timm model has stages it names their ends, the last one too; in another network a stage is a child with
+    known blocks in it. A stem, which has none, is no stage where there are known blocks at all.
 
     Raises:
         ValueError: the network does not show two stages.
     """
-    named = [info["module"] for info in getattr(model, "feature_info", None) or []]
     present = dict(model.named_modules())
-    within = {path: present[path] for path in named if path in present} or dict(model.named_children())
-    stages = [path for path, stage in within.items() if any(known_block(module) for module in stage.modules())]
-    if len(stages) < 2:
+    named = [info["module"] for info in getattr(model, "feature_info", None) or [] if info["module"] in present]
+    candidates = named or [path for path, _ in model.named_children()]
+    with_blocks = [path for path in candidates if any(known_block(module) for module in present[path].modules())]
+    last = (named or with_blocks)[-1:]
+    stages = [path for path in with_blocks or named if path not in last]
+    if not stages:
         raise ValueError(
             f"{type(model).__name__} shows no stages: say where by at=, a list such as ['layer1', 'layer2']"
         )
-    return stages[:-1]
+    return stages
 
 
 def matching_paths(model: nn.Module, at: At) -> list[str]:

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.mechanisms.bam import BAM
 from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.coordinate import Coordinate
+from foveal.mechanisms.efficient_channel import EfficientChannel
+from foveal.mechanisms.gather_excite import GatherExcite
+from foveal.mechanisms.global_context import GlobalContext
 from foveal.mechanisms.non_local import NonLocal
 from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
 from foveal.mechanisms.selective_kernel import SelectiveKernel
@@ -25,10 +30,16 @@ MECHANISMS: dict[str, Any] = {
     "stn": SpatialTransformer,
     "se": SqueezeExcite,
     "sk": SelectiveKernel,
+    "eca": EfficientChannel,
+    "ge": GatherExcite,
+    "gc": GlobalContext,
+    "spatial": SpatialGate,
+    "coord": Coordinate,
     "cbam": CBAM,
     "nl": NonLocal,
     "mhsa": SelfAttention,
     "residual_mask": ResidualMask,
+    "bam": BAM,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -84,9 +95,14 @@ def parameters(made: type[nn.Module]) -> int:
 
 
 __all__ = [
+    "BAM",
     "CBAM",
     "MECHANISMS",
     "ChannelGate",
+    "Coordinate",
+    "EfficientChannel",
+    "GatherExcite",
+    "GlobalContext",
     "Localisation",
     "NonLocal",
     "RelativeAttention",
