@@ -295,7 +295,7 @@ def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
 
 @dataclass(frozen=True)
 class Panel:
-    """How one kind of Record is drawn: of which axes, inches of height for so many Records and images, and the drawing."""
+    """How one kind of Record is drawn: its axes, inches of height for so many Records and images, the drawing."""
 
     axes: tuple[str, ...]
     height: Callable[[list[Record], int], float]
