@@ -16,8 +16,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Polygon
 from torch import Tensor
 
-from foveal.geometry import IDENTITY, affine_grid, corners, sample, to_pixels
+from foveal.geometry import IDENTITY, sample, to_pixels
 from foveal.record import Record
+from foveal.warps import grid_of, outline
 
 BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
 POINTS = "#56b4e9"
@@ -114,13 +115,13 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
     rows = ((record, index) for record in records for index in range(len(images)))
     for row, (record, index) in zip(axes, rows, strict=True):
         image, theta = images[index : index + 1], record.values[index : index + 1]
-        crop = sample(image, affine_grid(theta, *(record.size or (height, width))))
+        crop = sample(image, grid_of(theta, *(record.size or (height, width))))
         for axis in row:
             axis.set_axis_off()
         for axis, picture in ((row[0], image), (row[1], image), (row[2], crop), (row[4], image), (row[5], image)):
             show(axis, picture[0])
-        outline = to_pixels(corners(theta), height, width)[0].numpy()
-        row[1].add_patch(Polygon(outline, fill=False, edgecolor=BOX, linewidth=2))
+        box = to_pixels(outline(theta), height, width)[0].numpy()
+        row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
         row[3].text(
             0.5,
             0.5,
@@ -131,7 +132,7 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
             transform=row[3].transAxes,
         )
         for axis, shown in ((row[4], identity), (row[5], theta)):
-            points = to_pixels(affine_grid(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
+            points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
     part.suptitle(", ".join(record.where for record in records), fontsize=10)
 

@@ -3,7 +3,8 @@
 A mechanism shows its attention weights through a `Tap`; who watches gets `Record`s; who draws or scores needs nothing
 else. The weights are the effective ones, as they are applied.
 
-Axes: B batch, C channel, H W map, K branch, T glimpse, Q query. "B 2 3" is a transform, "B T 2" a path.
+Axes: B batch, C channel, H W map, K branch, T glimpse, Q query, P control point. "B 2 3" and "B 3 3" are transforms,
+"B P 2" is where a spline's control points look, "B T 2" a path.
 """
 
 from dataclasses import dataclass

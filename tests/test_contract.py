@@ -27,6 +27,10 @@ class Row:
         return randomise_norms(self.mechanism(CHANNELS, **self.options, **more))
 
 
+def transformer(axes: str = "B 2 3", **options) -> Row:
+    return Row(SpatialTransformer, (axes,), options, identity=False, born_with=("localisation.regression",), exact=False)
+
+
 TABLE = {
     "se": Row(SqueezeExcite, ("B C",), {"reduction": 4}),
     "se, no bias": Row(SqueezeExcite, ("B C",), {"reduction": 4, "bias": False}),
@@ -36,15 +40,13 @@ TABLE = {
         SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
     ),
     "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
-    "stn": Row(SpatialTransformer, ("B 2 3",), identity=False, born_with=("localisation.regression",), exact=False),
-    "stn, cropping": Row(
-        SpatialTransformer,
-        ("B 2 3",),
-        {"size": (5, 8), "padding": 0.5},
-        identity=False,
-        born_with=("localisation.regression",),
-        exact=False,
-    ),
+    "stn": transformer(),
+    "stn, cropping": transformer(size=(5, 8), padding=0.5),
+    "stn, attention": transformer(family="attention"),
+    "stn, rotation": transformer(family="rotation"),
+    "stn, similarity": transformer(family="similarity"),
+    "stn, projective": transformer("B 3 3", family="projective"),
+    "stn, tps": transformer("B P 2", family="tps"),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
@@ -116,7 +118,7 @@ def test_states_its_attention(row):
     assert tuple(record.axes for record in seen) == row.axes
     for record in seen:
         sizes = dict(zip(record.axes.split(), record.values.shape, strict=True))
-        expected = {"B": 3, "C": CHANNELS, "H": 10, "W": 12, "2": 2, "3": 3, "K": row.options.get("branches", 2)}
+        expected = {"B": 3, "C": CHANNELS, "H": 10, "W": 12, "2": 2, "3": 3, "P": 16, "K": row.options.get("branches", 2)}
         assert sizes == {axis: expected[axis] for axis in sizes}
         low, high = record.within
         assert low <= record.values.min()
@@ -274,6 +276,7 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (CBAM, {"kernel_size": 4}, "kernel_size=4"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
+        (SpatialTransformer, {"family": "afine"}, "unknown family 'afine'; did you mean 'affine'"),
     ],
 )
 def test_impossible_values_are_named(mechanism, options, says):
