@@ -18,7 +18,6 @@ is never in view, and there is no division to guard.
 Axes: B batch, H W map, N points, P control points.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,12 +51,12 @@ SYSTEM = spline_system()
 
 def displacement(control: Tensor, points: Tensor) -> Tensor:
     """How far a spline moves points (N, 2), given where its control points look (B, P, 2): (B, N, 2)."""
-    like = {"device": control.device, "dtype": control.dtype}
-    start = torch.tensor(CONTROL, **like)
+    start = torch.tensor(CONTROL, device=control.device, dtype=control.dtype)
+    system = torch.tensor(SYSTEM, device=control.device, dtype=control.dtype)
     squares = (points[:, None] - start).square().sum(-1)  # (N, P)
     terms = torch.cat([squares * (squares + TINY).log(), torch.ones_like(points[:, :1]), points], dim=1)
     with full_precision(control):
-        return (terms @ torch.tensor(SYSTEM, **like)) @ (control - start)
+        return (terms @ system) @ (control - start)
 
 
 def grid_of(values: Tensor, height: int, width: int) -> Tensor:

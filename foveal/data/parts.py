@@ -36,7 +36,7 @@ class InMemory:
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64
     names: Sequence[str]
-    theta: Tensor | None = None  # (N, 2, 3): the transform that undoes the distortion
+    theta: Tensor | None = None  # (N, 2, 3), (N, 3, 3) or (N, 16, 2): the transform that undoes the distortion
     boxes: Tensor | None = None  # (N, 4): x0, y0, x1, y1 in pixels
 
     def __len__(self) -> int:
