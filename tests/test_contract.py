@@ -28,9 +28,8 @@ class Row:
 
 
 def transformer(axes: str = "B 2 3", **options) -> Row:
-    return Row(
-        SpatialTransformer, (axes,), options, identity=False, born_with=("localisation.regression",), exact=False
-    )
+    learns = ("localisation.regression",)
+    return Row(SpatialTransformer, (axes,), options, identity=False, born_with=learns, exact=False)
 
 
 TABLE = {
@@ -120,16 +119,8 @@ def test_states_its_attention(row):
     assert tuple(record.axes for record in seen) == row.axes
     for record in seen:
         sizes = dict(zip(record.axes.split(), record.values.shape, strict=True))
-        expected = {
-            "B": 3,
-            "C": CHANNELS,
-            "H": 10,
-            "W": 12,
-            "2": 2,
-            "3": 3,
-            "P": 16,
-            "K": row.options.get("branches", 2),
-        }
+        expected = {"B": 3, "C": CHANNELS, "H": 10, "W": 12, "2": 2, "3": 3, "P": 16}
+        expected["K"] = row.options.get("branches", 2)
         assert sizes == {axis: expected[axis] for axis in sizes}
         low, high = record.within
         assert low <= record.values.min()

@@ -97,6 +97,8 @@ def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:
 
 
 def load(kind: str, distortion: str | None, seed: int) -> Data:
+    if (kind, distortion) == ("fashion-mnist", ADDITION):
+        raise ValueError("data 'fashion-mnist/addition': clothes have no sum")
     parts = digits() if kind == "digits" else from_torchvision(kind)
     if distortion == ADDITION:
         parts = added(parts, seed)
@@ -105,9 +107,9 @@ def load(kind: str, distortion: str | None, seed: int) -> Data:
     pixels = parts["train"].images.double() / 255
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
-        classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
-        mean=(pixels.mean().item(),),
-        std=(pixels.std().item(),),
+        classes=CLOTHES if kind == "fashion-mnist" else SUMS if distortion == ADDITION else DIGITS,
+        mean=(pixels.mean().item(),) * pixels.shape[1],
+        std=(pixels.std().item(),) * pixels.shape[1],
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],

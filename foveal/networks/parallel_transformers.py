@@ -41,9 +41,7 @@ class ParallelTransformers(nn.Module):
         super().__init__()
         if count < 1:
             raise ValueError(f"count={count}: at least one transformer is needed")
-        self.transformers = nn.ModuleList(
-            SpatialTransformer(channels, size, family="attention") for _ in range(count)
-        )
+        self.transformers = nn.ModuleList(SpatialTransformer(channels, size, family="attention") for _ in range(count))
         with torch.no_grad():
             for transformer, place in zip(self.transformers, tiles(count), strict=True):
                 transformer.localisation.regression.bias.copy_(torch.tensor([math.log(SCALE), *place]))
