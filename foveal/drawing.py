@@ -22,6 +22,7 @@ from foveal.warps import grid_of, outline
 
 BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
 POINTS = "#56b4e9"
+PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
 GRID_POINTS = 12  # along a side of the sampling grid
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 SCALE = "viridis"
@@ -55,7 +56,7 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
 
     Args:
         seen: what `foveal.watch` gave, or some Records.
-        images: (B, C, H, W) of one or three channels, uint8 or in [0, 1]: as they were before any normalisation.
+        images: (B, C, H, W) of one to three channels, uint8 or in [0, 1]: as they were before any normalisation.
         predictions: what the network said of each image.
         most: how many images to show.
 
@@ -84,9 +85,9 @@ def record_head(record: Record, count: int) -> Record:
 
 
 def as_pictures(images: Tensor) -> Tensor:
-    """Images in [0, 1] with three channels: (B, 3, H, W)."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images {tuple(images.shape)}: (B, 1 or 3, H, W) is needed")
+    """Images in [0, 1] with three channels: (B, 3, H, W). Of two channels one is shown orange and the other blue."""
+    if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
+        raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
     images = images.detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.min() < 0 or images.max() > 1:
@@ -94,6 +95,8 @@ def as_pictures(images: Tensor) -> Tensor:
             f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
             "normalisation, in [0, 1]"
         )
+    if images.shape[1] == 2:
+        return torch.einsum("bchw,cd->bdhw", images, torch.tensor(PAIR)).clamp(max=1)
     return images.expand(-1, 3, -1, -1)
 
 

@@ -70,7 +70,7 @@ def grid_of(values: Tensor, height: int, width: int) -> Tensor:
     return points + displacement(values, points.flatten(0, 1)).unflatten(1, (height, width))
 
 
-def outline(values: Tensor, steps: int = 8) -> Tensor:
+def outline(values: Tensor, steps: int = 16) -> Tensor:
     """The edge of the region that a transform of any family shows, clockwise from its upper left corner.
 
     Args:

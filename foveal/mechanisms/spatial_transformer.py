@@ -41,20 +41,20 @@ class Localisation(nn.Module):
 
     Args:
         channels: C, of the input.
-        identity: the N numbers that it starts with.
+        start: the N numbers that it begins with, whatever it is shown; theta's identity if left out.
         width: number of feature maps.
     """
 
     lr_scale = 0.1  # of the network's learning rate, as in the paper's experiments on house numbers
 
-    def __init__(self, channels: int, identity: tuple[float, ...] = FAMILIES["affine"].identity, width: int = 32):
+    def __init__(self, channels: int, start: tuple[float, ...] = FAMILIES["affine"].identity, width: int = 32):
         super().__init__()
         kernel_size = 9 if channels <= COLOURS else 3
         self.features = nn.Conv2d(channels, width, kernel_size, stride=2, padding=kernel_size // 2)
-        self.regression = nn.Linear(6 * width, len(identity))
+        self.regression = nn.Linear(6 * width, len(start))
         nn.init.zeros_(self.regression.weight)
         with torch.no_grad():
-            self.regression.bias.copy_(torch.tensor(identity))
+            self.regression.bias.copy_(torch.tensor(start))
 
     def forward(self, x: Tensor) -> Tensor:
         maps = F.relu(self.features(x))

@@ -69,11 +69,17 @@ def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
     return build
 
 
+def two_stn_cnn(pretrained: bool = False, **options: Any) -> nn.Module:
+    """The digit network with two transformers side by side, for digits/addition."""
+    return without_weights(STNCNN)(pretrained, transformers=2, **options)
+
+
 OWN: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception_v3,
     "resnext26_32x4d": resnext26_32x4d,
     "small_cnn": without_weights(SmallCNN),
     "stn_cnn": without_weights(STNCNN),
+    "two_stn_cnn": two_stn_cnn,
 }
 
 
@@ -165,4 +171,4 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
-    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]
+    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn", "two_stn_cnn"}) if fnmatch(name, pattern)]

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from foveal.mechanisms import SpatialTransformer
+from foveal.mechanisms import Localisation, SpatialTransformer
 
 SCALE = 0.5
 
@@ -41,10 +41,12 @@ class ParallelTransformers(nn.Module):
         super().__init__()
         if count < 1:
             raise ValueError(f"count={count}: at least one transformer is needed")
-        self.transformers = nn.ModuleList(SpatialTransformer(channels, size, family="attention") for _ in range(count))
-        with torch.no_grad():
-            for transformer, place in zip(self.transformers, tiles(count), strict=True):
-                transformer.localisation.regression.bias.copy_(torch.tensor([math.log(SCALE), *place]))
+        self.transformers = nn.ModuleList(
+            SpatialTransformer(
+                channels, size, family="attention", localisation=Localisation(channels, (math.log(SCALE), *tile))
+            )
+            for tile in tiles(count)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([transformer(x) for transformer in self.transformers], dim=1)
