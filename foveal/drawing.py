@@ -18,11 +18,13 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
-from foveal.geometry import IDENTITY, affine_grid, corners, sample, to_pixels
+from foveal.geometry import IDENTITY, sample, to_pixels
 from foveal.record import Record
+from foveal.warps import grid_of, outline
 
 BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
 POINTS = "#56b4e9"
+PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
 GRID_POINTS = 12  # along a side of the sampling grid
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 SCALE = "viridis"
@@ -57,7 +59,7 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
 
     Args:
         seen: what `foveal.watch` gave, or some Records.
-        images: (B, C, H, W) of one or three channels, uint8 or in [0, 1]: as they were before any normalisation.
+        images: (B, C, H, W) of one to three channels, uint8 or in [0, 1]: as they were before any normalisation.
         predictions: what the network said of each image.
         most: how many images to show.
 
@@ -118,9 +120,9 @@ def mean_over_channels(owner: str, stated: list[Record]) -> Record:
 
 
 def as_pictures(images: Tensor) -> Tensor:
-    """Images in [0, 1] with three channels: (B, 3, H, W)."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images {tuple(images.shape)}: (B, 1 or 3, H, W) is needed")
+    """Images in [0, 1] with three channels: (B, 3, H, W). Of two channels one is shown orange and the other blue."""
+    if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
+        raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
     images = images.detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.min() < 0 or images.max() > 1:
@@ -128,6 +130,8 @@ def as_pictures(images: Tensor) -> Tensor:
             f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
             "normalisation, in [0, 1]"
         )
+    if images.shape[1] == 2:
+        return torch.einsum("bchw,cd->bdhw", images, torch.tensor(PAIR)).clamp(max=1)
     return images.expand(-1, 3, -1, -1)
 
 
@@ -149,13 +153,13 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
     rows = ((record, index) for record in records for index in range(len(images)))
     for row, (record, index) in zip(axes, rows, strict=True):
         image, theta = images[index : index + 1], record.values[index : index + 1]
-        crop = sample(image, affine_grid(theta, *(record.size or (height, width))))
+        crop = sample(image, grid_of(theta, *(record.size or (height, width))))
         for axis in row:
             axis.set_axis_off()
         for axis, picture in ((row[0], image), (row[1], image), (row[2], crop), (row[4], image), (row[5], image)):
             show(axis, picture[0])
-        outline = to_pixels(corners(theta), height, width)[0].numpy()
-        row[1].add_patch(Polygon(outline, fill=False, edgecolor=BOX, linewidth=2))
+        box = to_pixels(outline(theta), height, width)[0].numpy()
+        row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
         row[3].text(
             0.5,
             0.5,
@@ -166,7 +170,7 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
             transform=row[3].transAxes,
         )
         for axis, shown in ((row[4], identity), (row[5], theta)):
-            points = to_pixels(affine_grid(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
+            points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
     part.suptitle(", ".join(record.where for record in records), fontsize=10)
 

@@ -3,9 +3,9 @@
 A mechanism shows its attention weights through a `Tap`; who watches gets `Record`s; who draws or scores needs nothing
 else. The weights are the effective ones, as they are applied.
 
-Axes: B batch, C channel, H W map, K branch, T glimpse, G head, Y X map of keys. "B 2 3" is a transform, "B T 2" a path,
-"B H W Y X" an affinity: at each position of a map, weights over the positions of another (or of the same) that are one
-in sum.
+Axes: B batch, C channel, H W map, K branch, T glimpse, P control point, G head, Y X map of keys. "B 2 3" and "B 3 3"
+are transforms, "B P 2" is where a spline's control points look, "B T 2" a path, "B H W Y X" an affinity: at each
+position of a map, weights over the positions of another (or of the same) that are one in sum.
 """
 
 from dataclasses import dataclass

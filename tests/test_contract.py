@@ -45,6 +45,19 @@ class Row:
         return randomise_norms(self.mechanism(CHANNELS, **self.options, **more))
 
 
+def transformer(axes: str = "B 2 3", **options) -> Row:
+    return Row(
+        SpatialTransformer,
+        (axes,),
+        options,
+        identity=False,
+        born_with=("localisation.regression",),
+        switch="regression.bias",
+        exact=False,
+        crop=options.get("size"),
+    )
+
+
 TABLE = {
     "se": Row(SqueezeExcite, ("B C",), {"reduction": 4}),
     "se, no bias": Row(SqueezeExcite, ("B C",), {"reduction": 4, "bias": False}),
@@ -81,24 +94,13 @@ TABLE = {
     "residual mask": Row(ResidualMask, ("B C H W",)),
     "bam": Row(BAM, ("B C H W",), {"reduction": 4}),
     "bam, released": Row(BAM, ("B C H W",), {"reduction": 4, "released": True}),
-    "stn": Row(
-        SpatialTransformer,
-        ("B 2 3",),
-        identity=False,
-        born_with=("localisation.regression",),
-        switch="regression.bias",
-        exact=False,
-    ),
-    "stn, cropping": Row(
-        SpatialTransformer,
-        ("B 2 3",),
-        {"size": (5, 8), "padding": 0.5},
-        identity=False,
-        born_with=("localisation.regression",),
-        switch="regression.bias",
-        exact=False,
-        crop=(5, 8),
-    ),
+    "stn": transformer(),
+    "stn, cropping": transformer(size=(5, 8), padding=0.5),
+    "stn, attention": transformer(family="attention"),
+    "stn, rotation": transformer(family="rotation"),
+    "stn, similarity": transformer(family="similarity"),
+    "stn, projective": transformer("B 3 3", family="projective"),
+    "stn, tps": transformer("B P 2", family="tps"),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
@@ -179,6 +181,7 @@ def test_states_its_attention(row):
             "W": 12,
             "2": 2,
             "3": 3,
+            "P": 16,
             "K": row.options.get("branches", 2),
             "G": 4,
         }
@@ -348,6 +351,7 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (ResidualMask, {"depth": 0}, "depth=0"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
+        (SpatialTransformer, {"family": "afine"}, "unknown family 'afine'; did you mean 'affine'"),
     ],
 )
 def test_impossible_values_are_named(mechanism, options, says):

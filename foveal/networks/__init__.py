@@ -80,6 +80,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "resnext26_32x4d": resnext26_32x4d,
     "small_cnn": without_weights(SmallCNN),
     "stn_cnn": without_weights(STNCNN),
+    "two_stn_cnn": without_weights(STNCNN, transformers=2),
 }
 BACKBONES = {"inception_v3", "resnext26_32x4d"}  # of `OWN`, those that have no attention and are no contender
 
