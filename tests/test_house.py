@@ -14,7 +14,7 @@ PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings"],
     ["record", "shapes", "standing", "data"],
-    ["mechanisms", "places", "drawing", "costs"],
+    ["mechanisms", "places", "tracing", "drawing", "costs"],
     ["surgery", "recording"],
     ["weights"],
     ["networks"],
