@@ -65,10 +65,7 @@ def recreate_facts(model: nn.Module) -> dict[str, Any]:
     made_as = getattr(model, "made_as", None)
     if not isinstance(made_as, dict):
         raise ValueError(f"a checkpoint needs a network of foveal.create_model; this {type(model).__name__} is not one")
-    attached = [
-        {key: value for key, value in vars(each).items() if key != "standing"}
-        for each in attachments(model)
-    ]
+    attached = [{key: value for key, value in vars(each).items() if key != "standing"} for each in attachments(model)]
     stranger = next((each["mechanism"] for each in attached if each["mechanism"] not in MECHANISMS), None)
     if stranger is not None:
         raise ValueError(f"a checkpoint cannot name the attached {stranger}: it is no mechanism of foveal's")

@@ -132,7 +132,7 @@ def row_of(module: nn.Module, table: Mapping[str, T]) -> T | None:
 
 
 def path_within(block: nn.Module, path: str) -> str:
-    """A row's path in a block: `widest` becomes the name of the child whose first convolution has the largest kernel."""
+    """A row's path in a block; `widest` is the name of the child whose first convolution has the largest kernel."""
     parent, _, name = path.rpartition(".")
     if name != "widest":
         return path
@@ -180,24 +180,35 @@ def activations(model: nn.Module, chain: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ListedPlace:
-    """Where attention stands in a family's block, as `foveal list --places` prints it."""
+    """Where attention stands in a family's blocks, as `foveal list --places` prints it."""
 
     family: str
-    block: str
+    blocks: str
     end: str
     convolution: str  # that a selective kernel can stand instead of
     positions: str
 
 
 def list_places() -> list[ListedPlace]:
-    """Every known block with its place, and the networks that are chains."""
-    rows = []
+    """Every known block with its place, those of a family that share it together, and the networks that are chains."""
+    alike: dict[tuple[str, Block], list[str]] = {}
     for name, block in BLOCKS.items():
         module, _, kind = name.rpartition(".")
-        end = f"{'before' if block.before else 'after'} {block.end or 'the whole block'}"
-        rows.append(ListedPlace(family_of(module), kind, end, " ".join(block.convolution), " ".join(block.positions)))
-    chains = [(family_of(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in CHAINS]
-    return rows + [ListedPlace(*each, "after each activation", "", "standard") for each in chains]
+        alike.setdefault((family_of(module), block), []).append(kind)
+    rows = [
+        ListedPlace(
+            family,
+            " ".join(kinds),
+            f"{'before' if block.before else 'after'} {block.end or 'the whole block'}",
+            " ".join(block.convolution),
+            " ".join(block.positions),
+        )
+        for (family, block), kinds in alike.items()
+    ]
+    chains = [name.rpartition(".") for name in CHAINS]
+    return rows + [
+        ListedPlace(family_of(module), kind, "after each activation", "", "standard") for module, _, kind in chains
+    ]
 
 
 def family_of(module: str) -> str:
