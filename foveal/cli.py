@@ -67,7 +67,7 @@ def list_names(*, models: bool = False, places: bool = False) -> None:
     if places:
         from foveal.places import list_places
 
-        table = Table("family", "block", "stands", "sk instead of", "positions", box=None)
+        table = Table("family", "blocks", "stands", "sk instead of", "positions", box=None)
         for row in list_places():
             table.add_row(*astuple(row))
         console.print(table)

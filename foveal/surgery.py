@@ -58,10 +58,10 @@ class Attached(nn.Sequential):
         else:
             setattr(host, name, value)
 
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # `input` as Sequential names it
         for name, module in self._modules.items():
-            x = module(x, *args, **kwargs) if name == "host" else module(x)
-        return x
+            input = module(input, *args, **kwargs) if name == "host" else module(input)
+        return input
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def chosen(model: nn.Module, addition: Addition, alone: Callable[[str], bool]) -
     if not ends:
         why = "a module that serves other places too" if addition.ends else "no module"
         raise ValueError(f"at='residual': in {addition.block!r} the branch ends in {why}; say where by at=")
-    free = [path for path in ends if type(model.get_submodule(path)) in (nn.Identity, nn.Sequential)]
+    free = [path for path in ends if isinstance(model.get_submodule(path), nn.Identity | nn.Sequential)]
     return free[-1] if free else ends[0]
 
 
