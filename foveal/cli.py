@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,19 +48,30 @@ def one_line(error: Exception) -> str:
 
 
 @app.command(name="list")
-def list_names(*, models: bool = False) -> None:
-    """The mechanisms with their facts, or the networks.
+def list_names(*, models: bool = False, places: bool = False) -> None:
+    """The mechanisms with their facts, the networks, or the places.
 
     Parameters
     ----------
     models
         Print the networks instead.
+    places
+        Print where attention stands in whose blocks instead.
     """
     if models:
         from foveal.networks import list_models
 
         print(*list_models(), sep="\n")
         print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
+        return
+    if places:
+        from foveal.places import list_places
+
+        table = Table("family", "blocks", "stands", "sk instead of", "positions", box=None)
+        for row in list_places():
+            table.add_row(*astuple(row))
+        console.print(table)
+        print("and by at='residual' at the end of every residual branch of any other network")
         return
     from foveal.mechanisms import CHANNELS, list_mechanisms
 

@@ -18,19 +18,25 @@ import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from foveal.mechanisms import MECHANISMS, short_name
-from foveal.places import At, Block, between_stages, default_paths, known_block, matching_paths
+from foveal.naming import unknown
+from foveal.places import POSITIONS, At, Block, between_stages, default_paths, known_block, matching_paths, path_within
 from foveal.shapes import entrance, evaluating, observe
 from foveal.standing import Attachment, Standing, accept_plain_names, attachments, plain_name, remember
+from foveal.tracing import residual_ends
 
 
 class Attached(nn.Sequential):
-    """A module of somebody's model and a mechanism, run in order; other attributes are read from the module."""
+    """A module of somebody's model and a mechanism, run in order.
+
+    The module gets whatever its caller gives, and its attributes are read and set through this one.
+    """
 
     def __init__(self, parts: OrderedDict[str, nn.Module]):
         super().__init__()
@@ -44,9 +50,37 @@ class Attached(nn.Sequential):
             raise AttributeError(name)
         return getattr(modules["host"], name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        host = self.__dict__.get("_modules", {}).get("host")
+        own = name in self.__dict__ or name in self._modules or hasattr(type(self), name) if host else True
+        if own or not hasattr(host, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(host, name, value)
+
+    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # `input` as Sequential names it
+        for name, module in self._modules.items():
+            input = module(input, *args, **kwargs) if name == "host" else module(input)
+        return input
+
+
+@dataclass(frozen=True)
+class Place:
+    """Beside which module a mechanism stands."""
+
+    path: str  # that was asked for
+    host: str  # the module there
+    before: bool = False
+
 
 def attach(
-    model: nn.Module, mechanism: str | type[nn.Module], at: At | None = None, *, identity: bool = True, **options: Any
+    model: nn.Module,
+    mechanism: str | type[nn.Module],
+    at: At | None = None,
+    *,
+    position: str = "standard",
+    identity: bool = True,
+    **options: Any,
 ) -> nn.Module:
     """Put a mechanism into a model, in place.
 
@@ -54,9 +88,12 @@ def attach(
         model: any model on images; the blocks that are known are listed in `foveal.places`.
         mechanism: a name from `foveal.list_mechanisms()`, or a class of modules that takes the channel count first.
         at: where: a pattern over module paths (`*` stays within a dot, `**` does not), a list of them, or a predicate
-            of path and module; "input" is the image itself, for a mechanism that stands before a module. A path that
-            is a known block means the end of its branch. Left out: every known block; every stage but the last for a
-            mechanism that stands between stages.
+            of path and module; "input" is the image itself, for a mechanism that stands before a module; "residual"
+            the end of every residual branch, found by `foveal.tracing`. A path that is a known block means the end of
+            its branch. Left out: every known block; every stage but the last for a mechanism that stands between
+            stages.
+        position: where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre" before
+            the branch, "post" after the whole block, "identity" on the shortcut.
         identity: the model's answer does not change until it is trained; False is the paper's own start. A class of
             your own keeps this promise if it takes `identity`.
         options: for the mechanism, as `reduction=8`.
@@ -66,21 +103,28 @@ def attach(
 
     Raises:
         ValueError: nothing matches `at`, or something twice; a place that no forward pass reaches, or where no map
-            (B, C, H, W) flows; the mechanism cannot stand there. The model is then as it was.
+            (B, C, H, W) flows; a block without such a position; the mechanism cannot stand there. The model is then as
+            it was.
     """
     made, name = resolve(mechanism)
     attaches = getattr(made, "attaches", "after")
+    check_position(position, name, attaches, at)
     paths = wanted_paths(model, name, attaches, at)
     takes_identity = "identity" in inspect.signature(made).parameters
     given = {**options, "identity": identity} if takes_identity else options
     build = builder(model, made, name, given)
-    plan = instead(model, paths, name, build) if attaches == "instead" else beside(model, paths, name, attaches, build)
+    if attaches == "instead":
+        plan = instead(model, paths, name, build)
+    elif at == "residual":
+        plan = beside(model, [Place(path, outermost(model, path)) for path in paths], name, attaches, build)
+    else:
+        plan = beside(model, [place_at(model, path, attaches, position) for path in paths], name, attaches, build)
     standing = tuple(put() for put in plan)
     if not hasattr(model, "attachments"):
         model.register_load_state_dict_pre_hook(accept_plain_names)
-    where = ("input",) if at == "input" else tuple(paths)
+    where = (at,) if at in ("input", "residual") else tuple(paths)
     unchanged = identity and (takes_identity or getattr(made, "starts_as_identity", False))
-    remember(model, [*attachments(model), Attachment(name, where, unchanged, options, standing)])
+    remember(model, [*attachments(model), Attachment(name, where, position, unchanged, options, standing)])
     return model
 
 
@@ -95,16 +139,33 @@ def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
     return mechanism, known.get(mechanism, f"{mechanism.__module__}.{mechanism.__qualname__}")
 
 
+STANDS = {
+    "after": "after a module",
+    "before": "before a module",
+    "between": "between the stages",
+    "instead": "instead of a convolution",
+}
+
+
+def check_position(position: str, name: str, attaches: str, at: At | None) -> None:
+    if position not in POSITIONS:
+        raise unknown("position", position, POSITIONS)
+    if position != "standard" and attaches != "after":
+        raise ValueError(f"position={position!r}: {name} stands {STANDS[attaches]} of the network")
+    if position != "standard" and at == "residual":
+        raise ValueError(f"position={position!r}: at='residual' finds the ends of branches alone")
+
+
 def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
-    if at == "input":
-        if attaches != "before":
-            raise ValueError(f"at='input': {name} stands {attaches} a module of the network")
-        return [entrance(model)]
+    if at in ("input", "residual"):
+        if attaches != ("before" if at == "input" else "after"):
+            raise ValueError(f"at={at!r}: {name} stands {STANDS[attaches]} of the network")
+        return [entrance(model)] if at == "input" else residual_ends(model)
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":
         raise ValueError(f"{name} has no default place: at='input', or the path of the module that it stands before")
-    return between_stages(model) if attaches == "between" else default_paths(model)
+    return between_stages(model) if attaches == "between" else default_paths(model, stages=attaches == "after")
 
 
 Build = Callable[..., nn.Module]
@@ -125,30 +186,49 @@ def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[st
     return build
 
 
-def beside(model: nn.Module, paths: list[str], name: str, attaches: str, build: Build) -> list[Put]:
+def beside(model: nn.Module, places: list[Place], name: str, attaches: str, build: Build) -> list[Put]:
     """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
-    ends = {path: outermost(model, path) if attaches == "before" else end_of(model, path) for path in paths}
-    twice = next((path for path, end in ends.items() if [*ends.values()].count(end) > 1), None)
+    hosts = {place.host: place.before for place in places}
+    twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
     if twice is not None:
-        raise ValueError(f"at: {ends[twice]!r}, where {twice!r} ends, is meant twice")
-    empty = [end for end in ends.values() if peek(model, end) is None]
+        raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is meant twice")
+    empty = [host for host in hosts if peek(model, host) is None]
     for slot in empty:
         plug(model, slot, nn.Identity())  # so that what flows there can be observed
     try:
-        flows = observe(model, ends.values())
-        built = {path: build(path, channels_at(path, *flows[end], attaches)) for path, end in ends.items()}
+        flows = observe(model, hosts)
+        built = {place: build(place.path, channels_at(place.path, flows[place.host])) for place in places}
     except Exception:
         for slot in empty:
             plug(model, slot, None)
         raise
-    deepest_first = sorted(ends.items(), key=lambda item: -item[1].count("."))
-    return [put_beside(model, end, name, built[path], attaches, end in empty) for path, end in deepest_first]
+    deepest_first = sorted(built.items(), key=lambda item: -item[0].host.count("."))
+    return [put_beside(model, place, name, made, attaches, place.host in empty) for place, made in deepest_first]
 
 
-def end_of(model: nn.Module, path: str) -> str:
-    """The path after which a mechanism stands: the end of a known block's branch, or the module itself."""
-    block = known_block(model.get_submodule(path))
-    return outermost(model, f"{path}.{block.end}" if block and block.end else path)
+NO_SITE = {"pre": "no one layer that begins its branch alone", "identity": "no module on its shortcut alone"}
+
+
+def place_at(model: nn.Module, path: str, attaches: str, position: str) -> Place:
+    """The place that a path means: in a known block its end or another position, else after the module itself."""
+    if attaches == "before":
+        return Place(path, outermost(model, path), before=True)
+    inner = path
+    while isinstance(model.get_submodule(inner), Attached):
+        inner += ".host"
+    module = model.get_submodule(inner)
+    block = known_block(module)
+    if block is None and position != "standard":
+        raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, is no known block")
+    if block is None:
+        return Place(path, outermost(model, path))
+    site = block.site(position)
+    if site is None:
+        raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, has {NO_SITE[position]}")
+    within, before = path_within(module, site[0]), site[1]
+    host = outermost(model, f"{inner}.{within}" if within else inner)
+    ours = {standing.path for attachment in attachments(model) for standing in attachment.standing}
+    return Place(path, host, before and host not in ours)  # what fills a slot already comes first
 
 
 def outermost(model: nn.Module, path: str) -> str:
@@ -158,29 +238,32 @@ def outermost(model: nn.Module, path: str) -> str:
     return path
 
 
-def channels_at(path: str, goes_in: tuple[int, ...], comes_out: tuple[int, ...], attaches: str) -> int:
-    shape = goes_in if attaches == "before" else comes_out
+def channels_at(path: str, shape: tuple[int, ...]) -> int:
     channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
     if len(shape) != 4 or channels_stand_last:
         raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W)")
     return shape[1]
 
 
-def put_beside(model: nn.Module, end: str, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
+def put_beside(model: nn.Module, place: Place, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
     """The step that puts a mechanism into a slot, a Sequential, or around any other module."""
+    end, before = place.host, place.before
 
     def put() -> Standing:
         host = model.get_submodule(end)
-        if attaches != "before" and type(host) is nn.Identity:
+        if type(host) is nn.Identity:
             plug(model, end, module)
             return standing_at(model, end, end, "empty slot" if empty else "idle slot", module)
         key = free_name(host, name)
         path = f"{end}.{key}"
-        if isinstance(host, nn.Sequential) and type(host) in (nn.Sequential, Attached):
-            add_child(host, key, module, first=attaches == "before")
+        if isinstance(host, nn.Sequential) and type(host).forward in (nn.Sequential.forward, Attached.forward):
+            keys = list(host._modules)
+            at_front = attaches == "before" or "host" not in keys  # else others that stand there already come first
+            index = (0 if at_front else keys.index("host")) if before else len(keys)
+            add_child(host, key, module, index)
             return standing_at(model, path, end, "child", module)
         pair: list[tuple[str, nn.Module]] = [("host", host), (key, module)]
-        plug(model, end, Attached(OrderedDict(pair[::-1] if attaches == "before" else pair)))
+        plug(model, end, Attached(OrderedDict(pair[::-1] if before else pair)))
         return standing_at(model, path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
 
     return put
@@ -198,10 +281,10 @@ def free_name(host: nn.Module, name: str) -> str:
     return next(key for key in names if key != "host" and not hasattr(host, key))
 
 
-def add_child(host: nn.Sequential, key: str, module: nn.Module, first: bool) -> None:
+def add_child(host: nn.Sequential, key: str, module: nn.Module, index: int) -> None:
+    children = [*host._modules.items()]
     host.add_module(key, module)
-    if first:
-        host._modules = OrderedDict([(key, module), *((k, m) for k, m in host._modules.items() if k != key)])
+    host._modules = OrderedDict([*children[:index], (key, module), *children[index:]])
 
 
 def instead(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Put]:
@@ -219,7 +302,8 @@ def put_instead(model: nn.Module, path: str, name: str, build: Build) -> Put:
     block = known_block(host) or Block("", ("",))
     if not block.convolution:
         raise ValueError(f"{path!r}: a {type(host).__name__} has no sequence of convolution, norm and activation")
-    sites = [f"{path}.{attribute}" if attribute else path for attribute in block.convolution]
+    within = [path_within(host, attribute) for attribute in block.convolution]
+    sites = [f"{path}.{attribute}" if attribute else path for attribute in within]
     parts = [model.get_submodule(site) for site in sites]
     conv, act = convolution_and_activation(parts, path, name)
     keys = ("conv", "norm", "act")[: len(parts)]
@@ -255,6 +339,9 @@ def put_instead(model: nn.Module, path: str, name: str, build: Build) -> Put:
     return put
 
 
+MENTIONED = 5  # layers in an error's line
+
+
 def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> tuple[nn.Conv2d, nn.Module]:
     """The convolution and the activation of a sequence that must hold just these and a norm between them."""
     modules = [module for part in parts for module in part.modules() if not isinstance(module, nn.Identity)]
@@ -266,7 +353,8 @@ def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> 
             return conv, last
     raise ValueError(
         f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
-        f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps)}"
+        f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps[:MENTIONED])}"
+        f"{' and more' if len(steps) > MENTIONED else ''}"
     )
 
 

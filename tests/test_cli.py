@@ -69,6 +69,12 @@ def test_list_prints_the_mechanisms_and_the_networks(foveal):
     assert "Jaderberg" in out
     _, out, _ = foveal("list", "--models")
     assert "sknet101\n" in out
+    _, out, _ = foveal("list", "--places")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0] == "family blocks stands sk instead of positions"
+    assert "torchvision resnet Bottleneck after bn3 conv2 bn2 relu standard pre post identity" in lines
+    assert "timm convnext ConvNeXtBlock before drop_path standard pre post identity" in lines
+    assert "timm vgg VGG after each activation standard" in lines
 
 
 def test_settings_come_from_a_file_and_flags_win(foveal, tmp_path):

@@ -15,7 +15,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
-    ["mechanisms", "places", "drawing", "costs"],
+    ["mechanisms", "places", "tracing", "drawing", "costs"],
     ["surgery", "recording"],
     ["weights"],
     ["networks"],

@@ -10,6 +10,7 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
+from foveal.checkpoint import load_checkpoint, save_checkpoint
 from foveal.mechanisms import SelectiveKernel, SpatialTransformer, SqueezeExcite
 from foveal.networks import RECIPES
 
@@ -137,6 +138,20 @@ def test_options_find_their_owner():
     model = foveal.create_model("resnet18+sk:branches=3,groups=16+se:bias=False", num_classes=3)
     assert len(model.layer1[0].conv1.branches) == 3
     assert model.layer4[1].se.fc1.bias is None
+
+
+def test_a_name_says_where_attention_stands(tmp_path):
+    model = foveal.create_model("resnet18+se:position=pre,reduction=8+cbam:at=residual", num_classes=3)
+    paths = [attachment.standing[-1].path for attachment in foveal.attachments(model)]
+    assert paths == ["layer4.1.conv1.se", "layer4.1.bn2.cbam"]
+    (post,) = foveal.attachments(foveal.create_model("resnet18+se", num_classes=3, position="post"))
+    assert (post.position, post.standing[-1].host) == ("post", "layer4.1")
+    save_checkpoint(tmp_path / "model.safetensors", model, {})
+    again, _ = load_checkpoint(tmp_path / "model.safetensors")
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(again(x), model.eval()(x))
+    with pytest.raises(ValueError, match="position='pre': sk stands instead of a convolution"):
+        foveal.create_model("resnet18+sk:position=pre")
 
 
 def test_attention_of_a_recipe_starts_as_in_the_paper_and_of_pretrained_weights_as_the_identity():

@@ -93,7 +93,7 @@ def create_model(
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
             `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says, a spatial transformer in front of
-            the image.
+            the image; `se:position=pre` and `se:at=residual` are those of `foveal.attach`.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
         num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
@@ -117,7 +117,7 @@ def create_model(
     model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
     for mechanism, own in mechanisms:
         at = "input" if MECHANISMS[mechanism].attaches == "before" else None
-        attach(model, mechanism, at, identity=identity, **own)
+        attach(model, mechanism, **{"at": at, "identity": identity, **own})
     if whole:
         load_weights(model, build_backbone(whole, True, **common).state_dict())
     return model
@@ -145,9 +145,9 @@ def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def named_options(mechanism: str) -> list[str]:
-    """The options that somebody may give for a mechanism: its arguments after the channels."""
+    """The options that somebody may give for a mechanism: where it stands, and its arguments after the channels."""
     names = list(inspect.signature(MECHANISMS[mechanism]).parameters)[1:]
-    return [name for name in names if name != "identity"]
+    return ["at", "position", *(name for name in names if name != "identity")]
 
 
 def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
