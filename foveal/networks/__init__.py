@@ -16,7 +16,9 @@ from torch import nn
 
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import look_up, unknown
+from foveal.networks.cifar import resnet, resnext29_16x32d
 from foveal.networks.inception import inception_v3
+from foveal.networks.shufflenet import shufflenet_v2_x1_0
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
 from foveal.surgery import attach
@@ -29,12 +31,14 @@ class Recipe:
 
     Attributes:
         backbone: a name of timm's or of `OWN`.
-        mechanism: where `foveal.places` says.
+        mechanism: with its options where the paper's differ from the mechanism's own.
+        at: where it stands; left out where `foveal.places` says.
         whole: timm's name for the same network, whose pretrained weights fit.
     """
 
     backbone: str
     mechanism: str
+    at: str | None = None
     whole: str | None = None
 
 
@@ -47,33 +51,54 @@ RECIPES = {
     "seresnext50_32x4d": Recipe("resnext50_32x4d", "se", whole="seresnext50_32x4d"),
     "seresnext101_32x4d": Recipe("resnext101_32x4d", "se"),
     "se_inception_v3": Recipe("inception_v3", "se"),
+    "se_mobilenetv1_100": Recipe("mobilenetv1_100", "se", at="blocks.*.*.bn2"),
+    "se_mobilenetv2_100": Recipe("mobilenetv2_100", "se"),
+    "se_shufflenet_v2_x1_0": Recipe("shufflenet_v2_x1_0", "se", at="stage*.*.branch2"),
+    "seresnet20": Recipe("resnet20", "se"),
+    "seresnet32": Recipe("resnet32", "se"),
+    "seresnet56": Recipe("resnet56", "se"),
+    "seresnet110": Recipe("resnet110", "se"),
     "sknet26": Recipe("resnext26_32x4d", "sk"),
     "sknet50": Recipe("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
     "sknet101": Recipe("resnext101_32x4d", "sk"),
+    "sknet29": Recipe("resnext29_16x32d", "sk:kernel=1,reduction=32,floor=16"),
+    "cbam_resnet18": Recipe("resnet18", "cbam"),
+    "cbam_resnet34": Recipe("resnet34", "cbam"),
+    "cbam_resnet50": Recipe("resnet50", "cbam"),
+    "cbam_resnet101": Recipe("resnet101", "cbam"),
 }
 
 
-def resnext26_32x4d(pretrained: bool = False, **options: Any) -> nn.Module:
+def resnext26_32x4d(**options: Any) -> nn.Module:
     """The backbone of SKNet-26, two blocks a stage, which timm has no name for."""
-    if pretrained:
-        raise ValueError("resnext26_32x4d: nobody offers pretrained weights")
     return ResNet(Bottleneck, [2, 2, 2, 2], cardinality=32, base_width=4, **options)
 
 
-def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
+UNTRAINED: dict[str, Callable[..., nn.Module]] = {
+    "resnet20": resnet(20),
+    "resnet32": resnet(32),
+    "resnet56": resnet(56),
+    "resnet110": resnet(110),
+    "resnext26_32x4d": resnext26_32x4d,
+    "resnext29_16x32d": resnext29_16x32d,
+    "small_cnn": SmallCNN,
+    "stn_cnn": STNCNN,
+}
+
+
+def without_weights(name: str, made: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
         if pretrained:
-            raise ValueError(f"{made.__name__}: nobody offers pretrained weights")
+            raise ValueError(f"{name}: nobody offers pretrained weights")
         return made(**options)
 
     return build
 
 
-OWN: dict[str, Callable[..., nn.Module]] = {
+OWN = {
     "inception_v3": inception_v3,
-    "resnext26_32x4d": resnext26_32x4d,
-    "small_cnn": without_weights(SmallCNN),
-    "stn_cnn": without_weights(STNCNN),
+    "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
+    **{name: without_weights(name, made) for name, made in UNTRAINED.items()},
 }
 
 
@@ -108,7 +133,7 @@ def create_model(
     model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
     model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
     for mechanism, own in mechanisms:
-        at = "input" if MECHANISMS[mechanism].attaches == "before" else None
+        at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe and recipe.at
         attach(model, mechanism, at, identity=identity, **own)
     if whole:
         load_weights(model, build_backbone(whole, True, **common).state_dict())
