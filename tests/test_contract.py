@@ -35,6 +35,9 @@ TABLE = {
     "sk, three branches": Row(
         SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
     ),
+    "sk, a 1x1 branch": Row(
+        SelectiveKernel, ("B K C",), {"groups": 4, "kernel": 1}, born_with=("strength", "branches.0")
+    ),
     "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
     "stn": Row(SpatialTransformer, ("B 2 3",), identity=False, born_with=("localisation.regression",), exact=False),
     "stn, cropping": Row(
@@ -272,6 +275,7 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (SelectiveKernel, {"groups": 5}, "groups=5 does not divide the channels, 16 in and 16 out"),
         (SelectiveKernel, {"branches": 1}, "branches=1"),
         (CBAM, {"kernel_size": 4}, "kernel_size=4"),
+        (SelectiveKernel, {"groups": 4, "kernel": 2}, "kernel=2"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
     ],

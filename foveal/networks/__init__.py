@@ -61,6 +61,7 @@ RECIPES = {
     "sknet26": Recipe("resnext26_32x4d", "sk"),
     "sknet50": Recipe("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
     "sknet101": Recipe("resnext101_32x4d", "sk"),
+    # The branches and r of SKNet-29 are not told by the paper's text but by its count, see the test.
     "sknet29": Recipe("resnext29_16x32d", "sk:kernel=1,reduction=32,floor=16"),
     "cbam_resnet18": Recipe("resnet18", "cbam"),
     "cbam_resnet34": Recipe("resnet34", "cbam"),
@@ -95,11 +96,12 @@ def without_weights(name: str, made: Callable[..., nn.Module]) -> Callable[..., 
     return build
 
 
-OWN = {
+OWN: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception_v3,
     "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
     **{name: without_weights(name, made) for name, made in UNTRAINED.items()},
 }
+NAMES = (*RECIPES, "small_cnn", "stn_cnn")  # that `list_models` gives
 
 
 def create_model(
@@ -133,7 +135,7 @@ def create_model(
     model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
     model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
     for mechanism, own in mechanisms:
-        at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe and recipe.at
+        at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe.at if recipe else None
         attach(model, mechanism, at, identity=identity, **own)
     if whole:
         load_weights(model, build_backbone(whole, True, **common).state_dict())
@@ -190,4 +192,4 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
-    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]
+    return [name for name in sorted(NAMES) if fnmatch(name, pattern)]

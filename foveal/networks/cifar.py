@@ -11,15 +11,13 @@ from typing import Any
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-STAGES = 3
-
 
 class CifarResNet(nn.Module):
     """Images (B, C, H, W) of 8 pixels and more to logits (B, num_classes).
 
     Args:
         block: timm's `BasicBlock` or `Bottleneck`.
-        blocks: in each of the three stages.
+        blocks: in each stage.
         width: of the first stage's blocks; it doubles twice.
         stem: channels of the first convolution.
         num_classes: of the answer.
@@ -29,7 +27,7 @@ class CifarResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[nn.Module],
+        block: type[BasicBlock | Bottleneck],
         blocks: int,
         width: int,
         stem: int,
@@ -41,15 +39,11 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_chans, stem, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.act1 = nn.ReLU()
-        channels = stem
-        for stage in range(STAGES):
-            out_channels = width * 2**stage * block.expansion
-            stride = 2 if stage else 1
-            made = [block(channels, width * 2**stage, stride, shortcut(channels, out_channels, stride), **options)]
-            made += [block(out_channels, width * 2**stage, **options) for _ in range(blocks - 1)]
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*made))
-            channels = out_channels
-        self.fc = nn.Linear(channels, num_classes)
+        wide = width * block.expansion
+        self.layer1 = stage(block, blocks, stem, width, stride=1, **options)
+        self.layer2 = stage(block, blocks, wide, 2 * width, stride=2, **options)
+        self.layer3 = stage(block, blocks, 2 * wide, 4 * width, stride=2, **options)
+        self.fc = nn.Linear(4 * wide, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -58,6 +52,14 @@ class CifarResNet(nn.Module):
         x = self.act1(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
+
+
+def stage(
+    block: type[BasicBlock | Bottleneck], blocks: int, channels: int, width: int, stride: int, **options: Any
+) -> nn.Sequential:
+    out_channels = width * block.expansion
+    first = block(channels, width, stride, shortcut(channels, out_channels, stride), **options)
+    return nn.Sequential(first, *(block(out_channels, width, **options) for _ in range(blocks - 1)))
 
 
 def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
