@@ -22,7 +22,7 @@ from foveal.networks.shufflenet import shufflenet_v2_x1_0
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
 from foveal.surgery import attach
-from foveal.weights import first_line, load_weights
+from foveal.weights import best_fit, first_line, take_over
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def create_model(
         at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe.at if recipe else None
         attach(model, mechanism, at, identity=identity, **own)
     if whole:
-        load_weights(model, build_backbone(whole, True, **common).state_dict())
+        take_over(model, best_fit(model, build_backbone(whole, True, **common).state_dict()))
     return model
 
 
