@@ -71,7 +71,7 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
 OPTIONAL = ("AuxLogits.", "num_batches_tracked")  # a head for training alone; a counter that old files lack
 CONTAINERS = ("state_dict", "model", "state_dict_ema", "model_ema")
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, `torch.compile`, our checkpoints
-ASIDE = "optimizer."  # what our checkpoints hold beside the weights
+ASIDE = ("optimizer.", "ema.")  # what our checkpoints hold beside the weights
 
 
 @dataclass(frozen=True)

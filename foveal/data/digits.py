@@ -1,20 +1,22 @@
-"""Digits and clothes: `digits` from a package on this machine, `mnist` and `fashion-mnist` through torchvision."""
+"""Small images: `digits` from a package on this machine; `mnist`, `fashion-mnist` and `cifar10` through torchvision."""
 
 import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from foveal.data.distortions import distort
-from foveal.data.parts import Data, InMemory
+from foveal.data.parts import Augmented, Data, InMemory
 from foveal.data.splits import stratified
 
 SPLIT_SEED = 0
 DIGITS = tuple("0123456789")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
@@ -41,21 +43,27 @@ def digits() -> dict[str, InMemory]:
 
 def from_torchvision(kind: str) -> dict[str, InMemory]:
     """The official test part; a sixth of the official training part for validation, stratified."""
-    from torchvision.datasets import MNIST, FashionMNIST
+    from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-    source = {"mnist": MNIST, "fashion-mnist": FashionMNIST}[kind]
+    source = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "cifar10": CIFAR10}[kind]
     root = Path(os.environ.get("FOVEAL_DATA", Path.home() / ".cache" / "foveal"))
     try:
-        train, test = (source(root, train=is_train, download=True) for is_train in (True, False))
+        train, test = (tensors(source(root, train=is_train, download=True)) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise ValueError(f"data {kind!r} is not in {root} and could not be downloaded: {error}") from error
-    learn, choose = stratified(train.targets.tolist(), (5, 1), SPLIT_SEED)
-    images = train.data[:, None]
+    learn, choose = stratified(train[1].tolist(), (5, 1), SPLIT_SEED)
     return {
-        "train": take(images, train.targets, learn),
-        "validation": take(images, train.targets, choose),
-        "test": take(test.data[:, None], test.targets, np.arange(len(test.targets))),
+        "train": take(*train, learn),
+        "validation": take(*train, choose),
+        "test": take(*test, np.arange(len(test[1]))),
     }
+
+
+def tensors(held: Any) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and labels of a data set of torchvision's, whose images are (N, H, W) or (N, H, W, C)."""
+    images = torch.as_tensor(held.data)
+    images = images[:, None] if images.ndim == 3 else images.movedim(3, 1).contiguous()
+    return images, torch.as_tensor(held.targets)
 
 
 def take(images: Tensor, labels: Tensor, index: np.ndarray) -> InMemory:
@@ -71,17 +79,26 @@ def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InM
     return out
 
 
+def shifted_and_flipped(part: InMemory) -> Augmented:
+    """What every paper does to the training images of CIFAR: a random crop of a padded image, and a mirror."""
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([v2.RandomCrop(part.images.shape[2:], padding=4), v2.RandomHorizontalFlip()])
+    return Augmented(part.images, part.labels, part.names, transform=transform)
+
+
 def load(kind: str, distortion: str | None, seed: int) -> Data:
     parts = digits() if kind == "digits" else from_torchvision(kind)
     if distortion is not None:
         parts = distorted(parts, distortion, seed)
-    pixels = parts["train"].images.double() / 255
+    channels = (channel.double() / 255 for channel in parts["train"].images.unbind(1))
+    mean, std = zip(*((channel.mean().item(), channel.std().item()) for channel in channels), strict=True)
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
-        classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
-        mean=(pixels.mean().item(),),
-        std=(pixels.std().item(),),
-        train=parts["train"],
+        classes={"fashion-mnist": CLOTHES, "cifar10": THINGS}.get(kind, DIGITS),
+        mean=mean,
+        std=std,
+        train=shifted_and_flipped(parts["train"]) if kind == "cifar10" else parts["train"],
         validation=parts["validation"],
         test=parts["test"],
     )
