@@ -13,7 +13,7 @@ HOMES = {
     "attach": "foveal.surgery",
     "attachments": "foveal.standing",
     "detach": "foveal.surgery",
-    "load_weights": "foveal.weights",
+    "load_weights": "foveal.networks.loading",
     "create_model": "foveal.networks",
     "list_models": "foveal.networks",
     "list_mechanisms": "foveal.mechanisms",
@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from foveal.drawing import draw
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
+    from foveal.networks.loading import load_weights
     from foveal.record import Record, Tap
     from foveal.recording import watch
     from foveal.report import write_report
     from foveal.standing import attachments
     from foveal.surgery import attach, detach
     from foveal.training import train
-    from foveal.weights import load_weights
 
 
 def __getattr__(name: str) -> Any:

@@ -59,10 +59,7 @@ def list_names(*, models: bool = False, places: bool = False) -> None:
         Print where attention stands in whose blocks instead.
     """
     if models:
-        from foveal.networks import list_models
-
-        print(*list_models(), sep="\n")
-        print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
+        list_networks()
         return
     if places:
         from foveal.places import list_places
@@ -81,6 +78,38 @@ def list_names(*, models: bool = False, places: bool = False) -> None:
             each.name, each.long_name, each.domain, each.kind, each.attaches, f"{each.parameters:,}", each.paper
         )
     console.print(table)
+
+
+def list_networks() -> None:
+    """A row for each network; in millions, the paper's figures beside ours."""
+    from foveal.networks.listing import Reported, describe_models
+
+    table = Table("name", "made of", box=None, pad_edge=False)
+    for head in ("image", "weights", "paper", "MACs", "paper"):
+        table.add_column(head, justify="right")
+    table.add_column("source")
+    for each in describe_models():
+        said = each.reported or Reported("")
+        table.add_row(
+            each.name,
+            f"{each.backbone}+{each.mechanism}" if each.mechanism else "",
+            str(each.image[-1]),
+            in_millions(each.parameters / 1e6),
+            in_millions(said.parameters),
+            in_millions(each.macs / 1e6),
+            in_millions(said.macs),
+            said.source,
+        )
+    console.print(table)
+    print(
+        "weights and MACs in millions, for one image of that side (Hu et al., 2018; Li et al., 2019; Woo et al., 2018)"
+    )
+    print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
+
+
+def in_millions(count: float | None) -> str:
+    """Four figures or more; nothing for an unknown count."""
+    return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
 
 
 @app.command

@@ -307,7 +307,9 @@ class Panel:
 
 
 PANELS = {
-    "transform": Panel(("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms),
+    "transform": Panel(
+        ("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms
+    ),
     "mask": Panel(("B H W",), lambda records, images: 0.8 + 1.6 * images, draw_masks),
     "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.0 + 1.6 * images, draw_affinities),
     "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),

@@ -66,6 +66,9 @@ TABLE = {
     "sk, three branches": Row(
         SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
     ),
+    "sk, a 1x1 branch": Row(
+        SelectiveKernel, ("B K C",), {"groups": 4, "kernel": 1}, born_with=("strength", "branches.0")
+    ),
     "eca": Row(EfficientChannel, ("B C",)),
     "eca, five neighbours": Row(EfficientChannel, ("B C",), {"kernel_size": 5}),
     "ge": Row(GatherExcite, ("B C",)),
@@ -349,6 +352,7 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (SelfAttention, {"heads": 0}, "heads=0"),
         (SelfAttention, {"size": 0}, "size=0"),
         (ResidualMask, {"depth": 0}, "depth=0"),
+        (SelectiveKernel, {"groups": 4, "kernel": 2}, "kernel=2"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
         (SpatialTransformer, {"family": "afine"}, "unknown family 'afine'; did you mean 'affine'"),

@@ -1,9 +1,13 @@
 """Data sets, their splits, and distortions with their truth."""
 
+import hashlib
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 import foveal
 from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
@@ -181,6 +185,60 @@ def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
     assert data.shape == (1, 60, 60)
 
 
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """What torchvision unpacks, written here in its format, with the checksums of these files: no network.
+
+    The pixels of an image are its number in its file, its rows and columns: red, green and blue in turn.
+    """
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+
+    def write(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return name, hashlib.md5((folder / name).read_bytes()).hexdigest()  # noqa: S324 (torchvision's check)
+
+    def batch(count):
+        number = np.arange(count)[:, None, None, None]
+        row, column = np.arange(32)[None, None, :, None], np.arange(32)[None, None, None, :]
+        channels = [np.broadcast_to(each, (count, 1, 32, 32)) for each in (number, row, column)]
+        pixels = np.concatenate(channels, axis=1).astype(np.uint8)
+        return {"data": pixels.reshape(count, -1), "labels": [index % 10 for index in range(count)]}
+
+    monkeypatch.setattr(CIFAR10, "train_list", [write(f"data_batch_{index}", batch(60)) for index in (1, 2)])
+    monkeypatch.setattr(CIFAR10, "test_list", [write("test_batch", batch(20))])
+    name, checksum = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "filename": name, "md5": checksum})
+    monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
+    return foveal.load_data("cifar10")
+
+
+def test_cifar10_from_files_on_this_machine(cifar10):
+    assert [len(part) for part in (cifar10.train, cifar10.validation, cifar10.test)] == [100, 20, 20]
+    assert cifar10.shape == (3, 32, 32)
+    assert cifar10.classes[1] == "automobile"
+    images, labels = cifar10.test.__getitems__([7, 13])
+    assert labels.tolist() == [7, 3]
+    assert images[1, :, 5, 9].tolist() == [13, 5, 9]  # red, green, blue at row 5, column 9
+    assert len(cifar10.mean) == len(cifar10.std) == 3
+    assert cifar10.mean[1] == cifar10.mean[2] == pytest.approx(15.5 / 255)
+
+
+def test_training_images_of_cifar10_are_shifted_and_mirrored_and_a_seed_fixes_it(cifar10):
+    """Columns count up, or down where an image is mirrored, and black comes in from at most four pixels away."""
+    torch.manual_seed(3)
+    images, labels = cifar10.train.__getitems__(range(100))
+    torch.manual_seed(3)
+    assert torch.equal(images, cifar10.train.__getitems__(range(100))[0])
+    assert torch.equal(labels, cifar10.train.labels)
+    steps = images[:, 2, 16, 5:27].long().diff(dim=1)
+    mirrored = steps[:, 0] < 0
+    assert steps.abs().eq(1).all()
+    assert 30 < mirrored.sum() < 70
+    shift = images[~mirrored, 2, 16, 16].long() - 16
+    assert (shift.min(), shift.max()) == (-4, 4)
+
+
 def write_images(folder, count, size=(40, 30), mode="RGB"):
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
@@ -243,6 +301,7 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
     ("make", "says"),
     [
         (lambda path: "digts", "unknown data 'digts'; did you mean 'digits'"),
+        (lambda path: "cifar10/rts", "data 'cifar10/rts': only digits, mnist, fashion-mnist are distorted"),
         (lambda path: "digits/rst", "unknown distortion 'rst'; did you mean 'rts'"),
         (lambda path: "fashion-mnist/addition", "data 'fashion-mnist/addition': clothes have no sum"),
         (lambda path: f"folder:{path / 'nowhere'}", "no such folder"),

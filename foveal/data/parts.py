@@ -3,7 +3,7 @@
 Images are uint8 in their own colours, (B, C, H, W): whoever trains scales and normalises them, whoever draws does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,6 +45,17 @@ class InMemory:
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         return self.images[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True)
+class Augmented(InMemory):
+    """A part whose images are altered at random each time that they are read, from torch's random stream."""
+
+    transform: Callable[[Tensor], Tensor] = field(kw_only=True)  # of one image
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        images, labels = super().__getitems__(indices)
+        return torch.stack([self.transform(image) for image in images]), labels
 
 
 @dataclass(frozen=True)

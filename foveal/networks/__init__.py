@@ -8,6 +8,7 @@ from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from typing import Any
 
 import timm
@@ -17,12 +18,14 @@ from torch import nn
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import look_up, unknown
 from foveal.networks.botnet import botnet50
+from foveal.networks.cifar import resnet, resnext29_16x32d
 from foveal.networks.inception import inception_v3
 from foveal.networks.residual_attention import ResidualAttentionNetwork
+from foveal.networks.shufflenet import shufflenet_v2_x1_0
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
 from foveal.surgery import attach
-from foveal.weights import first_line, load_weights
+from foveal.weights import best_fit, first_line, take_over
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,14 @@ class Recipe:
 
     Attributes:
         backbone: a name of timm's or of `OWN`.
-        mechanism: where `foveal.places` says.
+        mechanism: with its options where the paper's differ from the mechanism's own.
+        at: where it stands; left out where `foveal.places` says.
         whole: timm's name for the same network, whose pretrained weights fit.
     """
 
     backbone: str
     mechanism: str
+    at: str | None = None
     whole: str | None = None
 
 
@@ -49,40 +54,63 @@ RECIPES = {
     "seresnext50_32x4d": Recipe("resnext50_32x4d", "se", whole="seresnext50_32x4d"),
     "seresnext101_32x4d": Recipe("resnext101_32x4d", "se"),
     "se_inception_v3": Recipe("inception_v3", "se"),
+    "se_mobilenetv1_100": Recipe("mobilenetv1_100", "se", at="blocks.*.*.bn2"),
+    "se_mobilenetv2_100": Recipe("mobilenetv2_100", "se"),
+    "se_shufflenet_v2_x1_0": Recipe("shufflenet_v2_x1_0", "se", at="stage*.*.branch2"),
+    "seresnet20": Recipe("resnet20", "se"),
+    "seresnet32": Recipe("resnet32", "se"),
+    "seresnet56": Recipe("resnet56", "se"),
+    "seresnet110": Recipe("resnet110", "se"),
     "sknet26": Recipe("resnext26_32x4d", "sk"),
     "sknet50": Recipe("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
     "sknet101": Recipe("resnext101_32x4d", "sk"),
+    # The branches and r of SKNet-29 are not told by the paper's text but by its count, see the test.
+    "sknet29": Recipe("resnext29_16x32d", "sk:kernel=1,reduction=32,floor=16"),
+    "cbam_resnet18": Recipe("resnet18", "cbam"),
+    "cbam_resnet34": Recipe("resnet34", "cbam"),
+    "cbam_resnet50": Recipe("resnet50", "cbam"),
+    "cbam_resnet101": Recipe("resnet101", "cbam"),
 }
 
 
-def resnext26_32x4d(pretrained: bool = False, **options: Any) -> nn.Module:
+def resnext26_32x4d(**options: Any) -> nn.Module:
     """The backbone of SKNet-26, two blocks a stage, which timm has no name for."""
-    if pretrained:
-        raise ValueError("resnext26_32x4d: nobody offers pretrained weights")
     return ResNet(Bottleneck, [2, 2, 2, 2], cardinality=32, base_width=4, **options)
 
 
-def without_weights(made: type[nn.Module], **form: Any) -> Callable[..., nn.Module]:
+UNTRAINED: dict[str, Callable[..., nn.Module]] = {
+    "attention56": partial(ResidualAttentionNetwork, modules=(1, 1, 1)),
+    "attention92": partial(ResidualAttentionNetwork, modules=(1, 2, 3)),
+    "attention92_cifar": partial(ResidualAttentionNetwork, modules=(2, 2, 2), cifar=True),
+    "botnet50": botnet50,
+    "resnet20": resnet(20),
+    "resnet32": resnet(32),
+    "resnet56": resnet(56),
+    "resnet110": resnet(110),
+    "resnext26_32x4d": resnext26_32x4d,
+    "resnext29_16x32d": resnext29_16x32d,
+    "small_cnn": SmallCNN,
+    "stn_cnn": STNCNN,
+    "two_stn_cnn": partial(STNCNN, transformers=2),
+}
+
+
+def without_weights(name: str, made: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
         if pretrained:
-            raise ValueError(f"{made.__name__}: nobody offers pretrained weights")
-        return made(**form, **options)
+            raise ValueError(f"{name}: nobody offers pretrained weights")
+        return made(**options)
 
     return build
 
 
 OWN: dict[str, Callable[..., nn.Module]] = {
-    "attention56": without_weights(ResidualAttentionNetwork, modules=(1, 1, 1)),
-    "attention92": without_weights(ResidualAttentionNetwork, modules=(1, 2, 3)),
-    "attention92_cifar": without_weights(ResidualAttentionNetwork, modules=(2, 2, 2), cifar=True),
-    "botnet50": botnet50,
     "inception_v3": inception_v3,
-    "resnext26_32x4d": resnext26_32x4d,
-    "small_cnn": without_weights(SmallCNN),
-    "stn_cnn": without_weights(STNCNN),
-    "two_stn_cnn": without_weights(STNCNN, transformers=2),
+    "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
+    **{name: without_weights(name, made) for name, made in UNTRAINED.items()},
 }
-BACKBONES = {"inception_v3", "resnext26_32x4d"}  # of `OWN`, those that have no attention and are no contender
+WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "small_cnn", "stn_cnn", "two_stn_cnn")
+NAMES = (*RECIPES, *WHOLE)  # that `list_models` gives
 
 
 def create_model(
@@ -116,10 +144,10 @@ def create_model(
     model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
     model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
     for mechanism, own in mechanisms:
-        at = "input" if MECHANISMS[mechanism].attaches == "before" else None
+        at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe.at if recipe else None
         attach(model, mechanism, **{"at": at, "identity": identity, **own})
     if whole:
-        load_weights(model, build_backbone(whole, True, **common).state_dict())
+        take_over(model, best_fit(model, build_backbone(whole, True, **common).state_dict()))
     return model
 
 
@@ -173,4 +201,4 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
-    return [name for name in sorted({*RECIPES, *OWN} - BACKBONES) if fnmatch(name, pattern)]
+    return [name for name in sorted(NAMES) if fnmatch(name, pattern)]

@@ -17,10 +17,8 @@ from foveal.mechanisms import RelativeAttention
 SIZES = (14, 7, 7)  # of the maps on which the three blocks attend, for an image of 224 pixels
 
 
-def botnet50(pretrained: bool = False, **options: object) -> nn.Module:
+def botnet50(**options: object) -> nn.Module:
     """timm's `resnet50` with attention in its last stage."""
-    if pretrained:
-        raise ValueError("botnet50: nobody offers pretrained weights")
     model = timm.create_model("resnet50", **options)
     for block, size in zip(model.layer4, SIZES, strict=True):
         block.conv2 = attention_like(block.conv2, size)
