@@ -80,7 +80,6 @@ TABLE = {
     "ge, theta+, local": Row(GatherExcite, ("B C H W",), {"theta": True, "plus": True, "extent": 2, "reduction": 4}),
     "gc": Row(GlobalContext, ("B H W",), {"reduction": 4}, identity=False, born_with=("fc2",), switch="fc2"),
     "spatial": Row(SpatialGate, ("B H W",)),
-    "spatial, 3x3": Row(SpatialGate, ("B H W",), {"kernel_size": 3}),
     "coord": Row(Coordinate, ("B C H", "B C W")),
     "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
     "nl": Row(NonLocal, ("B H W Y X",), identity=False, born_with=("norm",), switch="norm", fused=True),
@@ -229,7 +228,11 @@ def test_compiles_as_one_graph(row):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["se", "sk", "cbam", "stn", "nl", "mhsa", "residual mask"])
+@pytest.mark.parametrize(
+    "name",
+    ["se", "sk", "eca", "ge, local", "ge, theta+", "gc", "spatial", "coord", "cbam", "bam", "stn", "nl", "mhsa"]
+    + ["residual mask"],
+)
 def test_compiles_with_inductor(name):
     row = TABLE[name]
     torch._dynamo.reset()

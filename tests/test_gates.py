@@ -21,6 +21,7 @@ from foveal.mechanisms import (
     SpatialGate,
     list_mechanisms,
 )
+from foveal.mechanisms.gather_excite import nearest
 from foveal.places import between_stages
 
 LN3 = math.log(3.0)  # sigmoid(ln 3) = 3/4, sigmoid(2 ln 3) = 9/10
@@ -95,6 +96,12 @@ class TestGatherExcite:
         theirs = timm.layers.GatherExcite(8, extent=extent, use_mlp=False)
         x = torch.randn(2, 8, *size)
         assert torch.equal(GatherExcite(8, extent=extent or None)(x), theirs(x))
+
+    @pytest.mark.parametrize(("size", "cells"), [(122, 16), (9, 3), (7, 4), (5, 5), (4, 1)])
+    def test_cells_are_resized_in_whole_numbers(self, size, cells):
+        """`F.interpolate` has 7 at row 61 of 122, where 61 * 16 / 122 is 8."""
+        resized = nearest(torch.arange(float(cells)).view(1, 1, cells, 1), size, 3)
+        assert resized[0, 0].tolist() == [[row * cells // size] * 3 for row in range(size)]
 
     def test_a_learned_gather_of_the_whole_map_is_a_convolution_of_its_size(self):
         module = GatherExcite(6, theta=True, size=(5, 7))
@@ -265,6 +272,13 @@ class TestSpatialGate:
         x = torch.randn(2, 8, 5, 7)
         assert torch.equal(alone(x), whole.spatial(x))
 
+    @pytest.mark.parametrize("part", ["channel.fc2", "spatial.norm"])
+    def test_what_either_gate_of_cbam_closes_is_gone(self, part):
+        """A popular copy adds its input once more."""
+        module = CBAM(8).eval()
+        filled(module.get_submodule(part), bias=-200.0)
+        assert module(torch.rand(2, 8, 5, 5)).eq(0).all()
+
     def test_within_cbam_it_speaks_for_cbam(self):
         with foveal.watch(module := CBAM(8)) as seen:
             module(torch.rand(2, 8, 5, 5))
@@ -411,6 +425,7 @@ class TestBetweenStages:
         (GatherExcite, {"extent": 1}, "extent=1: at least 2"),
         (GatherExcite, {"extent": 6, "theta": True}, "extent=6: a power of 2"),
         (GatherExcite, {"theta": True}, "size=None"),
+        (GatherExcite, {"theta": True, "size": 0}, "size=0"),
         (GatherExcite, {"reduction": 0}, "reduction=0"),
         (GlobalContext, {"reduction": 0}, "reduction=0"),
         (Coordinate, {"channels": 0}, "channels=0"),

@@ -13,8 +13,8 @@ The extent is the whole map, or e: one cell for every e x e positions. What is l
 The order of norms and ReLUs is that of the authors' networks. A perceptron after a mean over the whole map would be
 squeeze-and-excitation.
 
-Departures: a hidden width below one counts as one. A kernel as large as the map fits one size only; on a map of another
-size it is resized, and scaled to the same weight in sum.
+Departures: a hidden width below one counts as one. A kernel as large as the map fits maps of one size; to another it is
+resized, and scaled by the areas so that it weighs as much in sum.
 """
 
 import math
@@ -40,6 +40,8 @@ class WholeMap(nn.Module):
     def __init__(self, channels: int, size: int | tuple[int, int]):
         super().__init__()
         height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1:
+            raise ValueError(f"size={size}: at least one position is needed")
         self.weight = nn.Parameter(torch.empty(channels, 1, height, width))
         nn.init.kaiming_normal_(self.weight)
 
@@ -58,14 +60,14 @@ class GatherExcite(nn.Module):
         extent: e, the side of a neighbourhood; the whole map if left out.
         theta: learn the gather.
         plus: learn the excite.
-        size: height and width of the map, one number for both: of the kernel that gathers a whole map.
+        size: height and width, one number for both, of the kernel that learns to gather the whole map: the map's.
         reduction: r, of the excite; the hidden width is C / r.
         identity: start as the identity, see `foveal.mechanisms.strength`.
 
     Raises:
         ValueError: `channels` or `reduction` below 1; an `extent` below 2, or with `theta` one that is no power of 2;
-            a whole map to learn to gather without its `size`; with `theta`, a training batch that is gathered into one
-            number a channel, over which a norm has no variance.
+            `theta` for the whole map without a `size` of one position at least; with `theta`, a training batch that is
+            gathered into one number a channel, over which a norm has no variance.
 
     >>> GatherExcite(256, extent=8, theta=True)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
@@ -108,7 +110,7 @@ class GatherExcite(nn.Module):
         gate = self.strength(self.excite(self.gather(x)).sigmoid())
         if self.extent is None:
             return self.tap(gate.flatten(1))  # (B, C) in (0, 1)
-        return self.tap(F.interpolate(gate, size=x.shape[2:]))  # (B, C, H, W) in (0, 1)
+        return self.tap(nearest(gate, *x.shape[2:]))  # (B, C, H, W) in (0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.weigh(x)
@@ -118,6 +120,17 @@ class GatherExcite(nn.Module):
         training = any(part.training for part in self.gather.children() if isinstance(part, nn.BatchNorm2d))
         if training and len(x) == 1 and (self.extent is None or max(x.shape[2:]) <= self.extent):
             raise ValueError("gather excite: a training batch of 1 image, gathered whole; its norm needs two or more")
+
+
+def nearest(gate: Tensor, height: int, width: int) -> Tensor:
+    """Resized by nearest neighbours, (B, C, h, w) to (B, C, H, W): row i from row floor(i h / H), columns likewise.
+
+    `F.interpolate` means the same, but its quotients are floating ones, which miss a row at some sizes (row 61 of 122
+    from 16) and may miss others in another runtime, and on a CPU it takes many times as long.
+    """
+    rows = torch.arange(height, device=gate.device) * gate.shape[2] // height
+    columns = torch.arange(width, device=gate.device) * gate.shape[3] // width
+    return gate.index_select(3, columns).index_select(2, rows)
 
 
 def fixed(extent: int | None) -> nn.Module:
