@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
 from foveal.geometry import IDENTITY, affine_grid, corners, sample, to_pixels
@@ -22,9 +22,11 @@ from foveal.record import Record
 BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
 POINTS = "#56b4e9"
 GRID_POINTS = 12  # along a side of the sampling grid
+PATHS = 3  # images in a row, where each shows a path
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 SCALE = "viridis"
 WIDTH = 9.5  # inches
+NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": "#0072b2", "edgecolor": "none"}
 
 
 class Picture:
@@ -199,6 +201,27 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     axis.legend(fontsize=7, loc="upper right")
 
 
+def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: the numbered places of the path, each in the square that its sharpest patch shows."""
+    height, width = images.shape[2:]
+    count = len(records) * len(images)
+    axes = part.subplots(-(-count // PATHS), PATHS, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    pairs = ((record, index) for record in records for index in range(len(images)))
+    for axis, (record, index) in zip(axes, pairs, strict=False):
+        show(axis, images[index], margin=0.1)
+        path = to_pixels(record.values[index], height, width)  # (T, 2)
+        axis.plot(*path.T.numpy(), color=POINTS, linewidth=1.5)
+        rows, columns = record.size or (1, 1)
+        for step, (x, y) in enumerate(path.tolist(), start=1):
+            corner = x - columns / 2, y - rows / 2
+            axis.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=BOX, linewidth=1.2))
+            axis.annotate(str(step), (x, y), color="white", fontsize=7, ha="center", va="center", bbox=NUMBER)
+        said = f": {predictions[index]}" if predictions else ""
+        axis.set_title(f"{record.where}{said}", fontsize=9)
+
+
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
     """An image (3, H, W) with room around it for what lies outside."""
     height, width = image.shape[1:]
@@ -220,4 +243,5 @@ PANELS = {
     "mask": Panel(lambda records, images: 0.4 + 1.6 * images, draw_masks),
     "gate": Panel(lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
     "selection": Panel(lambda records, images: 3.0, draw_selections),
+    "glimpse": Panel(lambda records, images: 0.3 + 3.1 * -(-len(records) * images // PATHS), draw_glimpses),
 }

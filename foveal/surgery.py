@@ -96,6 +96,8 @@ def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
 
 
 def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
+    if attaches == "network":
+        raise ValueError(f"{name} stands only in a network of its own; foveal.list_models() names the networks")
     if at == "input":
         if attaches != "before":
             raise ValueError(f"at='input': {name} stands {attaches} a module of the network")

@@ -1,8 +1,8 @@
 """The mechanisms by the names that the field gives them, one paper a file.
 
 Each is a module that takes the channel count first, weighs (`weigh`), then applies (`forward`), and says in class
-attributes what it attaches as (after a module, before one, between the stages of a network, or instead of a convolution
-with its norm and activation), its domain, whether it is hard, and its paper.
+attributes what it attaches as (after a module, before one, between the stages of a network, instead of a convolution
+with its norm and activation, or not at all: in a network of its own), its domain, whether it is hard, and its paper.
 """
 
 import re
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.glimpse import Glimpse
 from foveal.mechanisms.selective_kernel import SelectiveKernel
 from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
@@ -23,6 +24,7 @@ MECHANISMS: dict[str, Any] = {
     "se": SqueezeExcite,
     "sk": SelectiveKernel,
     "cbam": CBAM,
+    "glimpse": Glimpse,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -51,7 +53,7 @@ class Listed:
     long_name: str
     domain: str
     kind: str  # soft or hard
-    attaches: str  # after, before, between or instead
+    attaches: str  # after, before, between, instead or network
     parameters: int  # at `CHANNELS` channels
     paper: str
 
@@ -81,6 +83,7 @@ __all__ = [
     "CBAM",
     "MECHANISMS",
     "ChannelGate",
+    "Glimpse",
     "Localisation",
     "SelectiveKernel",
     "SpatialGate",

@@ -17,6 +17,7 @@ from torch import nn
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import look_up, unknown
 from foveal.networks.inception import inception_v3
+from foveal.networks.ram import RAM
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
 from foveal.surgery import attach
@@ -71,6 +72,7 @@ def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
 
 OWN: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception_v3,
+    "ram": without_weights(RAM),
     "resnext26_32x4d": resnext26_32x4d,
     "small_cnn": without_weights(SmallCNN),
     "stn_cnn": without_weights(STNCNN),
@@ -84,7 +86,7 @@ def create_model(
 
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says, a spatial transformer in front of
+            `resnet18+stn:size=160+se`; one of our own with its options, `ram:glimpses=8`. Attention stands where `foveal.places` says, a spatial transformer in front of
             the image.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
@@ -98,6 +100,8 @@ def create_model(
     """
     recipe = RECIPES.get(name)
     backbone, *rest = (recipe.backbone, recipe.mechanism) if recipe else name.split("+")
+    backbone, given = parse_network(backbone)
+    options = {**given, **options}
     mechanisms = [parse_mechanism(each) for each in rest]
     whole = recipe.whole if recipe and pretrained else None
     identity = options.pop("identity", pretrained and not whole)
@@ -123,17 +127,30 @@ def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, given = spec.partition(":")
     mechanism = short_name(name)
-    options = {}
+    options = parse_options(spec, given)
+    for key in options:
+        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
+    return mechanism, options
+
+
+def parse_network(spec: str) -> tuple[str, dict[str, Any]]:
+    """`ram:glimpses=8` as the network's name and its options; only networks of our own take some."""
+    name, _, given = spec.partition(":")
+    return (name, parse_options(spec, given)) if name in OWN else (spec, {})
+
+
+def parse_options(spec: str, given: str) -> dict[str, Any]:
+    """`groups=8,branches=3` as options; ValueError for one that is not NAME=VALUE."""
+    options: dict[str, Any] = {}
     for pair in given.split(",") if given else ():
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{spec!r}: {pair!r} is not an option, NAME=VALUE")
-        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
         try:
             options[key] = literal_eval(value)
         except (ValueError, SyntaxError):
             options[key] = value
-    return mechanism, options
+    return options
 
 
 def named_options(mechanism: str) -> list[str]:
@@ -165,4 +182,4 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
-    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]
+    return [name for name in sorted({*RECIPES, "ram", "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]
