@@ -92,7 +92,7 @@ class RAM(nn.Module):
         drawn = self.training or self.policy == "random" or self.samples > 0
         several = self.samples > 1 and not self.training
         walk = self.walk(x.repeat(self.samples, 1, 1, 1) if several else x, drawn)
-        self.glimpse.tap(walk.path[: len(x)])  # of several paths the first
+        self.glimpse.tap(walk.path[: x.shape[0]])  # of several paths the first
         if self.training:
             return walk
         if several:
@@ -103,8 +103,8 @@ class RAM(nn.Module):
         """Look T times: at places that are drawn, in evaluation from a stream of their own, or at the means."""
         stream = torch.Generator(x.device).manual_seed(STREAM) if drawn and not self.training else None
         levels = self.glimpse.levels(x)
-        location = uniform(x, stream) if drawn else x.new_zeros(len(x), 2)
-        state = self.step(x.new_zeros(len(x), STATE), levels, location)
+        location = uniform(x, stream) if drawn else x.new_zeros(x.shape[0], 2)
+        state = self.step(x.new_zeros(x.shape[0], STATE), levels, location)
         path, expected, density = [location], [], []
         for _ in range(self.glimpses - 1):
             mean = self.glimpse.weigh(state.detach())
@@ -136,4 +136,4 @@ class RAM(nn.Module):
 
 def uniform(x: Tensor, stream: torch.Generator | None) -> Tensor:
     """A location for each image, anywhere in it: (B, 2)."""
-    return 2 * torch.rand(len(x), 2, generator=stream, device=x.device) - 1
+    return 2 * torch.rand(x.shape[0], 2, generator=stream, device=x.device) - 1
