@@ -26,10 +26,12 @@ BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
 POINTS = "#56b4e9"
 PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
 GRID_POINTS = 12  # along a side of the sampling grid
+PATHS = 3  # images in a row, where each shows a path
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 SCALE = "viridis"
 SHARES = 1e-3  # how far from one the sum of a softmax may be, in single precision
 WIDTH = 9.5  # inches
+NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": "#0072b2", "edgecolor": "none"}
 
 
 class Picture:
@@ -289,6 +291,27 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
         axis.set_axis_off()
 
 
+def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: the numbered places of the path, each in the square that its sharpest patch shows."""
+    height, width = images.shape[2:]
+    count = len(records) * len(images)
+    axes = part.subplots(-(-count // PATHS), PATHS, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    pairs = ((record, index) for record in records for index in range(len(images)))
+    for axis, (record, index) in zip(axes, pairs, strict=False):
+        show(axis, images[index], margin=0.1)
+        path = to_pixels(record.values[index], height, width)  # (T, 2)
+        axis.plot(*path.T.numpy(), color=POINTS, linewidth=1.5)
+        rows, columns = record.size or (1, 1)
+        for step, (x, y) in enumerate(path.tolist(), start=1):
+            corner = x - columns / 2, y - rows / 2
+            axis.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=BOX, linewidth=1.2))
+            axis.annotate(str(step), (x, y), color="white", fontsize=7, ha="center", va="center", bbox=NUMBER)
+        said = f": {predictions[index]}" if predictions else ""
+        axis.set_title(f"{record.where}{said}", fontsize=9)
+
+
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
     """An image (3, H, W) with room around it for what lies outside."""
     height, width = image.shape[1:]
@@ -314,4 +337,5 @@ PANELS = {
     "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.0 + 1.6 * images, draw_affinities),
     "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
     "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
+    "glimpse": Panel(("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * images // PATHS), draw_glimpses),
 }

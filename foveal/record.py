@@ -27,7 +27,7 @@ class Facts:
     axes: str  # the dimensions of the values, as "B C"
     within: tuple[float, float]  # their smallest and largest possible value
     hard: bool = False  # stochastic and not differentiable
-    size: tuple[int, int] | None = None  # height and width that a transform gives out; None: those of its input
+    size: tuple[int, int] | None = None  # height and width that a transform or a glimpse gives out; None: its input's
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -157,6 +157,8 @@ def check_position(position: str, name: str, attaches: str, at: At | None) -> No
 
 
 def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
+    if attaches == "network":
+        raise ValueError(f"{name} stands only in a network of its own; foveal.list_models() names the networks")
     if at in ("input", "residual"):
         if attaches != ("before" if at == "input" else "after"):
             raise ValueError(f"at={at!r}: {name} stands {STANDS[attaches]} of the network")

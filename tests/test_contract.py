@@ -1,6 +1,10 @@
-"""The contract that every mechanism keeps: a row in `TABLE` inherits all of it."""
+"""The contract that every mechanism keeps: a row in `TABLE` inherits all of it.
+
+Hard mechanisms keep another one, `HARD_CONTRACT`, each in a test file of its own.
+"""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from foveal.mechanisms import (
     Coordinate,
     EfficientChannel,
     GatherExcite,
+    Glimpse,
     GlobalContext,
     NonLocal,
     ResidualMask,
@@ -104,6 +109,12 @@ TABLE = {
     "stn, projective": transformer("B 3 3", family="projective"),
     "stn, tps": transformer("B P 2", family="tps"),
 }
+HARD = {"test_glimpse": Glimpse}
+HARD_CONTRACT = (
+    "test_a_location_is_inside_the_image",
+    "test_the_policy_learns_to_look_at_the_patch_that_tells",
+    "test_evaluation_is_deterministic_when_asked",
+)
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
 
@@ -112,7 +123,13 @@ def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def test_every_mechanism_has_a_row():
-    assert {row.mechanism for row in TABLE.values()} == set(MECHANISMS.values())
+    assert {row.mechanism for row in TABLE.values()} | set(HARD.values()) == set(MECHANISMS.values())
+    assert {made for made in MECHANISMS.values() if made.hard} == set(HARD.values())
+
+
+@pytest.mark.parametrize("file", HARD)
+def test_a_hard_mechanism_keeps_the_contract_of_hard_ones(file):
+    assert not [name for name in HARD_CONTRACT if not callable(getattr(import_module(file), name, None))]
 
 
 @rows
@@ -227,12 +244,14 @@ def test_compiles_as_one_graph(row):
     torch.testing.assert_close(compiled(images), module(images))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["se", "sk", "eca", "ge, local", "ge, theta+", "gc", "spatial", "coord", "cbam", "bam", "stn", "nl", "mhsa"]
-    + ["residual mask"],
+INDUCTOR = (
+    *("se", "sk", "eca", "ge, local", "ge, theta+", "gc", "spatial", "coord", "cbam", "bam", "stn", "nl", "mhsa"),
+    "residual mask",
 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INDUCTOR)
 def test_compiles_with_inductor(name):
     row = TABLE[name]
     torch._dynamo.reset()

@@ -1,8 +1,8 @@
 """The mechanisms by the names that the field gives them, one paper a file.
 
 Each is a module that takes the channel count first, weighs (`weigh`), then applies (`forward`), and says in class
-attributes what it attaches as (after a module, before one, between the stages of a network, or instead of a convolution
-with its norm and activation), its domain, whether it is hard, and its paper.
+attributes what it attaches as (after a module, before one, between the stages of a network, instead of a convolution
+with its norm and activation, or not at all: in a network of its own), its domain, whether it is hard, and its paper.
 """
 
 import re
@@ -17,6 +17,7 @@ from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
 from foveal.mechanisms.coordinate import Coordinate
 from foveal.mechanisms.efficient_channel import EfficientChannel
 from foveal.mechanisms.gather_excite import GatherExcite
+from foveal.mechanisms.glimpse import Glimpse
 from foveal.mechanisms.global_context import GlobalContext
 from foveal.mechanisms.non_local import NonLocal
 from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
@@ -40,6 +41,7 @@ MECHANISMS: dict[str, Any] = {
     "mhsa": SelfAttention,
     "residual_mask": ResidualMask,
     "bam": BAM,
+    "glimpse": Glimpse,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -68,7 +70,7 @@ class Listed:
     long_name: str
     domain: str
     kind: str  # soft or hard
-    attaches: str  # after, before, between or instead
+    attaches: str  # after, before, between, instead or network
     parameters: int  # at `CHANNELS` channels
     paper: str
 
@@ -102,6 +104,7 @@ __all__ = [
     "Coordinate",
     "EfficientChannel",
     "GatherExcite",
+    "Glimpse",
     "GlobalContext",
     "Localisation",
     "NonLocal",

@@ -20,6 +20,7 @@ from foveal.naming import look_up, unknown
 from foveal.networks.botnet import botnet50
 from foveal.networks.cifar import resnet, resnext29_16x32d
 from foveal.networks.inception import inception_v3
+from foveal.networks.ram import RAM
 from foveal.networks.residual_attention import ResidualAttentionNetwork
 from foveal.networks.shufflenet import shufflenet_v2_x1_0
 from foveal.networks.small_cnn import SmallCNN
@@ -89,6 +90,7 @@ UNTRAINED: dict[str, Callable[..., nn.Module]] = {
     "resnet110": resnet(110),
     "resnext26_32x4d": resnext26_32x4d,
     "resnext29_16x32d": resnext29_16x32d,
+    "ram": RAM,
     "small_cnn": SmallCNN,
     "stn_cnn": STNCNN,
     "two_stn_cnn": partial(STNCNN, transformers=2),
@@ -109,7 +111,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
     **{name: without_weights(name, made) for name, made in UNTRAINED.items()},
 }
-WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "small_cnn", "stn_cnn", "two_stn_cnn")
+WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "ram", "small_cnn", "stn_cnn", "two_stn_cnn")
 NAMES = (*RECIPES, *WHOLE)  # that `list_models` gives
 
 
@@ -120,8 +122,9 @@ def create_model(
 
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says, a spatial transformer in front of
-            the image; `se:position=pre` and `se:at=residual` are those of `foveal.attach`.
+            `resnet18+stn:size=160+se`; one of our own with its options, `ram:glimpses=8`. Attention stands where
+            `foveal.places` says, a spatial transformer in front of the image; `se:position=pre` and `se:at=residual`
+            are those of `foveal.attach`.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
         num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
@@ -134,6 +137,8 @@ def create_model(
     """
     recipe = RECIPES.get(name)
     backbone, *rest = (recipe.backbone, recipe.mechanism) if recipe else name.split("+")
+    backbone, given = parse_network(backbone)
+    options = {**given, **options}
     mechanisms = [parse_mechanism(each) for each in rest]
     whole = recipe.whole if recipe and pretrained else None
     identity = options.pop("identity", pretrained and not whole)
@@ -159,17 +164,30 @@ def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, given = spec.partition(":")
     mechanism = short_name(name)
-    options = {}
+    options = parse_options(spec, given)
+    for key in options:
+        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
+    return mechanism, options
+
+
+def parse_network(spec: str) -> tuple[str, dict[str, Any]]:
+    """`ram:glimpses=8` as the network's name and its options; only networks of our own take some."""
+    name, _, given = spec.partition(":")
+    return (name, parse_options(spec, given)) if name in OWN else (spec, {})
+
+
+def parse_options(spec: str, given: str) -> dict[str, Any]:
+    """`groups=8,branches=3` as options; ValueError for one that is not NAME=VALUE."""
+    options: dict[str, Any] = {}
     for pair in given.split(",") if given else ():
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{spec!r}: {pair!r} is not an option, NAME=VALUE")
-        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
         try:
             options[key] = literal_eval(value)
         except (ValueError, SyntaxError):
             options[key] = value
-    return mechanism, options
+    return options
 
 
 def named_options(mechanism: str) -> list[str]:
