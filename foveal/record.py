@@ -3,7 +3,8 @@
 A mechanism shows its attention weights through a `Tap`; who watches gets `Record`s; who draws or scores needs nothing
 else. The weights are the effective ones, as they are applied.
 
-Axes: B batch, C channel, H W map, K branch, T glimpse, Q query. "B 2 3" is a transform, "B T 2" a path.
+Axes: B batch, C channel, H W map, K branch or crop, T glimpse, Q query. "B 2 3" is a transform, "B K 2 3" are several
+of one image, "B T 2" is a path.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-Kind = Literal["gate", "mask", "selection", "transform", "glimpse", "affinity"]
+Kind = Literal["gate", "mask", "selection", "transform", "crop", "glimpse", "affinity"]
 Domain = Literal["spatial", "channel", "mixed"]
 
 
@@ -25,7 +26,7 @@ class Facts:
     axes: str  # the dimensions of the values, as "B C"
     within: tuple[float, float]  # their smallest and largest possible value
     hard: bool = False  # stochastic and not differentiable
-    size: tuple[int, int] | None = None  # height and width that a transform gives out; None: those of its input
+    size: tuple[int, int] | None = None  # height and width that a transform or crop gives out; None: those of its input
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

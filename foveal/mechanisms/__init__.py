@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.hard_crop import HardCrop
 from foveal.mechanisms.selective_kernel import SelectiveKernel
 from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
@@ -23,6 +24,7 @@ MECHANISMS: dict[str, Any] = {
     "se": SqueezeExcite,
     "sk": SelectiveKernel,
     "cbam": CBAM,
+    "hard_crop": HardCrop,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -81,6 +83,7 @@ __all__ = [
     "CBAM",
     "MECHANISMS",
     "ChannelGate",
+    "HardCrop",
     "Localisation",
     "SelectiveKernel",
     "SpatialGate",
