@@ -54,7 +54,8 @@ def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def test_every_mechanism_has_a_row():
-    assert {row.mechanism for row in TABLE.values()} == set(MECHANISMS.values())
+    """The hard ones have a contract of their own, each in its file."""
+    assert {row.mechanism for row in TABLE.values()} == {made for made in MECHANISMS.values() if not made.hard}
 
 
 @rows

@@ -1,6 +1,6 @@
 """Hard crop: differentiable patch selection (Cordonnier et al., 2021, sec. 3). Spatial domain, hard.
 
-    s = scorer(image made small)                       a score for each candidate
+    s = scorer(image made small), brought to [0, 1]    a score for each candidate
     Y = top-k(s)                                       in evaluation: the k best candidates are cut
     Y = E[top-k(s + sigma Z)], Z normal                in training (Berthet et al., 2020)
     dY/ds = E[top-k(s + sigma Z) Z^T] / sigma          by the same samples of Z
@@ -13,10 +13,10 @@ Every pixel of the score map stands for the patch around its centre, moved into 
 neighbours overlap by half. Only the patches go through the network, so that a large image costs what they cost, and a
 small scorer.
 
-Departures: a score is a sigmoid, not brought to [0, 1] image by image, so that scores compare over images. The mean
-over samples is taken off the gradient, which lessens its variance. The k patches stand side by side in one image (four:
-two by two), in the order of their places, so that any classifier takes them and its own pooling joins them; the paper
-runs its network on each and pools the answers.
+Departures: the k patches stand side by side in one image (four: two by two), in the order of their places, so that any
+classifier takes them and its own pooling joins them; the paper runs its network on each and pools the answers. Sigma
+stays what it is, where the paper lets it fall to 0. The mean over the samples is taken off the gradient, which lessens
+its variance.
 """
 
 from dataclasses import replace
@@ -31,10 +31,11 @@ from foveal.geometry import affine_grid, sample
 from foveal.record import Facts, Tap
 
 SCORED = 16  # pixels to which the scorer brings a patch's side; three halvings leave two scores
+EVEN = 1e-5  # added to the range of an image's scores, which may be one and the same
 
 
 class Scorer(nn.Module):
-    """How relevant each candidate is: images (B, C, H, W) to (B, H', W') in (0, 1), two scores to a patch's side."""
+    """How relevant each candidate is: images (B, C, H, W) to (B, H', W') from 0 to 1, two scores to a patch's side."""
 
     def __init__(self, channels: int, size: int, width: int = 16):
         super().__init__()
@@ -49,7 +50,9 @@ class Scorer(nn.Module):
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.relu(conv(x))
         scores = self.score(x)[:, 0]
-        return scores.to(torch.promote_types(scores.dtype, torch.float32)).sigmoid()
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        low, high = (bound((1, 2), keepdim=True) for bound in (scores.amin, scores.amax))
+        return (scores - low) / (high - low + EVEN)
 
 
 class HardCrop(nn.Module):
@@ -75,7 +78,7 @@ class HardCrop(nn.Module):
     attaches = "before"
     domain, hard, paper = "spatial", True, "Cordonnier et al., 2021"
 
-    def __init__(self, channels: int, size: int = 64, patches: int = 1, *, sigma: float = 0.1, samples: int = 100):
+    def __init__(self, channels: int, size: int = 64, patches: int = 1, *, sigma: float = 0.05, samples: int = 100):
         super().__init__()
         if size < SCORED:
             raise ValueError(f"size={size}: a patch has {SCORED} pixels or more")
@@ -91,11 +94,13 @@ class HardCrop(nn.Module):
         """The score of each candidate (B, H', W'), and where the k best lie: transforms (B, K, 2, 3)."""
         height, width = x.shape[2:]
         if min(height, width) < self.size:
-            raise ValueError(f"hard crop: an image of {height}x{width} is smaller than a patch of size={self.size}")
+            raise ValueError(f"hard crop: {height}x{width} pixels are less than a patch of size={self.size}")
         scores = self.scores(self.scorer(x))
         candidates, columns = scores.shape[1] * scores.shape[2], scores.shape[2]
         if candidates < self.patches:
-            raise ValueError(f"hard crop: an image of {height}x{width} has {candidates} candidates for {self.patches}")
+            raise ValueError(
+                f"hard crop: an image of {height}x{width} has {candidates} candidates for patches={self.patches}"
+            )
         chosen = top_k(scores.flatten(1), self.patches)  # (B, K)
         top, left = self.origins(x, scores)
         return scores, self.crops(windows(left[chosen % columns], top[chosen // columns], self.size, height, width))
@@ -141,8 +146,8 @@ def perturbed_top_k(scores: Tensor, k: int, sigma: float, samples: int) -> Tenso
     """
     noise = torch.randn(len(scores), samples, scores.shape[1], device=scores.device, dtype=scores.dtype)
     chosen = top_k(scores.detach()[:, None] + sigma * noise, k)  # (B, M, K)
-    pull = (noise - noise.mean(1, keepdim=True)) @ scores[:, :, None] / sigma  # (B, M, 1)
-    counts = ((1 + pull - pull.detach()) / samples).mT.expand(-1, k, -1)
+    pull = ((noise - noise.mean(1, keepdim=True)) * scores[:, None]).sum(2) / sigma  # (B, M)
+    counts = ((1 + pull - pull.detach()) / samples)[:, None].expand(-1, k, -1)
     return scores.new_zeros(len(scores), k, scores.shape[1]).scatter_add(2, chosen.mT, counts)
 
 
