@@ -58,7 +58,8 @@ def attach(
             is a known block means the end of its branch. Left out: every known block; every stage but the last for a
             mechanism that stands between stages.
         identity: the model's answer does not change until it is trained; False is the paper's own start. A class of
-            your own keeps this promise if it takes `identity`.
+            your own keeps this promise if it takes `identity`. A hard crop cannot keep it: the network sees other
+            pixels from the first, and the `Attachment` says so.
         options: for the mechanism, as `reduction=8`.
 
     Returns:

@@ -48,7 +48,7 @@ def pixels_of(theta, height, width):
 
 class TestPerturbedTopK:
     def test_two_candidates_by_thought(self):
-        """s1 + sigma Z1 > s2 + sigma Z2 with probability Phi(d), d = (s1 - s2) / (sigma sqrt 2); phi(d) is its slope."""
+        """s1 + sigma Z1 > s2 + sigma Z2 with probability Phi(d), d = (s1 - s2) / (sigma sqrt 2), of slope phi(d)."""
         scores = torch.tensor([[0.6, 0.5], [0.2, 0.5]], dtype=torch.float64, requires_grad=True)
         shares = perturbed_top_k(scores, 1, sigma=0.2, samples=100_000)
         distance = (scores[:, 0] - scores[:, 1]).detach() / (0.2 * 2**0.5)
@@ -299,7 +299,7 @@ class TestInANetwork:
 @pytest.mark.slow
 def test_a_thousand_pixel_image_costs_what_its_patches_cost(capsys):
     """Against the same network on the whole image: what is kept for the backward pass, and time, in turn."""
-    images = torch.rand(2, 3, 1024, 1024)
+    images = torch.rand(1, 3, 1024, 1024)
     models = {name: foveal.create_model(name, num_classes=10) for name in ("resnet18", "resnet18+hard_crop:patches=4")}
     kept = [kept_for_backward(model, images) for model in models.values()]
     learn: dict[str, list[float]] = {name: [] for name in models}

@@ -98,9 +98,7 @@ class HardCrop(nn.Module):
         scores = self.scores(self.scorer(x))
         candidates, columns = scores.shape[1] * scores.shape[2], scores.shape[2]
         if candidates < self.patches:
-            raise ValueError(
-                f"hard crop: an image of {height}x{width} has {candidates} candidates for patches={self.patches}"
-            )
+            raise ValueError(f"hard crop: {height}x{width} pixels hold {candidates} candidates, patches={self.patches}")
         chosen = top_k(scores.flatten(1), self.patches)  # (B, K)
         top, left = self.origins(x, scores)
         return scores, self.crops(windows(left[chosen % columns], top[chosen // columns], self.size, height, width))
@@ -122,15 +120,16 @@ class HardCrop(nn.Module):
         return side_by_side(mixed).permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
     def origins(self, x: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The first pixel of each row and of each column of candidates."""
-        lengths = zip(scores.shape[1:], x.shape[2:], strict=True)
-        top, left = (
-            ((2 * torch.arange(count, device=x.device) + 1) * length // (2 * count) - self.size // 2).clamp(
-                0, length - self.size
-            )
-            for count, length in lengths
-        )
+        """The first pixel of each row (H',) and of each column (W',) of candidates."""
+        sides = zip(scores.shape[1:], x.shape[2:], strict=True)
+        top, left = (starts(count, length, self.size, x.device) for count, length in sides)
         return top, left
+
+
+def starts(count: int, length: int, size: int, device: torch.device) -> Tensor:
+    """The first pixels of `count` pieces of one size, spread evenly by their centres and moved into the length."""
+    centres = (2 * torch.arange(count, device=device) + 1) * length // (2 * count)
+    return (centres - size // 2).clamp(0, length - size)
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
