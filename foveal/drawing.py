@@ -5,14 +5,15 @@ colour bar; nothing is rescaled unseen.
 """
 
 import io
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from math import ceil, prod, sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Polygon, Rectangle
@@ -116,7 +117,7 @@ def as_masks(records: list[Record]) -> list[Record]:
 def mean_over_channels(owner: str, stated: list[Record]) -> Record:
     values = reduce(torch.mul, (PLANES[record.axes](record.values) for record in stated)).mean(1)
     lows, highs = zip(*(record.within for record in stated), strict=True)
-    within = math.prod(lows), math.prod(highs)
+    within = prod(lows), prod(highs)
     title = f"{owner}\nmean over channels"
     return replace(stated[0], where=title, kind="mask", axes="B H W", values=values, within=within)
 
@@ -162,19 +163,41 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
             show(axis, picture[0])
         box = to_pixels(outline(theta), height, width)[0].numpy()
         row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
-        row[3].text(
-            0.5,
-            0.5,
-            str(predictions[index]) if predictions else "",
-            ha="center",
-            va="center",
-            fontsize=20,
-            transform=row[3].transAxes,
-        )
+        say(row[3], predictions, index)
         for axis, shown in ((row[4], identity), (row[5], theta)):
             points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
     part.suptitle(", ".join(record.where for record in records), fontsize=10)
+
+
+def draw_crops(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: input, the box of each crop, the crops in the same order, prediction."""
+    titles = ["(a) input", "(b) chosen crops", "(c) the crops", "(d) predicted"]
+    axes = part.subplots(len(records) * len(images), len(titles), squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    height, width = images.shape[2:]
+    rows = ((record, index) for record in records for index in range(len(images)))
+    for row, (record, index) in zip(axes, rows, strict=True):
+        thetas = record.values[index]  # (K, 2, 3)
+        grid = grid_of(thetas, *(record.size or (height, width)))
+        crops = sample(images[index].expand(len(thetas), -1, -1, -1), grid)
+        for axis, picture in ((row[0], images[index]), (row[1], images[index]), (row[2], tiled(crops))):
+            axis.set_axis_off()
+            show(axis, picture, margin=0)
+        for number, box in enumerate(to_pixels(outline(thetas), height, width).numpy(), start=1):
+            row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
+            row[1].annotate(str(number), box[0], (3, -3), textcoords="offset points", va="top", color=BOX)
+        row[3].set_axis_off()
+        say(row[3], predictions, index)
+    part.suptitle(", ".join(record.where for record in records), fontsize=10)
+
+
+def tiled(pictures: Tensor) -> Tensor:
+    """Pictures (K, 3, H, W) as one (3, H', W'), row by row, in white frames."""
+    columns = ceil(sqrt(len(pictures)))
+    lines = [torch.cat(list(F.pad(line, (1, 1, 1, 1), value=1.0)), dim=2) for line in pictures.split(columns)]
+    return torch.cat([F.pad(line, (0, lines[0].shape[2] - line.shape[2]), value=1.0) for line in lines], dim=1)
 
 
 def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
@@ -312,6 +335,12 @@ def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predic
         axis.set_title(f"{record.where}{said}", fontsize=9)
 
 
+def say(axis: Axes, predictions: Sequence[str] | None, index: int) -> None:
+    """What the network said of an image."""
+    text = str(predictions[index]) if predictions else ""
+    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=20, transform=axis.transAxes)
+
+
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
     """An image (3, H, W) with room around it for what lies outside."""
     height, width = image.shape[1:]
@@ -338,4 +367,5 @@ PANELS = {
     "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
     "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
     "glimpse": Panel(("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * images // PATHS), draw_glimpses),
+    "crop": Panel(("B K 2 3",), lambda records, images: 0.5 + 2.2 * len(records) * images, draw_crops),
 }

@@ -3,9 +3,10 @@
 A mechanism shows its attention weights through a `Tap`; who watches gets `Record`s; who draws or scores needs nothing
 else. The weights are the effective ones, as they are applied.
 
-Axes: B batch, C channel, H W map, K branch, T glimpse, P control point, G head, Y X map of keys. "B 2 3" and "B 3 3"
-are transforms, "B P 2" is where a spline's control points look, "B T 2" a path, "B H W Y X" an affinity: at each
-position of a map, weights over the positions of another (or of the same) that are one in sum.
+Axes: B batch, C channel, H W map, K branch or crop, T glimpse, P control point, G head, N window, Q query. "B 2 3" and
+"B 3 3" are transforms, "B K 2 3" several of one image, "B P 2" is where a spline's control points look, "B T 2" a path.
+An affinity is weights of queries over keys: on maps "B H W Y X" and "B G H W Y X" (Y X the map of keys), else "B G Q K"
+and "B N G Q K" (K the keys), whose queries and keys are channels where the domain is channel.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-Kind = Literal["gate", "mask", "selection", "transform", "glimpse", "affinity"]
+Kind = Literal["gate", "mask", "selection", "transform", "crop", "glimpse", "affinity"]
 Domain = Literal["spatial", "channel", "mixed"]
 
 
@@ -27,7 +28,9 @@ class Facts:
     axes: str  # the dimensions of the values, as "B C"
     within: tuple[float, float]  # their smallest and largest possible value
     hard: bool = False  # stochastic and not differentiable
-    size: tuple[int, int] | None = None  # height and width that a transform or a glimpse gives out; None: its input's
+    size: tuple[int, int] | None = None  # height and width that a transform, crop or glimpse gives out, if not its input's
+        None  # height and width that a transform, crop or glimpse gives out; None: its input's
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-SIDES = (224, 299, 64, 32, 28)  # tried in this order where a model does not say its image size
+SIDES = (224, 299, 64, 32, 28, 1024)  # tried in this order where a model does not say its image size
 
 Shape = tuple[int, ...]
 

@@ -19,6 +19,7 @@ from foveal.mechanisms.efficient_channel import EfficientChannel
 from foveal.mechanisms.gather_excite import GatherExcite
 from foveal.mechanisms.glimpse import Glimpse
 from foveal.mechanisms.global_context import GlobalContext
+from foveal.mechanisms.hard_crop import HardCrop
 from foveal.mechanisms.non_local import NonLocal
 from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
 from foveal.mechanisms.selective_kernel import SelectiveKernel
@@ -42,6 +43,7 @@ MECHANISMS: dict[str, Any] = {
     "residual_mask": ResidualMask,
     "bam": BAM,
     "glimpse": Glimpse,
+    "hard_crop": HardCrop,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -106,6 +108,7 @@ __all__ = [
     "GatherExcite",
     "Glimpse",
     "GlobalContext",
+    "HardCrop",
     "Localisation",
     "NonLocal",
     "RelativeAttention",
