@@ -3,7 +3,9 @@
 A mechanism shows its attention weights through a `Tap`; who watches gets `Record`s; who draws or scores needs nothing
 else. The weights are the effective ones, as they are applied.
 
-Axes: B batch, C channel, H W map, K branch, T glimpse, Q query. "B 2 3" is a transform, "B T 2" a path.
+Axes: B batch, C channel, H W map, K branch, T glimpse, Q query. "B 2 3" is a transform, "B T 2" a path. In an affinity
+G head, N window, Q query, K key, as in "B G Q K" or "B N G Q K"; its queries and keys are positions, or channels where
+the domain is channel.
 """
 
 from dataclasses import dataclass
