@@ -257,9 +257,13 @@ class Hooks:
             if modes:
                 modes.pop().leave(failed=out is None)
 
+        def abandon() -> None:  # what a KeyboardInterrupt left, after which no hook runs
+            while modes:
+                modes.pop().leave(failed=True)
+
         self.add(place.module, enter, pre=True, with_kwargs=True)
         self.add(place.module, leave, always_call=True)
-        self.stack.callback(lambda: [leave(place.module, (), None) for _ in modes[:]])  # after a KeyboardInterrupt
+        self.stack.callback(abandon)
 
     def _recompute(
         self, where: str, show: Show, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any
