@@ -145,7 +145,7 @@ def test_global_context_shows_what_it_has(scale, add):
 
 
 def test_a_selective_kernel_shows_the_share_of_each_branch():
-    module, x = varied(layers.SelectiveKernel(CHANNELS, rd_channels=4)), torch.randn(3, CHANNELS, 5, 7)
+    module, x = varied(layers.SelectiveKernel(CHANNELS, rd_channels=16)), torch.randn(3, CHANNELS, 5, 7)
     seen, out = watched(nn.Sequential(module), x)
     record = seen["0"]
     assert (record.kind, record.values.shape) == ("selection", (3, 2, CHANNELS))
@@ -485,7 +485,7 @@ def replaceable() -> dict:
         "timm eca": (layers.EcaModule(CHANNELS), (CHANNELS, 5, 7)),
         "timm cbam": (layers.cbam.CbamModule(CHANNELS), (CHANNELS, 9, 9)),
         "timm gc": (layers.GlobalContext(CHANNELS), (CHANNELS, 5, 7)),
-        "timm sk": (layers.SelectiveKernel(CHANNELS, rd_channels=4), (CHANNELS, 5, 7)),
+        "timm sk": (layers.SelectiveKernel(CHANNELS, rd_channels=16), (CHANNELS, 5, 7)),
         "timm split": (layers.SplitAttn(CHANNELS), (CHANNELS, 5, 7)),
         "timm coord": (coord_attn.CoordAttn(CHANNELS), (CHANNELS, 5, 7)),
         "timm attention": (layers.Attention(CHANNELS, num_heads=2), (5, CHANNELS)),
@@ -600,7 +600,7 @@ def test_values_go_where_they_are_told():
 
 def test_foreign_records_are_drawn():
     model = nn.Sequential(
-        layers.SEModule(CHANNELS), layers.cbam.CbamModule(CHANNELS), layers.SelectiveKernel(CHANNELS, rd_channels=4),
+        layers.SEModule(CHANNELS), layers.cbam.CbamModule(CHANNELS), layers.SelectiveKernel(CHANNELS, rd_channels=16),
         coord_attn.CoordAttn(CHANNELS), layers.GlobalContext(CHANNELS), coord_attn.StripAttn(CHANNELS),
     ).eval()  # fmt: skip
     seen, _ = watched(model, torch.rand(2, CHANNELS, 9, 9))
