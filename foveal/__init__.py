@@ -19,6 +19,7 @@ HOMES = {
     "list_mechanisms": "foveal.mechanisms",
     "load_data": "foveal.data",
     "watch": "foveal.recording",
+    "replace": "foveal.replacing",
     "draw": "foveal.drawing",
     "train": "foveal.training",
     "compare": "foveal.comparing",
@@ -41,6 +42,7 @@ __all__ = [
     "list_models",
     "load_data",
     "load_weights",
+    "replace",
     "train",
     "watch",
     "write_report",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from foveal.networks.loading import load_weights
     from foveal.record import Record, Tap
     from foveal.recording import watch
+    from foveal.replacing import replace
     from foveal.report import write_report
     from foveal.standing import attachments
     from foveal.surgery import attach, detach

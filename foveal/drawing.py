@@ -67,9 +67,13 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
         most: how many images to show.
 
     Raises:
-        ValueError: no Record that can be drawn; images that are normalised, or not as many as the Records tell of.
+        ValueError: no Record that can be drawn, as statistics cannot; images that are normalised, or not as many as the
+            Records tell of.
     """
-    records = [record for record in seen if record.kind in PANELS]
+    given = list(seen)
+    if not all(isinstance(record, Record) for record in given):
+        raise ValueError("statistics cannot be drawn, only the values of images: watch(model, keep='values')")
+    records = [record for record in given if record.kind in PANELS]
     if not records:
         raise ValueError("nothing to draw: no Record was seen")
     pictures = as_pictures(images)
@@ -201,16 +205,16 @@ def tiled(pictures: Tensor) -> Tensor:
 
 
 def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Place by place: a row an image, a column a channel."""
+    """Place by place: a row an image, a column a channel; a gate of channel and position by its mean over these."""
     axes = part.subplots(len(records), 1, squeeze=False)[:, 0]
     for axis, record in zip(axes, records, strict=True):
         low, high = record.within
-        drawn = axis.imshow(
-            record.values.numpy(), vmin=low, vmax=high, cmap=SCALE, aspect="auto", interpolation="nearest"
-        )
+        gate = record.values.unsqueeze(-1).flatten(2).mean(2).numpy()  # (B, C)
+        drawn = axis.imshow(gate, vmin=low, vmax=high, cmap=SCALE, aspect="auto", interpolation="nearest")
         labels = predictions[: len(images)] if predictions else [str(index) for index in range(len(images))]
         axis.set_yticks(range(len(images)), labels, fontsize=7)
-        axis.set_title(f"{record.where}: {record.mechanism}, gate of each channel", fontsize=9, loc="left")
+        mean = ", mean over positions" if record.values.ndim > 2 else ""
+        axis.set_title(f"{record.where}: {record.mechanism}, gate of each channel{mean}", fontsize=9, loc="left")
     axes[-1].set_xlabel("channel", fontsize=8)
     part.colorbar(drawn, ax=axes, shrink=0.9).set_label("gate", fontsize=8)
 

@@ -28,9 +28,7 @@ class Facts:
     axes: str  # the dimensions of the values, as "B C"
     within: tuple[float, float]  # their smallest and largest possible value
     hard: bool = False  # stochastic and not differentiable
-    size: tuple[int, int] | None = None  # height and width that a transform, crop or glimpse gives out, if not its input's
-        None  # height and width that a transform, crop or glimpse gives out; None: its input's
-    )
+    size: tuple[int, int] | None = None  # height and width a transform, crop or glimpse gives out; None: its input's
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

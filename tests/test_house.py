@@ -15,9 +15,9 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
-    ["mechanisms", "places", "tracing", "drawing", "costs"],
-    ["surgery", "recording"],
-    ["weights"],
+    ["mechanisms", "places", "tracing", "drawing", "costs", "foreign", "tally"],
+    ["surgery", "hooks"],
+    ["weights", "recording", "replacing"],
     ["networks"],
     ["checkpoint"],
     ["training", "looking"],
@@ -29,7 +29,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
     "Record", "Tap", "attach", "attachments", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "train", "watch", "write_report",
+    "list_models", "load_data", "load_weights", "replace", "train", "watch", "write_report",
 }  # fmt: skip
 
 
