@@ -200,7 +200,7 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
 
 
 def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: the image, then for each place what its centre, the framed position, reads from where.
+    """Image by image: the image, then for each place what the centre of its map, framed, reads from where.
 
     Heads are averaged. One weight among many is small, so a place's scale ends at its largest weight, see its bar.
     """
@@ -214,7 +214,7 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
         rows, columns = weights.shape[1:3]
         maps = weights[:, rows // 2, columns // 2]  # (B, Y, X)
         cell = width / columns, height / rows
-        for axis, weight in zip(column, maps, strict=True):
+        for picture, axis, weight in zip(axes[:, 0], column, maps, strict=True):
             drawn = axis.imshow(
                 weight.numpy(),
                 vmin=0,
@@ -224,7 +224,8 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )
             corner = columns // 2 * cell[0] - 0.5, rows // 2 * cell[1] - 0.5
-            axis.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
+            for framed in (picture, axis):
+                framed.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
         column[0].set_title(
             f"{record.where}\nframed: query {rows // 2}, {columns // 2} of {rows}x{columns}", fontsize=7
         )
@@ -233,6 +234,7 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
         bar.ax.tick_params(labelsize=6)
     for axis in axes.flat:
         axis.set_axis_off()
+    part.suptitle("affinity: what the framed query, the map's centre, reads from where; heads averaged", fontsize=9)
 
 
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
