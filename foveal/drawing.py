@@ -210,7 +210,8 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
         show(row[0], image, margin=0)
     axes[0, 0].set_title("input", fontsize=9)
     for column, record in zip(axes.T[1:], records, strict=True):
-        weights = record.values.mean(1) if "G" in record.axes.split() else record.values  # (B, H, W, Y, X)
+        several = record.axes.startswith("B G")
+        weights = record.values.mean(1) if several else record.values  # (B, H, W, Y, X)
         rows, columns = weights.shape[1:3]
         maps = weights[:, rows // 2, columns // 2]  # (B, Y, X)
         cell = width / columns, height / rows
@@ -226,15 +227,13 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
             corner = columns // 2 * cell[0] - 0.5, rows // 2 * cell[1] - 0.5
             for framed in (picture, axis):
                 framed.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
-        column[0].set_title(
-            f"{record.where}\nframed: query {rows // 2}, {columns // 2} of {rows}x{columns}", fontsize=7
-        )
+        query = f"query, framed: row {rows // 2}, column {columns // 2} of {rows}x{columns}"
+        column[0].set_title(f"{record.where}\n{query}", fontsize=7)
         bar = part.colorbar(drawn, ax=list(column), location="bottom", shrink=0.9)
-        bar.set_label("weight", fontsize=7)
+        bar.set_label("weight, mean of the heads" if several else "weight", fontsize=7)
         bar.ax.tick_params(labelsize=6)
     for axis in axes.flat:
         axis.set_axis_off()
-    part.suptitle("affinity: what the framed query, the map's centre, reads from where; heads averaged", fontsize=9)
 
 
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
