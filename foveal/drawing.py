@@ -256,6 +256,6 @@ PANELS = {
     "transform": Panel(lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms),
     "mask": Panel(lambda records, images: 0.4 + 1.6 * images, draw_masks),
     "gate": Panel(lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
-    "affinity": Panel(lambda records, images: 1.0 + 1.6 * images, draw_affinities),
+    "affinity": Panel(lambda records, images: 1.4 + 1.6 * images, draw_affinities),
     "selection": Panel(lambda records, images: 3.0, draw_selections),
 }
