@@ -283,7 +283,7 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
 
 
 def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: the image, then for each place what its centre, the framed position, reads from where.
+    """Image by image: the image, then for each place what the centre of its map, framed, reads from where.
 
     Heads are averaged. One weight among many is small, so a place's scale ends at its largest weight, see its bar.
     """
@@ -293,11 +293,12 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
         show(row[0], image, margin=0)
     axes[0, 0].set_title("input", fontsize=9)
     for column, record in zip(axes.T[1:], records, strict=True):
-        weights = record.values.mean(1) if "G" in record.axes.split() else record.values  # (B, H, W, Y, X)
+        several = record.axes.startswith("B G")
+        weights = record.values.mean(1) if several else record.values  # (B, H, W, Y, X)
         rows, columns = weights.shape[1:3]
         maps = weights[:, rows // 2, columns // 2]  # (B, Y, X)
         cell = width / columns, height / rows
-        for axis, weight in zip(column, maps, strict=True):
+        for picture, axis, weight in zip(axes[:, 0], column, maps, strict=True):
             drawn = axis.imshow(
                 weight.numpy(),
                 vmin=0,
@@ -307,12 +308,12 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )
             corner = columns // 2 * cell[0] - 0.5, rows // 2 * cell[1] - 0.5
-            axis.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
-        column[0].set_title(
-            f"{record.where}\nframed: query {rows // 2}, {columns // 2} of {rows}x{columns}", fontsize=7
-        )
+            for framed in (picture, axis):
+                framed.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
+        query = f"query, framed: row {rows // 2}, column {columns // 2} of {rows}x{columns}"
+        column[0].set_title(f"{record.where}\n{query}", fontsize=7)
         bar = part.colorbar(drawn, ax=list(column), location="bottom", shrink=0.9)
-        bar.set_label("weight", fontsize=7)
+        bar.set_label("weight, mean of the heads" if several else "weight", fontsize=7)
         bar.ax.tick_params(labelsize=6)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -367,7 +368,7 @@ PANELS = {
         ("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms
     ),
     "mask": Panel(("B H W",), lambda records, images: 0.8 + 1.6 * images, draw_masks),
-    "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.0 + 1.6 * images, draw_affinities),
+    "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.4 + 1.6 * images, draw_affinities),
     "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
     "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
     "glimpse": Panel(("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * images // PATHS), draw_glimpses),

@@ -72,6 +72,18 @@ def test_rows_are_one_in_sum_and_weights_that_are_replaced_take_effect(module):
     assert not torch.allclose(uniform + x, plain, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_compiled_model_is_watched_too():
+    model = nn.Sequential(SelfAttention(8))
+    x = torch.randn(2, 8, 5, 6)
+    compiled = torch.compile(model, backend="aot_eager")
+    plain = compiled(x)
+    with foveal.watch(compiled) as seen:
+        torch.testing.assert_close(compiled(x), plain)
+    assert seen["0"].values.shape == (2, 4, 5, 6, 5, 6)
+    torch.testing.assert_close(compiled(x), plain)
+
+
 class TestNonLocal:
     def test_an_affinity_by_thought(self):
         """theta is 1 and phi is x: each position weighs the values 0 and ln 3 by 1/4 and 3/4."""
@@ -200,6 +212,7 @@ class TestDrawing:
         assert weights.shape == (3, 6)
         assert (weights[0, 5], weights[2, 0], weights.sum()) == (0.75, 0.25, 1.0)
         assert drawn.get_clim() == (0.0, 0.75)
-        (frame,) = axes[1].patches
-        assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((11.5, 3.5), 4.0, 4.0)
-        assert "query 1, 3 of 3x6" in axes[1].get_title()
+        for axis in axes[:2]:
+            (frame,) = axis.patches
+            assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((11.5, 3.5), 4.0, 4.0)
+        assert "query, framed: row 1, column 3 of 3x6" in axes[1].get_title()

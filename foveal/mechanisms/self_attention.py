@@ -42,6 +42,7 @@ class RelativeAttention(nn.Module):
             raise ValueError(f"size={size}: at least one pixel is needed")
         self.heads, self.depth = heads, width // heads  # G, d
         self.qkv = nn.Conv2d(channels, 3 * width, 1, bias=False)
+        nn.init.normal_(self.qkv.weight, std=channels**-0.5)
         self.rows, self.columns = (
             nn.Parameter(torch.randn(2 * count - 1, self.depth) * self.depth**-0.5) for count in height_width
         )
