@@ -15,6 +15,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "costs"],
+    ["hosts"],
     ["surgery", "recording"],
     ["weights"],
     ["networks"],
