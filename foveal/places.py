@@ -163,7 +163,8 @@ def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
     found = blocks or [path for path in named if path in present]
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no known block: say where by at=, a pattern such as 'layer4.*' or 'residual'"
+            f"{type(model).__name__} has no known block: say where by at=, a pattern such as 'layer4.*'"
+            + (", or 'residual'" if stages else "")
         )
     return found
 

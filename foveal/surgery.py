@@ -18,59 +18,19 @@ import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import nn
 
+from foveal.hosts import Attached, Place, ours, outermost, peek, place_at, plug
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import unknown
 from foveal.places import POSITIONS, At, Block, between_stages, default_paths, known_block, matching_paths, path_within
 from foveal.shapes import entrance, evaluating, observe
 from foveal.standing import Attachment, Standing, accept_plain_names, attachments, plain_name, remember
 from foveal.tracing import residual_ends
-
-
-class Attached(nn.Sequential):
-    """A module of somebody's model and a mechanism, run in order.
-
-    The module gets whatever its caller gives, and its attributes are read and set through this one.
-    """
-
-    def __init__(self, parts: OrderedDict[str, nn.Module]):
-        super().__init__()
-        self._modules.update(parts)  # add_module would refuse a name that the host has, too
-
-    def __getattr__(self, name: str) -> Any:
-        modules = self.__dict__.get("_modules", {})
-        if name in modules:
-            return modules[name]
-        if "host" not in modules:
-            raise AttributeError(name)
-        return getattr(modules["host"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        host = self.__dict__.get("_modules", {}).get("host")
-        own = name in self.__dict__ or name in self._modules or hasattr(type(self), name) if host else True
-        if own or not hasattr(host, name):
-            super().__setattr__(name, value)
-        else:
-            setattr(host, name, value)
-
-    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # `input` as Sequential names it
-        for name, module in self._modules.items():
-            input = module(input, *args, **kwargs) if name == "host" else module(input)
-        return input
-
-
-@dataclass(frozen=True)
-class Place:
-    """Beside which module a mechanism stands."""
-
-    path: str  # that was asked for
-    host: str  # the module there
-    before: bool = False
 
 
 def attach(
@@ -209,42 +169,11 @@ def beside(model: nn.Module, places: list[Place], name: str, attaches: str, buil
     return [put_beside(model, place, name, made, attaches, place.host in empty) for place, made in deepest_first]
 
 
-NO_SITE = {"pre": "no one layer that begins its branch alone", "identity": "no module on its shortcut alone"}
-
-
-def place_at(model: nn.Module, path: str, attaches: str, position: str) -> Place:
-    """The place that a path means: in a known block its end or another position, else after the module itself."""
-    if attaches == "before":
-        return Place(path, outermost(model, path), before=True)
-    inner = path
-    while isinstance(model.get_submodule(inner), Attached):
-        inner += ".host"
-    module = model.get_submodule(inner)
-    block = known_block(module)
-    if block is None and position != "standard":
-        raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, is no known block")
-    if block is None:
-        return Place(path, outermost(model, path))
-    site = block.site(position)
-    if site is None:
-        raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, has {NO_SITE[position]}")
-    within, before = path_within(module, site[0]), site[1]
-    host = outermost(model, f"{inner}.{within}" if within else inner)
-    ours = {standing.path for attachment in attachments(model) for standing in attachment.standing}
-    return Place(path, host, before and host not in ours)  # what fills a slot already comes first
-
-
-def outermost(model: nn.Module, path: str) -> str:
-    """The wrapper in which a module already stands, or the module itself."""
-    while path.endswith(".host") and isinstance(model.get_submodule(path.removesuffix(".host")), Attached):
-        path = path.removesuffix(".host")
-    return path
-
-
 def channels_at(path: str, shape: tuple[int, ...]) -> int:
     channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
     if len(shape) != 4 or channels_stand_last:
-        raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W)")
+        tokens = "; a transformer's tokens have no default place" if len(shape) == 3 else ""
+        raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W){tokens}")
     return shape[1]
 
 
@@ -260,10 +189,9 @@ def put_beside(model: nn.Module, place: Place, name: str, module: nn.Module, att
         key = free_name(host, name)
         path = f"{end}.{key}"
         if isinstance(host, nn.Sequential) and type(host).forward in (nn.Sequential.forward, Attached.forward):
-            keys = list(host._modules)
-            at_front = attaches == "before" or "host" not in keys  # else others that stand there already come first
-            index = (0 if at_front else keys.index("host")) if before else len(keys)
-            add_child(host, key, module, index)
+            paths = [f"{end}.{child}" for child in host._modules]
+            earlier = 0 if attaches == "before" else len([*takewhile(lambda path: path in ours(model), paths)])
+            add_child(host, key, module, earlier if before else len(paths))
             return standing_at(model, path, end, "child", module)
         pair: list[tuple[str, nn.Module]] = [("host", host), (key, module)]
         plug(model, end, Attached(OrderedDict(pair[::-1] if before else pair)))
@@ -400,18 +328,3 @@ def take_out(model: nn.Module, standing: Standing) -> None:
         parts = [first] if len(standing.moved) == 1 else [*first.children()]
         for site, part in zip((standing.path, *standing.left), parts, strict=False):
             plug(model, site, part)
-
-
-def peek(model: nn.Module, path: str) -> nn.Module | None:
-    """The module at a path, or None in an empty slot."""
-    parent, _, name = path.rpartition(".")
-    return getattr(model.get_submodule(parent), name)
-
-
-def plug(model: nn.Module, path: str, module: nn.Module | None) -> None:
-    """Put a module into a path."""
-    parent, _, name = path.rpartition(".")
-    owner = model.get_submodule(parent)
-    if module is None and name in owner._modules:
-        delattr(owner, name)
-    setattr(owner, name, module)

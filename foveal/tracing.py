@@ -1,9 +1,11 @@
 """Where residual branches end in a network that no table knows, found by one forward pass that is watched.
 
-Each tensor carries with it the modules that lie behind it. Where two maps of one shape are added, the one with more
-modules of its own is the branch, the other the shortcut. An addition within the branch of a later one in the same
-forward is no block's end (Res2Net adds so). What the branch adds must be what a module gave out: then attention stands
-after that module, and before those that only drop paths.
+Each tensor carries with it the modules that lie behind it. Where two maps of one shape are added that both depend on
+the image, the one with more modules of its own is the branch, the other the shortcut. An addition within the branch of
+a later one in the same forward is no block's end (Res2Net adds so). What the branch adds must be what a module gave
+out: then attention stands after that module, and before those that only drop paths.
+
+The image is square, and so is a map; tokens in four dimensions, and maps with their channels last, are not.
 """
 
 from collections import Counter
@@ -19,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from foveal.shapes import try_passes
 from foveal.standing import attachments
 
+IMAGE = 1
 ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 
 
@@ -45,7 +48,7 @@ def residual_ends(model: nn.Module) -> list[str]:
         raise ValueError(f"at='residual': the trial pass stopped: {stopped}")
     additions = trace.blocks_ends()
     if not additions:
-        raise ValueError(f"at='residual': {type(model).__name__} adds no branch to a shortcut")
+        raise ValueError(f"at='residual': {type(model).__name__} adds no map of a branch to a shortcut")
     serving = Counter(path for addition in additions for path in set(addition.ends))
     found = [chosen(model, addition, lambda path: trace.calls[path] == serving[path]) for addition in additions]
     return list(dict.fromkeys(found))
@@ -53,12 +56,17 @@ def residual_ends(model: nn.Module) -> list[str]:
 
 def chosen(model: nn.Module, addition: Addition, alone: Callable[[str], bool]) -> str:
     """One of the modules that end a branch: a slot or a Sequential, where no weight changes its name, or the first."""
-    ends = [path for path in addition.ends if alone(path)]
+    ends = [path for path in addition.ends if alone(path) and not within_norm(model, path)]
     if not ends:
         why = "a module that serves other places too" if addition.ends else "no module"
         raise ValueError(f"at='residual': in {addition.block!r} the branch ends in {why}; say where by at=")
     free = [path for path in ends if isinstance(model.get_submodule(path), nn.Identity | nn.Sequential)]
     return free[-1] if free else ends[0]
+
+
+def within_norm(model: nn.Module, path: str) -> bool:
+    """Whether a module is part of a norm, whose conversion or folding would lose it."""
+    return hasattr(model.get_submodule(path.rpartition(".")[0]), "running_mean")
 
 
 class Trace(TorchFunctionMode):
@@ -67,8 +75,8 @@ class Trace(TorchFunctionMode):
     def __init__(self, model: nn.Module):
         super().__init__()
         steps = [path for path, module in model.named_modules() if not [*module.children()]]
-        self.bits = {path: 1 << index for index, path in enumerate(steps)}
-        self.modules = (1 << len(steps)) - 1
+        self.bits = {path: 2 << index for index, path in enumerate(steps)}  # the lowest is the image's
+        self.modules = (2 << len(steps)) - 2
         self.ours = [f"{each.path}." for attachment in attachments(model) for each in attachment.standing]
         self.begin()
 
@@ -80,6 +88,7 @@ class Trace(TorchFunctionMode):
     def enter(self, path: str, given: Any) -> None:
         if not path:
             self.begin()
+            given.behind = IMAGE
         self.calls[path] += 1
         self.inside.append((path, given._version if isinstance(given, Tensor) else 0))
 
@@ -109,17 +118,16 @@ class Trace(TorchFunctionMode):
 
     def note(self, one: Any, other: Any = None) -> int:
         """Note an addition of two maps; its own bit among what lies behind the sum."""
-        maps = isinstance(one, Tensor) and isinstance(other, Tensor) and one.ndim == 4 and one.shape == other.shape
         path = self.inside[-1][0] if self.inside else ""
-        if not maps or f"{path}.".startswith(tuple(self.ours)):
+        if not are_maps(one, other) or f"{path}.".startswith(tuple(self.ours)):
             return 0
         branch, shortcut = sorted((one, other), key=lambda each: -self.own(each, one, other))
         if self.own(branch, one, other) == self.own(shortcut, one, other):
             return 0
         alone = behind(branch) & ~behind(shortcut)
         last = [*ends(branch), ""].index("")
-        self.additions.append(Addition(path, alone >> len(self.bits), tuple(ends(branch)[:last])))
-        return 1 << len(self.bits) + len(self.additions) - 1
+        self.additions.append(Addition(path, alone >> len(self.bits) + 1, tuple(ends(branch)[:last])))
+        return 1 << len(self.bits) + len(self.additions)
 
     def own(self, each: Tensor, one: Tensor, other: Tensor) -> int:
         """How many modules lie behind one of two tensors alone."""
@@ -134,6 +142,13 @@ class Trace(TorchFunctionMode):
             if addition.within >> index & 1 and inner.block == addition.block
         }
         return [addition for index, addition in enumerate(self.additions) if index not in nested]
+
+
+def are_maps(one: Any, other: Any) -> bool:
+    """Whether two maps of one shape that both depend on the image."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.ndim != 4 or one.shape != other.shape:
+        return False
+    return one.shape[2] == one.shape[3] and bool(behind(one) & behind(other) & IMAGE)
 
 
 def behind(tensors: Any) -> int:

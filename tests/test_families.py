@@ -4,14 +4,17 @@ The 25 were drawn from timm's model files by `random.Random(0).shuffle` of the s
 and without those whose smallest network has more than 50 million weights; of each file its smallest network.
 """
 
+import re
+
 import pytest
 import timm
 import torch
-from conftest import plain_weights, randomise_norms
+from conftest import randomise_norms
 from torch import nn
 
 import foveal
 from foveal.mechanisms import MECHANISMS
+from foveal.standing import plain_name
 
 LOOKED_AT = {  # while writing the table, the tracing and their tests
     "resnet", "resnetv2", "regnet", "rexnet", "efficientnet", "mobilenetv3", "ghostnet", "convnext", "cspnet", "dla",
@@ -53,17 +56,20 @@ def side_of(model: nn.Module) -> int:
     return says["input_size"][1] if says.get("fixed_input_size") else max(96, says.get("min_input_size", (3, 0))[1])
 
 
-def refusal(model: nn.Module, name: str) -> str | None:
-    """Put a mechanism where it stands by default, else where it stands in any network; why it cannot, or None."""
-    at = "input" if MECHANISMS[name].attaches == "before" else None
-    for each in (at, "residual"):
+PLACES = {"before": ["input"], "after": [None, "residual"], "between": [None], "instead": [None]}
+
+
+def refusals(model: nn.Module, name: str) -> list[str]:
+    """Put a mechanism where it stands by default, else where it stands in any network; why it cannot, or nothing."""
+    reasons = []
+    for at in PLACES[MECHANISMS[name].attaches]:
         try:
-            foveal.attach(model, name, at=each)
+            foveal.attach(model, name, at=at)
         except ValueError as error:
-            reason = str(error)
+            reasons.append(str(error))
         else:
-            return None
-    return reason
+            return []
+    return reasons
 
 
 def test_none_was_looked_at():
@@ -78,24 +84,57 @@ def test_none_was_looked_at():
 def test_every_mechanism_joins_unchanged_and_called_or_is_refused_with_a_reason(family):
     model = randomise_norms(timm.create_model(DRAWN[family])).eval()
     x = torch.randn(1, 3, side_of(model), side_of(model))
-    before, looks, plain = model(x), repr(model), plain_weights(model)
+    before, looks = model(x), repr(model)
     assert before.isfinite().all()
     for name in MECHANISMS:
-        reason = refusal(model, name)
-        if reason is not None:
+        reasons = refusals(model, name)
+        for reason in reasons:
             assert len(reason) > 20, name
             assert "\n" not in reason, name
             assert repr(model) == looks, name
+        if reasons:
             continue
-        (attachment,) = foveal.attachments(model)
-        with foveal.watch(model) as seen:
-            answer = model(x)
-        assert not seen.unseen, name
-        assert len(seen) >= len(attachment.standing), name
-        if attachment.identity and MECHANISMS[name].attaches == "before":
-            assert (answer - before).abs().max() <= 1e-5 * before.abs().max(), name  # it samples the image
-        elif attachment.identity:
-            assert torch.equal(answer, before), name
-        model.load_state_dict(plain)
+        check_at_birth(model, x, before)
+        switch_on(model)
+        assert not torch.equal(model(x), before), name
         assert repr(foveal.detach(model)) == looks, name
         assert torch.equal(model(x), before), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", DRAWN)
+@torch.no_grad()
+def test_ends_of_residual_branches_are_found_or_it_says_why_not(family):
+    model = randomise_norms(timm.create_model(DRAWN[family])).eval()
+    x = torch.randn(1, 3, side_of(model), side_of(model))
+    before = model(x)
+    try:
+        foveal.attach(model, "se", at="residual")
+    except ValueError as error:
+        reason = str(error)
+        assert re.fullmatch(
+            r"at='residual': .*(adds no map of a branch|in '.*' the branch ends in no module).*", reason
+        )
+    else:
+        check_at_birth(model, x, before)
+
+
+def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> None:
+    """The answer is as before, and each of the attentions is called."""
+    (attachment,) = foveal.attachments(model)
+    with foveal.watch(model) as seen:
+        answer = model(x)
+    assert not seen.unseen, attachment.mechanism
+    assert len(seen) >= len(attachment.standing), attachment.mechanism
+    if attachment.identity and MECHANISMS[attachment.mechanism].attaches == "before":  # it samples the image
+        assert (answer - before).abs().max() <= 1e-5 * before.abs().max(), attachment.mechanism
+    elif attachment.identity:
+        assert torch.equal(answer, before), attachment.mechanism
+
+
+def switch_on(model: nn.Module) -> None:
+    """Let every attention weigh: what it begins with as zero, a strength or a last layer, is zero no longer."""
+    own = {name for each in foveal.attachments(model)[0].standing for name in each.own}
+    for name, weight in model.named_parameters():
+        if plain_name(model, name) in own and not weight.any():
+            weight.fill_(0.5)

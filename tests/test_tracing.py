@@ -76,10 +76,10 @@ def test_the_end_of_a_branch_is_the_last_module_before_the_addition(end, found):
         (Net("function"), "in 'blocks.0' the branch ends in no module"),
         (Net("function in place"), "in 'blocks.0' the branch ends in no module"),
         (Net("shared activation"), "in 'blocks.0' the branch ends in a module that serves other places too"),
-        (Net(blocks=0), "Net adds no branch to a shortcut"),
+        (Net(blocks=0), "Net adds no map of a branch to a shortcut"),
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 4)), "the trial pass stopped: "),
-        (timm.create_model("vit_tiny_patch16_224"), "VisionTransformer adds no branch to a shortcut"),
-        (torchvision.models.vgg11(), "VGG adds no branch to a shortcut"),
+        (timm.create_model("vit_tiny_patch16_224"), "VisionTransformer adds no map of a branch to a shortcut"),
+        (torchvision.models.vgg11(), "VGG adds no map of a branch to a shortcut"),
     ],
 )
 def test_where_there_is_no_such_end_it_says_so_in_one_line(model, says):

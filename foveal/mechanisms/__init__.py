@@ -29,19 +29,19 @@ from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.naming import unknown
 
 MECHANISMS: dict[str, Any] = {
-    "stn": SpatialTransformer,
     "se": SqueezeExcite,
-    "sk": SelectiveKernel,
     "eca": EfficientChannel,
     "ge": GatherExcite,
     "gc": GlobalContext,
-    "spatial": SpatialGate,
+    "sk": SelectiveKernel,
+    "stn": SpatialTransformer,
     "coord": Coordinate,
+    "spatial": SpatialGate,
     "cbam": CBAM,
+    "bam": BAM,
+    "residual_mask": ResidualMask,
     "nl": NonLocal,
     "mhsa": SelfAttention,
-    "residual_mask": ResidualMask,
-    "bam": BAM,
     "glimpse": Glimpse,
     "hard_crop": HardCrop,
 }

@@ -40,6 +40,7 @@ class BAM(nn.Module):
 
     attaches = "between"
     domain, hard, paper = "mixed", False, "Park et al., 2018"
+    arxiv = "1807.06514"
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class SpatialGate(nn.Module):
 
     attaches = "after"
     domain, hard, paper = "spatial", False, "Woo et al., 2018"
+    arxiv = "1807.06521"
 
     def __init__(self, channels: int, kernel_size: int = 7, *, identity: bool = False):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Coordinate attention (Hou et al., 2021, eq. 4-9). Mixed domain: channels, and where along each axis. Soft.
+"""Coordinate attention (Hou et al., 2021, eq. 4-9). Spatial domain, soft: where along each axis, by channel.
 
     z_h, z_w = means of x over W, over H           (B, C, H) and (B, C, W) (4), (5)
     f = h_swish(norm(F1([z_h, z_w])))              one 1x1 convolution for both, to max(C / r, 8) channels (6)
@@ -37,7 +37,8 @@ class Coordinate(nn.Module):
     """
 
     attaches = "after"
-    domain, hard, paper = "mixed", False, "Hou et al., 2021"
+    domain, hard, paper = "spatial", False, "Hou et al., 2021"
+    arxiv = "2103.02907"
 
     def __init__(self, channels: int, reduction: int = 32, *, identity: bool = False):
         super().__init__()

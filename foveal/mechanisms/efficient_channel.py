@@ -36,6 +36,7 @@ class EfficientChannel(nn.Module):
 
     attaches = "after"
     domain, hard, paper = "channel", False, "Wang et al., 2020"
+    arxiv = "1910.03151"
 
     def __init__(self, channels: int, kernel_size: int | None = None, *, identity: bool = False):
         super().__init__()

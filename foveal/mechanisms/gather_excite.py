@@ -1,4 +1,4 @@
-"""Gather-Excite (Hu et al., 2018b, sec. 2-4). Mixed domain; over the global extent, channel domain. Soft.
+"""Gather-Excite (Hu et al., 2018b, sec. 2-4). Channel domain, soft; a local extent says where, too.
 
     z = gather(x)                          context: one number for each channel and extent
     out = sigmoid(resize(excite(z))) x     resize: to the map again, by nearest neighbours
@@ -74,7 +74,8 @@ class GatherExcite(nn.Module):
     """
 
     attaches = "after"
-    domain, hard, paper = "mixed", False, "Hu et al., 2018b"
+    domain, hard, paper = "channel", False, "Hu et al., 2018b"
+    arxiv = "1810.12348"
 
     def __init__(
         self,

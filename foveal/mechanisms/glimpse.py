@@ -93,6 +93,7 @@ class Glimpse(nn.Module):
     attaches = "network"
     lr_scale = 0.1  # of the network's learning rate
     domain, hard, paper = "spatial", True, "Mnih et al., 2014"
+    arxiv = "1406.6247"
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Global context (Cao et al., 2019, GCNet, sec. 4.3). Mixed domain: pools where it attends to, adds to channels. Soft.
+"""Global context (Cao et al., 2019, GCNet, sec. 4.3). Channel domain, soft: adds to channels what it pools.
 
     a = softmax over positions of (W_k x)          context modeling: one map for all positions
     c = sum over positions of a x                  (B, C)
@@ -37,7 +37,8 @@ class GlobalContext(nn.Module):
 
     attaches = "after"
     starts_as_identity = True
-    domain, hard, paper = "mixed", False, "Cao et al., 2019"
+    domain, hard, paper = "channel", False, "Cao et al., 2019"
+    arxiv = "1904.11492"
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()

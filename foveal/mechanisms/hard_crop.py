@@ -77,6 +77,7 @@ class HardCrop(nn.Module):
 
     attaches = "before"
     domain, hard, paper = "spatial", True, "Cordonnier et al., 2021"
+    arxiv = "2104.03059"
 
     def __init__(self, channels: int, size: int = 64, patches: int = 1, *, sigma: float = 0.05, samples: int = 100):
         super().__init__()

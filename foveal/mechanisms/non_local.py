@@ -1,4 +1,4 @@
-"""Non-local block (Wang et al., 2018, eq. 1-6). Spatial domain, soft: each position reads all others.
+"""Non-local block (Wang et al., 2018, eq. 1-6). Mixed domain, soft: each position reads all others.
 
     a_ij = softmax over j of theta(x_i)^T phi(x_j)        embedded Gaussian (4); each row one in sum
     y_i = sum_j a_ij g(x_j)                               (1)
@@ -39,7 +39,8 @@ class NonLocal(nn.Module):
 
     attaches = "after"
     starts_as_identity = True
-    domain, hard, paper = "spatial", False, "Wang et al., 2018"
+    domain, hard, paper = "mixed", False, "Wang et al., 2018"
+    arxiv = "1711.07971"
 
     def __init__(self, channels: int, reduction: int = 2, *, subsample: bool = False):
         super().__init__()

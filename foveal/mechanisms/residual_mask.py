@@ -68,6 +68,7 @@ class ResidualMask(nn.Module):
 
     attaches = "after"
     domain, hard, paper = "mixed", False, "Wang et al., 2017"
+    arxiv = "1704.06904"
 
     def __init__(self, channels: int, depth: int = 2, *, identity: bool = False):
         super().__init__()

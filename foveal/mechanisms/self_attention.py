@@ -1,4 +1,4 @@
-"""Multi-head self-attention on a map, as in BoTNet (Srinivas et al., 2021, sec. 3, fig. 4). Spatial domain, soft.
+"""Multi-head self-attention on a map, as in BoTNet (Srinivas et al., 2021, sec. 3, fig. 4). Mixed domain, soft.
 
     q, k, v = W_q x, W_k x, W_v x                          1x1 convolutions without bias, split into heads
     a = softmax over keys of (q k^T + q r^T) / sqrt(d)     r = R_h[row of key - row of query] + R_w[same, columns]
@@ -104,7 +104,8 @@ class SelfAttention(nn.Module):
     """
 
     attaches = "after"
-    domain, hard, paper = "spatial", False, "Srinivas et al., 2021"
+    domain, hard, paper = "mixed", False, "Srinivas et al., 2021"
+    arxiv = "2101.11605"
 
     def __init__(
         self,
