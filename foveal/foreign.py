@@ -52,7 +52,10 @@ class Shown:
 
 
 def flat(weights: Tensor, _: Call) -> Tensor:
-    return weights.flatten(1)  # (B, C) from (B, C, 1, 1), (B, 1, C) or (B, 1, 1, C)
+    """(B, C) from (B, C, 1, 1), (B, 1, C) or (B, 1, 1, C)."""
+    if weights.numel() > len(weights) * max(weights.shape[1:]):
+        raise Hidden(f"weights of shape {tuple(weights.shape)} are no gate of each channel")
+    return weights.flatten(1)
 
 
 def plane(weights: Tensor, _: Call) -> Tensor:
@@ -180,7 +183,6 @@ TABLE: dict[str, tuple[Shown, ...]] = {
     "timm.layers.non_local_attn.NonLocalAttn": (affinity(form=one_head),),
     "timm.models.cait.TalkingHeadAttn": (any_sign("attn_drop"),),
     "timm.models.convit.GPSA": (affinity("attn_drop"),),  # after two softmaxes are blended
-    "timm.models.csatv2.SpatialTransformerBlock": (affinity(form=one_head),),
     "timm.models.efficientformer_v2.Attention2d": (any_sign("talking_head2"),),
     "timm.models.efficientvit_msra.CascadedGroupAttention": (WINDOWS_OF_ONE_HEAD,),  # a call a head
     "timm.models.iformer.SHMA": (WINDOWS_OF_ONE_HEAD,),
@@ -269,12 +271,14 @@ TABLE: dict[str, tuple[Shown, ...]] = {
 
 DIFFERENCE = "its weights are the difference of two softmaxes, which it never forms"
 LINEAR = "a linear attention: it never forms a weight of a query for a key"
+ACROSS = "it attends across the images of a batch, not the positions of one"
 UNSEEN = {
     "timm.layers.diff_attention.DiffAttention": DIFFERENCE,
     "timm.models.vision_transformer.DiffParallelScalingBlock": DIFFERENCE,
     "timm.layers.lambda_layer.LambdaLayer": LINEAR,
     "timm.layers.non_local_attn.BilinearAttnTransform": "its two maps are multiplied into the input one by one",
     "timm.models.coat.FactorAttnConvRelPosEnc": LINEAR,
+    "timm.models.csatv2.SpatialTransformerBlock": ACROSS,
     "timm.models.efficientvim.HSMSSD": LINEAR,
     "timm.models.efficientvit_mit.LiteMLA": LINEAR,
     "timm.models.mobilevit.LinearSelfAttention": LINEAR,

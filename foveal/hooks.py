@@ -213,7 +213,7 @@ class Hooks:
         if place.shown is None:
             self.add(place.module, lambda _, __, weights: act(weights))
             return
-        show = partial(self._show, place.where, place.shown.form, act)
+        show = partial(self._show, place, place.shown.form, act)
         if place.shown.at == RECOMPUTED:
             self.add(place.module, partial(self._recompute, place.where, show), with_kwargs=True)
         elif place.shown.at in FUNCTIONALS:
@@ -221,12 +221,15 @@ class Hooks:
         else:
             self._listen_to_child(place.module, show, place.shown)
 
-    def _show(self, where: str, form: Form, act: Act, raw: Tensor, call: Call) -> Tensor | None:
+    def _show(self, place: Place, form: Form, act: Act, raw: Tensor, call: Call) -> Tensor | None:
         """Bring raw weights into the Record's form, and what `act` gives back into the raw one."""
         try:
             values = form(raw, call)
         except Hidden as why:
-            self.hide(where, str(why))
+            self.hide(place.where, str(why))
+            return None
+        if values.ndim != len(place.facts.axes.split()):
+            self.hide(place.where, f"its weights of shape {tuple(values.shape)} are not {place.facts.axes}")
             return None
         new = act(values)
         return None if new is None else new.reshape(raw.shape)

@@ -66,7 +66,7 @@ def tally(record: Record) -> Statistics:
         count=len(values),
         between=moments(values, (0,)),
         inside=averaged(moments(values, inner(record))),
-        histogram=torch.histc(values, BINS, *record.within).double() if bounded else None,
+        histogram=torch.histc(values.clamp(*record.within), BINS, *record.within).double() if bounded else None,
         forward=record.forward,
         call=record.call,
     )

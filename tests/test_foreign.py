@@ -409,6 +409,15 @@ def test_an_extra_that_is_wrong_is_refused(extra, message):
         foveal.watch(nn.Sequential(MyGate()), extra=extra)
 
 
+def test_weights_of_an_unexpected_shape_are_said_to_be_unseen():
+    model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
+    seen, _ = watched(model, x, extra={MyGate: ("squash", "affinity"), MyAttention: ("sigmoid()", "gate")})
+    assert seen.paths() == ["0"]
+    assert "no gate of each channel" in seen.unseen["1"]
+    seen, _ = watched(model, x, extra={MyGate: ("squash", "mask"), MyAttention: ("sigmoid()", "selection")})
+    assert seen.unseen["0"] == "its weights of shape (2, 16, 1, 1) are not B H W"
+
+
 def test_what_looks_like_attention_and_is_not_known_is_named():
     model = nn.Sequential(
         MyAttention(), layers.SEModule(CHANNELS), layers.lambda_layer.LambdaLayer(CHANNELS, feat_size=(4, 4))
@@ -430,15 +439,16 @@ def test_every_class_of_the_table_exists():
         assert hasattr(importlib.import_module(module), cls), name
 
 
-def test_a_checkpointed_foreign_attention_is_recorded_once():
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_foreign_attention_is_recorded_once(reentrant):
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
             self.se, self.attention = layers.SEModule(CHANNELS), layers.Attention(CHANNELS, num_heads=2)
 
         def forward(self, x):
-            x = checkpoint(self.se, x, use_reentrant=False)
-            return checkpoint(self.attention, x.flatten(2).mT, use_reentrant=False)
+            x = checkpoint(self.se, x, use_reentrant=reentrant)
+            return checkpoint(self.attention, x.flatten(2).mT, use_reentrant=reentrant)
 
     model = Checkpointed().eval()
     with foveal.watch(model) as seen:
@@ -472,6 +482,20 @@ def test_a_copy_made_inside_is_clean_and_wrappers_are_left_out_of_paths():
     assert len(seen["0"].values) == 2
     assert hooks(ema) == hooks(model) == 0
     assert torch.equal(ema(x), model(x))
+
+
+def test_a_distributed_network_is_watched_and_replaced_under_its_plain_paths():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(nn.Sequential(layers.SEModule(CHANNELS)))
+        x = torch.rand(2, CHANNELS, 3, 3)
+        seen, _ = watched(model, x)
+        with foveal.replace(model, {"0": 1.0}):
+            assert torch.equal(model(x), x)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert seen.paths() == ["0"]
+    assert hooks(model) == 0
 
 
 def replaceable() -> dict:
