@@ -65,13 +65,13 @@ def side_of(model: nn.Module) -> int:
     return says["input_size"][1] if says.get("fixed_input_size") else max(96, says.get("min_input_size", (3, 0))[1])
 
 
-PLACES = {"before": ["input"], "after": [None, "residual"], "between": [None], "instead": [None]}
+PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by default
 
 
 def refusals(model: nn.Module, name: str) -> list[str]:
     """Put a mechanism where it stands by default, else where it stands in any network; why it cannot, or nothing."""
     reasons = []
-    for at in PLACES[MECHANISMS[name].attaches]:
+    for at in PLACES.get(MECHANISMS[name].attaches, [None]):
         try:
             foveal.attach(model, name, at=at)
         except ValueError as error:
