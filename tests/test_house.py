@@ -12,12 +12,12 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings"],
+    ["naming", "geometry", "settings", "functionals"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "drawing", "costs", "foreign", "tally"],
-    ["surgery", "hooks"],
-    ["weights", "recording", "replacing"],
-    ["networks"],
+    ["surgery", "finding"],
+    ["weights", "hooks"],
+    ["networks", "recording", "replacing"],
     ["checkpoint"],
     ["training", "looking"],
     ["comparing"],
