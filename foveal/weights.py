@@ -42,7 +42,18 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
         (r"\.cbam\.ChannelGate\.mlp\.3\.", ".@.channel.fc2."),
         (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".@.spatial.conv."),
         (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".@.spatial.norm."),
+        (r"^bam(\d)\.channel_att\.gate_c\.gate_c_fc_0\.", r"layer\1.@.channel.0."),
+        (r"^bam(\d)\.channel_att\.gate_c\.gate_c_bn_1\.", r"layer\1.@.channel.1."),
+        (r"^bam(\d)\.channel_att\.gate_c\.gate_c_fc_final\.", r"layer\1.@.channel.3."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_conv_reduce0\.", r"layer\1.@.spatial.0."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_bn_reduce0\.", r"layer\1.@.spatial.1."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_conv_di_0\.", r"layer\1.@.spatial.3."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_bn_di_0\.", r"layer\1.@.spatial.4."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_conv_di_1\.", r"layer\1.@.spatial.6."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_bn_di_1\.", r"layer\1.@.spatial.7."),
+        (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_conv_final\.", r"layer\1.@.spatial.9."),
     ),
+    "ecanet": ((r"\.eca\.", ".@."),),  # of ECA's authors, BangguWu/ECANet
     "moskomule": (  # moskomule/senet.pytorch, and the many that copied its SELayer, which has no biases
         (r"\.se\.fc\.0\.", ".@.fc1."),
         (r"\.se\.fc\.2\.", ".@.fc2."),

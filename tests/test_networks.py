@@ -49,6 +49,7 @@ MACS = {  # what a paper's figure lacks, and up to what share the rest of the di
     "sknet50": (0, 0.002),
     "sknet101": (0, 0.002),
     "se_shufflenet_v2_x1_0": (0, 0.023),
+    "sk_shufflenet_v2_x1_0": (0, 0.022),
 }
 
 
@@ -60,6 +61,17 @@ def made(name: str) -> nn.Module:
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights_are_as_many_as_others_count(name):
     assert count_parameters(made(name)) == WEIGHTS[name]
+
+
+@pytest.mark.parametrize(("depth", "count"), [(18, 11_712_503), (34, 21_820_663), (50, 25_915_099), (101, 44_907_227)])
+def test_bams_weights_are_as_many_as_others_count_in_the_released_form(depth, count):
+    with torch.device("meta"):
+        assert count_parameters(foveal.create_model(f"bam_resnet{depth}", released=True)) == count
+
+
+def test_eca_adds_a_kernel_for_each_block():
+    """Five neighbours at 256 to 1,024 channels, seven at 2,048, in 3, 4, 6 and 3 blocks."""
+    assert count_parameters(made("eca_resnet50")) == count_parameters(made("resnet50")) + 13 * 5 + 3 * 7
 
 
 @pytest.mark.parametrize("name", [name for name, said in REPORTED.items() if said.parameters])

@@ -47,6 +47,56 @@ class TheirSE(nn.Module):
         return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
 
+class AuthorsBAM(nn.Module):
+    """As BAM's authors name it; they multiply what the paper adds."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        hidden = channels // 16
+        self.channel_att = named(
+            gate_c=named(
+                gate_c_fc_0=nn.Linear(channels, hidden),
+                gate_c_bn_1=nn.BatchNorm1d(hidden),
+                gate_c_relu_1=nn.ReLU(),
+                gate_c_fc_final=nn.Linear(hidden, channels),
+            )
+        )
+        layers = {"reduce0": nn.Conv2d(channels, hidden, 1)}
+        layers |= {f"di_{index}": nn.Conv2d(hidden, hidden, 3, padding=4, dilation=4) for index in range(2)}
+        parts = {}
+        for name, layer in layers.items():
+            kinds = {"conv": layer, "bn": nn.BatchNorm2d(hidden), "relu": nn.ReLU()}
+            parts |= {f"gate_s_{kind}_{name}": module for kind, module in kinds.items()}
+        self.spatial_att = named(gate_s=named(**parts, gate_s_conv_final=nn.Conv2d(hidden, 1, 1)))
+
+    def forward(self, x):
+        return x * (1 + (self.channel_att(x.mean((2, 3)))[:, :, None, None] * self.spatial_att(x)).sigmoid())
+
+
+class BAMResNet(torchvision.models.ResNet):
+    """BAM's authors' ResNet-18: `bam1` to `bam3` after the stages."""
+
+    def __init__(self):
+        super().__init__(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2], num_classes=5)
+        self.bam1, self.bam2, self.bam3 = AuthorsBAM(64), AuthorsBAM(128), AuthorsBAM(256)
+
+    def forward(self, x):
+        x = self.bam1(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x))))))
+        x = self.layer4(self.bam3(self.layer3(self.bam2(self.layer2(x)))))
+        return self.fc(x.mean((2, 3)))
+
+
+class AuthorsECA(nn.Module):
+    """As ECA's authors name it, with three neighbours everywhere."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))[:, None])[:, 0].sigmoid()[:, :, None, None]
+
+
 def with_attention(name: str, made: type[nn.Module]) -> type[nn.Module]:
     """torchvision's block with an attention of a name at the end of its branch, which both authors build upon."""
 
@@ -152,6 +202,8 @@ CASES = {  # their network, ours, the layout, the side of an image
     "CBAM's authors": (lambda: resnet18("cbam", AuthorsCBAM), "cbam_resnet18", {}, "attention-module", 64),
     "moskomule": (lambda: resnet18("se", TheirSE), "seresnet18", {"bias": False}, "moskomule", 64),
     "moskomule, small": (small_resnet20, "seresnet20", {"bias": False}, "moskomule", 32),
+    "BAM's authors": (BAMResNet, "bam_resnet18", {"released": True}, "attention-module", 64),
+    "ECA's authors": (lambda: resnet18("eca", AuthorsECA), "eca_resnet18", {"kernel_size": 3}, "ecanet", 64),
     "pytorchcv, CBAM": (pytorchcvs_resnet18, "cbam_resnet18", {}, "pytorchcv", 64),
     "pytorchcv, small": (pytorchcvs_resnet20, "seresnet20", {}, "pytorchcv", 32),
 }

@@ -87,7 +87,8 @@ def branch(layers: list[nn.Linear] | list[nn.Conv2d], released: bool) -> nn.Sequ
         last = layer is layers[-1]
         parts.append(layer)
         if last != released:
-            layer.register_parameter("bias", None)
+            if not released:
+                layer.register_parameter("bias", None)
             parts.append(norm_after(layer))
         if not last:
             parts.append(nn.ReLU())

@@ -57,7 +57,7 @@ RECIPES = {
     "se_inception_v3": Recipe("inception_v3", "se"),
     "se_mobilenetv1_100": Recipe("mobilenetv1_100", "se", at="blocks.*.*.bn2"),
     "se_mobilenetv2_100": Recipe("mobilenetv2_100", "se"),
-    "se_shufflenet_v2_x1_0": Recipe("shufflenet_v2_x1_0", "se", at="stage*.*.branch2"),
+    "se_shufflenet_v2_x1_0": Recipe("shufflenet_v2_x1_0", "se"),
     "seresnet20": Recipe("resnet20", "se"),
     "seresnet32": Recipe("resnet32", "se"),
     "seresnet56": Recipe("resnet56", "se"),
@@ -71,6 +71,15 @@ RECIPES = {
     "cbam_resnet34": Recipe("resnet34", "cbam"),
     "cbam_resnet50": Recipe("resnet50", "cbam"),
     "cbam_resnet101": Recipe("resnet101", "cbam"),
+    "bam_resnet18": Recipe("resnet18", "bam"),
+    "bam_resnet34": Recipe("resnet34", "bam"),
+    "bam_resnet50": Recipe("resnet50", "bam"),
+    "bam_resnet101": Recipe("resnet101", "bam"),
+    "eca_resnet18": Recipe("resnet18", "eca"),
+    "eca_resnet34": Recipe("resnet34", "eca"),
+    "eca_resnet50": Recipe("resnet50", "eca"),
+    "eca_resnet101": Recipe("resnet101", "eca"),
+    "sk_shufflenet_v2_x1_0": Recipe("shufflenet_v2_x1_0", "sk"),
 }
 
 

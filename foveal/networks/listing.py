@@ -29,6 +29,7 @@ REPORTED = {
     "seresnext101_32x4d": Reported("Li, Table 2", 49.2, 8000),
     "se_mobilenetv1_100": Reported("Hu, Table 3", 4.7),
     "se_shufflenet_v2_x1_0": Reported("Li, Table 4", macs=141.73),
+    "sk_shufflenet_v2_x1_0": Reported("Li, Table 4", macs=145.66),
     "sknet50": Reported("Li, Table 2", 27.5, 4470),
     "sknet101": Reported("Li, Table 2", 48.9, 8460),
     "sknet29": Reported("Li, Table 5", 27.7),
