@@ -165,6 +165,7 @@ def test_digits_to_be_added_lie_on_a_channel_each_with_the_truth_of_both():
         assert (back - images).abs().mean() / 255 < 0.03
         assert torch.equal(data.test.boxes[:, channel], ink_boxes(data.test.images[:, [channel]]))
     assert (data.test.theta[:, 0] != data.test.theta[:, 1]).flatten(1).any(1).all()
+    assert (data.test.theta != data.train.theta[: len(data.test)]).flatten(2).any(2).all()
 
 
 def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):

@@ -103,10 +103,11 @@ def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:
     generator = torch.Generator().manual_seed(seed)
     orders = {name: torch.randperm(len(part), generator=generator) for name, part in parts.items()}
     others = {name: take(part.images, part.labels, orders[name].numpy()) for name, part in parts.items()}
+    firsts, seconds = distorted(parts, "rts", seed), distorted(others, "rts", seed + SECOND)
     out = {}
-    for name, first in distorted(parts, "rts", seed).items():
-        second = distorted({name: others[name]}, "rts", seed + SECOND)[name]
-        names = [f"{one}+{first.names[other]}" for one, other in zip(first.names, orders[name].tolist(), strict=True)]
+    for name, first in firsts.items():
+        second, order = seconds[name], orders[name].tolist()
+        names = [f"{one}+{first.names[other]}" for one, other in zip(first.names, order, strict=True)]
         pairs = {what: torch.stack([getattr(first, what), getattr(second, what)], 1) for what in ("theta", "boxes")}
         out[name] = InMemory(
             torch.cat([first.images, second.images], dim=1), first.labels + second.labels, names, **pairs
