@@ -6,9 +6,9 @@ stated range, affinities over the keys that are not one in sum, or that give oth
 
     python benchmarks/foreign_sweep.py > benchmarks/foreign_sweep.md
 
-Weights are random, images too, two of them at the network's own size. Above 60 million parameters a transformer is made
-narrow, anything else left out. On one CPU core this takes about a quarter of an hour, a third of it to find the smallest
-networks.
+Weights are random, images too, two of them at the network's own size. Above 60 million parameters a transformer is
+made narrow, anything else left out. On one CPU core this takes about a quarter of an hour, a third of it to find the
+smallest networks.
 """
 
 import sys
@@ -27,13 +27,19 @@ from foveal.foreign import TABLE, class_names
 from foveal.record import Record
 
 LARGEST = 60e6
-NARROW = {
-    **dict.fromkeys(
-        ("beit", "deepseek_vit", "gemma4_vit", "naflexvit", "qwen3_vit"),
-        {"embed_dim": 96, "depth": 2, "num_heads": 3},
-    ),
-    "vision_transformer_sam": {"embed_dim": 96, "depth": 2, "num_heads": 3, "global_attn_indexes": (1,)},
+THIN = {"embed_dim": 96, "depth": 2, "num_heads": 3}
+NARROW: dict[str, dict[str, object]] = {
+    "beit": THIN,
+    "deepseek_vit": THIN,
+    "gemma4_vit": THIN,
+    "naflexvit": THIN,
+    "qwen3_vit": THIN,
+    "vision_transformer_sam": {**THIN, "global_attn_indexes": (1,)},
 }
+MORE = (  # with classes that no file's smallest network has
+    "eca_resnext26ts", "gcresnext26ts", "eca_botnext26ts_256", "lambda_resnet26t", "hgnet_tiny", "fastvit_sa12",
+    "caformer_s18", "maxvit_rmlp_pico_rw_256", "resnet50_clip", "test_vit4", "vit_pe_core_tiny_patch16_384",
+)  # fmt: skip
 TORCHVISION = ("mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "swin_t", "swin_v2_t", "maxvit_t")
 
 
@@ -61,6 +67,9 @@ def networks() -> Iterator[tuple[str, str, nn.Module | None, tuple[int, ...]]]:
         narrow = NARROW.get(file, {})
         model = timm.create_model(name, **narrow) if narrow or size <= LARGEST else None
         yield f"timm {file}", name + narrow_text(narrow), model, model.pretrained_cfg["input_size"] if model else ()
+    for name in MORE:
+        model = timm.create_model(name)
+        yield "timm", name, model, model.pretrained_cfg["input_size"]
     for name in TORCHVISION:
         yield "torchvision", name, torchvision.models.get_model(name), (3, 224, 224)
 
