@@ -86,6 +86,13 @@ def as_it_is(weights: Tensor, _: Call) -> Tensor:
     return weights
 
 
+def sequences(weights: Tensor, call: Call) -> Tensor:
+    """(B, G, Q, K), or (B, N, G, Q, K) where a network attends within N parts of each image."""
+    if call.batch is None or len(weights) == call.batch:
+        return weights
+    return windows(weights, call)
+
+
 def one_head(weights: Tensor, _: Call) -> Tensor:
     return weights.reshape(len(weights), 1, *weights.shape[-2:])  # (B, 1, Q, K) from (B, Q, K)
 
@@ -109,6 +116,16 @@ def blocks(weights: Tensor, _: Call) -> Tensor:
     return weights.reshape(*weights.shape[:2], -1, *weights.shape[-2:])  # (B, G, N, Q, K), also without N
 
 
+def axes_of(values: Tensor, axes: str) -> str | None:
+    """The axes of values: those stated, or these with N parts of each image; None where neither fits."""
+    fitting = (each for each in (axes, axes.replace("B G Q", "B N G Q")) if len(each.split()) == values.ndim)
+    return next(fitting, None)
+
+
+def windows_of_heads(weights: Tensor, call: Call) -> Tensor:
+    return windows(heads(weights, call), call)  # (B, N, G, Q, K) from (B N G, Q, K)
+
+
 def facts(mechanism: str, kind: Kind, domain: Domain, axes: str, low: float = 0, high: float = 1) -> Facts:
     return Facts(mechanism=mechanism, kind=kind, domain=domain, axes=axes, within=(low, high))
 
@@ -129,7 +146,7 @@ def coordinates(mechanism: str) -> tuple[Shown, Shown]:
     )
 
 
-def affinity(at: str = "softmax()", axes: str = "B G Q K", form: Form = as_it_is) -> Shown:
+def affinity(at: str = "softmax()", axes: str = "B G Q K", form: Form = sequences) -> Shown:
     return Shown(at, facts("self_attention", "affinity", "spatial", axes), form)
 
 
@@ -187,6 +204,7 @@ TABLE: dict[str, tuple[Shown, ...]] = {
     "timm.models.efficientvit_msra.CascadedGroupAttention": (WINDOWS_OF_ONE_HEAD,),  # a call a head
     "timm.models.iformer.SHMA": (WINDOWS_OF_ONE_HEAD,),
     "timm.models.shvit.SHSA": (affinity(form=one_head),),
+    "timm.models.vision_transformer_sam.Attention": (affinity(axes="B N G Q K", form=windows_of_heads),),
     **dict.fromkeys(
         (
             "timm.layers.attention.Attention",
@@ -238,7 +256,6 @@ TABLE: dict[str, tuple[Shown, ...]] = {
             "timm.models.swin_transformer_v2_cr.WindowMultiHeadAttention",
             "timm.models.tiny_vit.Attention",
             "timm.models.tnt.Attention",  # pixels within a patch, or patches within an image
-            "timm.models.vision_transformer_sam.Attention",
             "torchvision.models.swin_transformer.ShiftedWindowAttention",
         ),
         (affinity(axes="B N G Q K", form=windows),),
@@ -248,7 +265,7 @@ TABLE: dict[str, tuple[Shown, ...]] = {
             "timm.models.twins.LocallyGroupedAttn",
             "torchvision.models.maxvit.RelativePositionalMultiHeadAttention",
         ),
-        (affinity(axes="B N G Q K"),),
+        (affinity(axes="B N G Q K", form=as_it_is),),
     ),
     **dict.fromkeys(
         (
@@ -271,6 +288,7 @@ TABLE: dict[str, tuple[Shown, ...]] = {
 
 DIFFERENCE = "its weights are the difference of two softmaxes, which it never forms"
 LINEAR = "a linear attention: it never forms a weight of a query for a key"
+CONVOLVED = "a convolution in groups: its weights are the same for every image"
 ACROSS = "it attends across the images of a batch, not the positions of one"
 UNSEEN = {
     "timm.layers.diff_attention.DiffAttention": DIFFERENCE,
@@ -282,6 +300,7 @@ UNSEEN = {
     "timm.models.efficientvim.HSMSSD": LINEAR,
     "timm.models.efficientvit_mit.LiteMLA": LINEAR,
     "timm.models.mobilevit.LinearSelfAttention": LINEAR,
+    "timm.models.nextvit.ConvAttention": CONVOLVED,
     "timm.models.swiftformer.EfficientAdditiveAttention": LINEAR,
 }
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.finding import Place
-from foveal.foreign import RECOMPUTED, Call, Form, Hidden, Shown
+from foveal.foreign import RECOMPUTED, Call, Form, Hidden, Shown, axes_of
 from foveal.functionals import FUNCTIONALS, IN_TRAINING, Listening
 
 Act = Callable[[Tensor], Tensor | None]  # on the values of a place; what it gives back, if anything, replaces them
@@ -111,7 +111,7 @@ class Hooks:
         except Hidden as why:
             self.hide(place.where, str(why))
             return None
-        if values.ndim != len(place.facts.axes.split()):
+        if axes_of(values, place.facts.axes) is None:
             self.hide(place.where, f"its weights of shape {tuple(values.shape)} are not {place.facts.axes}")
             return None
         new = act(values)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.finding import Extra, Place, find_places
+from foveal.foreign import axes_of
 from foveal.hooks import Hooks, recomputing
 from foveal.naming import unknown
 from foveal.record import Record
@@ -186,7 +187,8 @@ class watch:  # noqa: N801 (used as a verb)
         call = self.calls.get(place.where, 0) if self.inside else 0  # a part called alone is a pass of its own
         self.calls[place.where] = call + 1
         values = weights.detach().to(self.device, self.dtype, copy=self.keep == "values")
-        record = Record(**vars(place.facts), where=place.where, values=values, forward=max(self.passes, 0), call=call)
+        facts = {**vars(place.facts), "axes": axes_of(values, place.facts.axes)}
+        record = Record(**facts, where=place.where, values=values, forward=max(self.passes, 0), call=call)
         self.seen._add(record if self.keep == "values" else tally(record))
         if self.keep == "statistics" and not self.inside:
             self.seen._settle()

@@ -520,6 +520,15 @@ def replaceable() -> dict:
             layers.halo_attn.HaloAttn(CHANNELS, num_heads=2, dim_head=8, block_size=4, halo_size=1),
             (CHANNELS, 8, 8),
         ),
+        "timm light cbam": (layers.cbam.LightCbamModule(CHANNELS), (CHANNELS, 9, 9)),
+        "timm non-local": (layers.NonLocalAttn(CHANNELS), (CHANNELS, 4, 4)),
+        "timm attention of maps": (layers.Attention2d(CHANNELS, num_heads=2), (CHANNELS, 4, 4)),
+        "timm many queries": (layers.MultiQueryAttention2d(CHANNELS, num_heads=2), (CHANNELS, 4, 4)),
+        "timm latent pool": (layers.AttentionPoolLatent(CHANNELS, num_heads=2), (5, CHANNELS)),
+        "timm patch pool": (layers.AttentionPoolPrr(CHANNELS, num_heads=2), (5, CHANNELS)),
+        "timm rotary pool": (layers.RotAttentionPool2d(CHANNELS, num_heads=2, ref_feat_size=4), (CHANNELS, 4, 4)),
+        "timm sim pool": (layers.other_pool.SimPool2d(CHANNELS, num_heads=2), (CHANNELS, 4, 4)),
+        "timm rotary": (layers.AttentionRope(CHANNELS, num_heads=2), (5, CHANNELS)),
         "timm pool": (layers.AttentionPool2d(CHANNELS, feat_size=4, num_heads=2), (CHANNELS, 4, 4)),
     }
 
