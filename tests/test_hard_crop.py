@@ -191,12 +191,11 @@ class TestContract:
         other.load_state_dict(module.state_dict())
         assert torch.equal(module(x), other(x))
 
-    @pytest.mark.parametrize("training", [False, True])
-    def test_compiles_as_one_graph(self, training):
+    def test_compiles_as_one_graph(self):
         torch._dynamo.reset()
-        module, x = made(4, samples=2000).train(training), torch.rand(2, 3, 70, 90)
+        module, x = made(4).eval(), torch.rand(2, 3, 70, 90)
         compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-        torch.testing.assert_close(compiled(x), module(x), atol=0.1 if training else 1e-6, rtol=0)
+        torch.testing.assert_close(compiled(x), module(x))
 
     DYNAMIC = (
         {

@@ -25,7 +25,6 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from foveal.geometry import affine_grid, sample
 from foveal.record import Facts, Tap
@@ -114,11 +113,11 @@ class HardCrop(nn.Module):
         return sample(x, side_by_side(grids))
 
     def blend(self, x: Tensor, scores: Tensor) -> Tensor:
-        """Patches in expectation. The candidates, four images' worth, are cut again for the backward pass, not kept."""
+        """The patches in expectation."""
         shares = perturbed_top_k(scores.flatten(1), self.patches, self.sigma, self.samples).to(x.dtype)
-        mixed = checkpoint(mix, x, shares, *self.origins(x, scores), self.size, use_reentrant=False)
+        mixed = side_by_side(mix(x, shares, *self.origins(x, scores), self.size)).permute(0, 3, 1, 2)
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-        return side_by_side(mixed).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        return mixed.contiguous(memory_format=layout)
 
     def origins(self, x: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The first pixel of each row (H',) and of each column (W',) of candidates."""
@@ -152,12 +151,19 @@ def perturbed_top_k(scores: Tensor, k: int, sigma: float, samples: int) -> Tenso
 
 
 def mix(x: Tensor, shares: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Sums of all candidates of x (B, C, H, W) by their shares (B, K, N): (B, K, size, size, C)."""
+    """Sums of candidates of x (B, C, H, W) by their shares (B, K, N): (B, K, size, size, C).
+
+    Only those are cut that have a share, as many as the least sure image of the batch needs: mostly a few.
+    """
+    share = shares.sum(1)
+    chosen = share.topk(int((share > 0).sum(1).max())).indices  # (B, N') of N
     within = torch.arange(size, device=x.device)
-    rows = (top[:, None] + within)[:, None, :, None]
-    columns = (left[:, None] + within)[None, :, None, :]
-    candidates = x.permute(0, 2, 3, 1)[:, rows, columns].flatten(1, 2)  # (B, N, size, size, C)
-    return (shares @ candidates.flatten(2)).unflatten(2, candidates.shape[2:])
+    rows = (top[chosen // len(left)][:, :, None] + within)[:, :, :, None]
+    columns = (left[chosen % len(left)][:, :, None] + within)[:, :, None, :]
+    image = torch.arange(len(x), device=x.device)[:, None, None, None]
+    candidates = x.permute(0, 2, 3, 1)[image, rows, columns]  # (B, N', size, size, C)
+    weights = shares.gather(2, chosen[:, None].expand(-1, shares.shape[1], -1))
+    return (weights @ candidates.flatten(2)).unflatten(2, candidates.shape[2:])
 
 
 def side_by_side(patches: Tensor) -> Tensor:
