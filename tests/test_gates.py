@@ -400,7 +400,7 @@ class TestBetweenStages:
         assert list(foveal.attachments(model)[0].at) == stages
         with foveal.watch(model) as seen:
             assert torch.equal(model(images), plain)
-        assert [record.mechanism for record in seen] == ["bam"] * len(stages)
+        assert sum(record.mechanism == "bam" for record in seen) == len(stages)
         for module in model.modules():
             if isinstance(module, BAM):
                 filled(module, strength__s=1.0)
