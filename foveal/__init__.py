@@ -13,12 +13,13 @@ HOMES = {
     "attach": "foveal.surgery",
     "attachments": "foveal.standing",
     "detach": "foveal.surgery",
-    "load_weights": "foveal.weights",
+    "load_weights": "foveal.networks.loading",
     "create_model": "foveal.networks",
     "list_models": "foveal.networks",
     "list_mechanisms": "foveal.mechanisms",
     "load_data": "foveal.data",
     "watch": "foveal.recording",
+    "replace": "foveal.replacing",
     "draw": "foveal.drawing",
     "train": "foveal.training",
     "compare": "foveal.comparing",
@@ -41,6 +42,7 @@ __all__ = [
     "list_models",
     "load_data",
     "load_weights",
+    "replace",
     "train",
     "watch",
     "write_report",
@@ -52,13 +54,14 @@ if TYPE_CHECKING:
     from foveal.drawing import draw
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
+    from foveal.networks.loading import load_weights
     from foveal.record import Record, Tap
     from foveal.recording import watch
+    from foveal.replacing import replace
     from foveal.report import write_report
     from foveal.standing import attachments
     from foveal.surgery import attach, detach
     from foveal.training import train
-    from foveal.weights import load_weights
 
 
 def __getattr__(name: str) -> Any:

@@ -65,10 +65,7 @@ def recreate_facts(model: nn.Module) -> dict[str, Any]:
     made_as = getattr(model, "made_as", None)
     if not isinstance(made_as, dict):
         raise ValueError(f"a checkpoint needs a network of foveal.create_model; this {type(model).__name__} is not one")
-    attached = [
-        {"mechanism": each.mechanism, "at": each.at, "identity": each.identity, "options": each.options}
-        for each in attachments(model)
-    ]
+    attached = [{key: value for key, value in vars(each).items() if key != "standing"} for each in attachments(model)]
     stranger = next((each["mechanism"] for each in attached if each["mechanism"] not in MECHANISMS), None)
     if stranger is not None:
         raise ValueError(f"a checkpoint cannot name the attached {stranger}: it is no mechanism of foveal's")
@@ -93,8 +90,9 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, Checkpoint]:
     model = build_backbone(checkpoint.facts["backbone"], pretrained=False, **checkpoint.facts["options"])
     model.__dict__["made_as"] = {key: checkpoint.facts[key] for key in ("backbone", "options")}
     for each in checkpoint.facts["attachments"]:
-        at = "input" if each["at"] == ["input"] else each["at"]
-        attach(model, each["mechanism"], at, identity=each["identity"], **each["options"])
+        at = each["at"][0] if each["at"] in (["input"], ["residual"]) else each["at"]
+        position = each.get("position", "standard")  # which files of version 0.1 lack
+        attach(model, each["mechanism"], at, position=position, identity=each["identity"], **each["options"])
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

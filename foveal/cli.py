@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,19 +48,27 @@ def one_line(error: Exception) -> str:
 
 
 @app.command(name="list")
-def list_names(*, models: bool = False) -> None:
-    """The mechanisms with their facts, or the networks.
+def list_names(*, models: bool = False, places: bool = False) -> None:
+    """The mechanisms with their facts, the networks, or the places.
 
     Parameters
     ----------
     models
         Print the networks instead.
+    places
+        Print where attention stands in whose blocks instead.
     """
     if models:
-        from foveal.networks import list_models
+        list_networks()
+        return
+    if places:
+        from foveal.places import list_places
 
-        print(*list_models(), sep="\n")
-        print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
+        table = Table("family", "blocks", "stands", "sk instead of", "positions", box=None)
+        for row in list_places():
+            table.add_row(*astuple(row))
+        console.print(table)
+        print("and by at='residual' at the end of every residual branch of any other network")
         return
     from foveal.mechanisms import CHANNELS, list_mechanisms
 
@@ -70,6 +78,38 @@ def list_names(*, models: bool = False) -> None:
             each.name, each.long_name, each.domain, each.kind, each.attaches, f"{each.parameters:,}", each.paper
         )
     console.print(table)
+
+
+def list_networks() -> None:
+    """A row for each network; in millions, the paper's figures beside ours."""
+    from foveal.networks.listing import Reported, describe_models
+
+    table = Table("name", "made of", box=None, pad_edge=False)
+    for head in ("image", "weights", "paper", "MACs", "paper"):
+        table.add_column(head, justify="right")
+    table.add_column("source")
+    for each in describe_models():
+        said = each.reported or Reported("")
+        table.add_row(
+            each.name,
+            f"{each.backbone}+{each.mechanism}" if each.mechanism else "",
+            str(each.image[-1]),
+            in_millions(each.parameters / 1e6),
+            in_millions(said.parameters),
+            in_millions(each.macs / 1e6),
+            in_millions(said.macs),
+            said.source,
+        )
+    console.print(table)
+    print(
+        "weights and MACs in millions, for one image of that side (Hu et al., 2018; Li et al., 2019; Woo et al., 2018)"
+    )
+    print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
+
+
+def in_millions(count: float | None) -> str:
+    """Four figures or more; nothing for an unknown count."""
+    return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
 
 
 @app.command

@@ -37,8 +37,10 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """MACs for one image (C, H, W). A model on the meta device is counted without computing anything."""
+    image = torch.rand(1, *shape, device=next((weight.device for weight in model.parameters()), None))
     with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.rand(1, *shape))
+        model(image)
     return counter.get_total_flops() // 2
 
 

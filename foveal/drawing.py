@@ -7,24 +7,32 @@ colour bar; nothing is rescaled unseen.
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from math import ceil, prod, sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
-from foveal.geometry import IDENTITY, affine_grid, corners, sample, to_pixels
+from foveal.geometry import IDENTITY, sample, to_pixels
 from foveal.record import Record
+from foveal.warps import grid_of, outline
 
 BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
 POINTS = "#56b4e9"
+PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
 GRID_POINTS = 12  # along a side of the sampling grid
+PATHS = 3  # images in a row, where each shows a path
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 SCALE = "viridis"
+SHARES = 1e-3  # how far from one the sum of a softmax may be, in single precision
 WIDTH = 9.5  # inches
+NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": "#0072b2", "edgecolor": "none"}
 
 
 class Picture:
@@ -54,14 +62,18 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
 
     Args:
         seen: what `foveal.watch` gave, or some Records.
-        images: (B, C, H, W) of one or three channels, uint8 or in [0, 1]: as they were before any normalisation.
+        images: (B, C, H, W) of one to three channels, uint8 or in [0, 1]: as they were before any normalisation.
         predictions: what the network said of each image.
         most: how many images to show.
 
     Raises:
-        ValueError: no Record that can be drawn; images that are normalised, or not as many as the Records tell of.
+        ValueError: no Record that can be drawn, as statistics cannot; images that are normalised, or not as many as the
+            Records tell of.
     """
-    records = [record for record in seen if record.kind in PANELS]
+    given = list(seen)
+    if not all(isinstance(record, Record) for record in given):
+        raise ValueError("statistics cannot be drawn, only the values of images: watch(model, keep='values')")
+    records = [record for record in given if record.kind in PANELS]
     if not records:
         raise ValueError("nothing to draw: no Record was seen")
     pictures = as_pictures(images)
@@ -69,12 +81,16 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
         if len(record.values) != len(pictures):
             raise ValueError(f"{len(pictures)} images, but {record.where!r} tells of {len(record.values)}")
     shown = pictures[:most]
+    records = as_masks([record_head(record, len(shown)) for record in records])
+    for record in records:
+        if record.axes not in PANELS[record.kind].axes:
+            raise ValueError(f"{record.where!r}: no picture shows a {record.kind} of axes {record.axes!r}")
     groups = [(panel, chosen) for kind, panel in PANELS.items() if (chosen := [r for r in records if r.kind == kind])]
     heights = [panel.height(chosen, len(shown)) for panel, chosen in groups]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (panel, chosen) in zip(parts, groups, strict=True):
-        panel.fill(part, [record_head(record, len(shown)) for record in chosen], shown, predictions)
+        panel.fill(part, chosen, shown, predictions)
     return Picture(figure)
 
 
@@ -82,10 +98,38 @@ def record_head(record: Record, count: int) -> Record:
     return replace(record, values=record.values[:count].detach().float().cpu())
 
 
+PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and positions, as (B, C, H or 1, W or 1)
+    "B C H W": lambda values: values,
+    "B C H": lambda values: values[..., None],
+    "B C W": lambda values: values[:, :, None],
+}
+
+
+def as_masks(records: list[Record]) -> list[Record]:
+    """Weights that differ by channel and position as masks, their mean over channels; other Records as they are.
+
+    The gates of rows and of columns that one place states are drawn as what they multiply out to.
+    """
+    owners: dict[tuple[str, int], list[Record]] = {}
+    for record in (each for each in records if each.axes in PLANES):
+        owner = record.where if record.axes == "B C H W" else record.where.rpartition(".")[0]
+        owners.setdefault((owner or record.mechanism, record.call), []).append(record)
+    means = [mean_over_channels(owner, stated) for (owner, _), stated in owners.items()]
+    return [record for record in records if record.axes not in PLANES] + means
+
+
+def mean_over_channels(owner: str, stated: list[Record]) -> Record:
+    values = reduce(torch.mul, (PLANES[record.axes](record.values) for record in stated)).mean(1)
+    lows, highs = zip(*(record.within for record in stated), strict=True)
+    within = prod(lows), prod(highs)
+    title = f"{owner}\nmean over channels"
+    return replace(stated[0], where=title, kind="mask", axes="B H W", values=values, within=within)
+
+
 def as_pictures(images: Tensor) -> Tensor:
-    """Images in [0, 1] with three channels: (B, 3, H, W)."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images {tuple(images.shape)}: (B, 1 or 3, H, W) is needed")
+    """Images in [0, 1] with three channels: (B, 3, H, W). Of two channels one is shown orange and the other blue."""
+    if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
+        raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
     images = images.detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.min() < 0 or images.max() > 1:
@@ -93,6 +137,8 @@ def as_pictures(images: Tensor) -> Tensor:
             f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
             "normalisation, in [0, 1]"
         )
+    if images.shape[1] == 2:
+        return torch.einsum("bchw,cd->bdhw", images, torch.tensor(PAIR)).clamp(max=1)
     return images.expand(-1, 3, -1, -1)
 
 
@@ -114,65 +160,102 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
     rows = ((record, index) for record in records for index in range(len(images)))
     for row, (record, index) in zip(axes, rows, strict=True):
         image, theta = images[index : index + 1], record.values[index : index + 1]
-        crop = sample(image, affine_grid(theta, *(record.size or (height, width))))
+        crop = sample(image, grid_of(theta, *(record.size or (height, width))))
         for axis in row:
             axis.set_axis_off()
         for axis, picture in ((row[0], image), (row[1], image), (row[2], crop), (row[4], image), (row[5], image)):
             show(axis, picture[0])
-        outline = to_pixels(corners(theta), height, width)[0].numpy()
-        row[1].add_patch(Polygon(outline, fill=False, edgecolor=BOX, linewidth=2))
-        row[3].text(
-            0.5,
-            0.5,
-            str(predictions[index]) if predictions else "",
-            ha="center",
-            va="center",
-            fontsize=20,
-            transform=row[3].transAxes,
-        )
+        box = to_pixels(outline(theta), height, width)[0].numpy()
+        row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
+        say(row[3], predictions, index)
         for axis, shown in ((row[4], identity), (row[5], theta)):
-            points = to_pixels(affine_grid(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
+            points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
     part.suptitle(", ".join(record.where for record in records), fontsize=10)
 
 
+def draw_crops(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: input, the box of each crop, the crops in the same order, prediction."""
+    titles = ["(a) input", "(b) chosen crops", "(c) the crops", "(d) predicted"]
+    axes = part.subplots(len(records) * len(images), len(titles), squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    height, width = images.shape[2:]
+    rows = ((record, index) for record in records for index in range(len(images)))
+    for row, (record, index) in zip(axes, rows, strict=True):
+        thetas = record.values[index]  # (K, 2, 3)
+        grid = grid_of(thetas, *(record.size or (height, width)))
+        crops = sample(images[index].expand(len(thetas), -1, -1, -1), grid)
+        for axis, picture in ((row[0], images[index]), (row[1], images[index]), (row[2], tiled(crops))):
+            axis.set_axis_off()
+            show(axis, picture, margin=0)
+        for number, box in enumerate(to_pixels(outline(thetas), height, width).numpy(), start=1):
+            row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
+            row[1].annotate(str(number), box[0], (3, -3), textcoords="offset points", va="top", color=BOX)
+        row[3].set_axis_off()
+        say(row[3], predictions, index)
+    part.suptitle(", ".join(record.where for record in records), fontsize=10)
+
+
+def tiled(pictures: Tensor) -> Tensor:
+    """Pictures (K, 3, H, W) as one (3, H', W'), row by row, in white frames."""
+    columns = ceil(sqrt(len(pictures)))
+    lines = [torch.cat(list(F.pad(line, (1, 1, 1, 1), value=1.0)), dim=2) for line in pictures.split(columns)]
+    return torch.cat([F.pad(line, (0, lines[0].shape[2] - line.shape[2]), value=1.0) for line in lines], dim=1)
+
+
 def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Place by place: a row an image, a column a channel."""
+    """Place by place: a row an image, a column a channel; a gate of channel and position by its mean over these."""
     axes = part.subplots(len(records), 1, squeeze=False)[:, 0]
     for axis, record in zip(axes, records, strict=True):
         low, high = record.within
-        drawn = axis.imshow(
-            record.values.numpy(), vmin=low, vmax=high, cmap=SCALE, aspect="auto", interpolation="nearest"
-        )
+        gate = record.values.unsqueeze(-1).flatten(2).mean(2).numpy()  # (B, C)
+        drawn = axis.imshow(gate, vmin=low, vmax=high, cmap=SCALE, aspect="auto", interpolation="nearest")
         labels = predictions[: len(images)] if predictions else [str(index) for index in range(len(images))]
         axis.set_yticks(range(len(images)), labels, fontsize=7)
-        axis.set_title(f"{record.where}: {record.mechanism}, gate of each channel", fontsize=9, loc="left")
+        mean = ", mean over positions" if record.values.ndim > 2 else ""
+        axis.set_title(f"{record.where}: {record.mechanism}, gate of each channel{mean}", fontsize=9, loc="left")
     axes[-1].set_xlabel("channel", fontsize=8)
     part.colorbar(drawn, ax=axes, shrink=0.9).set_label("gate", fontsize=8)
 
 
 def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: the image, then each place's mask as large as the image."""
-    axes = part.subplots(len(images), len(records) + 1, squeeze=False)
+    """Image by image: the image, then each place's mask as large as the image; a colour bar for each place."""
+    ratios = [1.0] * len(images) + [0.06]
+    axes = part.subplots(len(images) + 1, len(records) + 1, squeeze=False, height_ratios=ratios)
     height, width = images.shape[2:]
-    for index, row in enumerate(axes):
-        show(row[0], images[index], margin=0)
-        for axis, record in zip(row[1:], records, strict=True):
-            low, high = record.within
+    for axis in (*axes[:-1].flat, axes[-1, 0]):
+        axis.set_axis_off()
+    for axis, image in zip(axes[:-1, 0], images, strict=True):
+        show(axis, image, margin=0)
+    axes[0, 0].set_title("input", fontsize=9)
+    for (*column, below), record in zip(axes[:, 1:].T, records, strict=True):
+        low, high = mask_scale(record)
+        for axis, mask in zip(column, record.values, strict=True):
             drawn = axis.imshow(
-                record.values[index].numpy(),
+                mask.numpy(),
                 vmin=low,
                 vmax=high,
                 cmap=SCALE,
                 interpolation="nearest",
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )
-        for axis in row:
-            axis.set_axis_off()
-    axes[0, 0].set_title("input", fontsize=9)
-    for axis, record in zip(axes[0, 1:], records, strict=True):
-        axis.set_title(record.where, fontsize=7)
-    part.colorbar(drawn, ax=axes, shrink=0.9).set_label("mask", fontsize=8)
+        title = f"{record.mechanism}\n{record.where}"
+        column[0].set_title(title, fontsize=fitting(title, WIDTH / (len(records) + 1)))
+        part.colorbar(drawn, cax=below, orientation="horizontal", ticks=[low, high], format="%.2g")
+        below.tick_params(labelsize=6)
+
+
+def fitting(title: str, width: float) -> float:
+    """The font size, seven points at most, at which the longest line fits into a width in inches."""
+    longest = max(len(line) for line in title.split("\n"))
+    return min(7.0, 72 * width / (0.6 * longest))
+
+
+def mask_scale(record: Record) -> tuple[float, float]:
+    """The range that a mask states; shares of the positions, which are one in sum, from 0 to the largest of them."""
+    shares = (record.values.sum((1, 2)) - 1).abs().max() < SHARES
+    return (0.0, record.values.max().item()) if shares else record.within
 
 
 def draw_selections(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
@@ -199,6 +282,70 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     axis.legend(fontsize=7, loc="upper right")
 
 
+def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: the image, then for each place what the centre of its map, framed, reads from where.
+
+    Heads are averaged. One weight among many is small, so a place's scale ends at its largest weight, see its bar.
+    """
+    axes = part.subplots(len(images), len(records) + 1, squeeze=False)
+    height, width = images.shape[2:]
+    for row, image in zip(axes, images, strict=True):
+        show(row[0], image, margin=0)
+    axes[0, 0].set_title("input", fontsize=9)
+    for column, record in zip(axes.T[1:], records, strict=True):
+        several = record.axes.startswith("B G")
+        weights = record.values.mean(1) if several else record.values  # (B, H, W, Y, X)
+        rows, columns = weights.shape[1:3]
+        maps = weights[:, rows // 2, columns // 2]  # (B, Y, X)
+        cell = width / columns, height / rows
+        for picture, axis, weight in zip(axes[:, 0], column, maps, strict=True):
+            drawn = axis.imshow(
+                weight.numpy(),
+                vmin=0,
+                vmax=maps.max().item(),
+                cmap=SCALE,
+                interpolation="nearest",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            )
+            corner = columns // 2 * cell[0] - 0.5, rows // 2 * cell[1] - 0.5
+            for framed in (picture, axis):
+                framed.add_patch(Rectangle(corner, *cell, fill=False, edgecolor=BOX, linewidth=1.5))
+        query = f"query, framed: row {rows // 2}, column {columns // 2} of {rows}x{columns}"
+        column[0].set_title(f"{record.where}\n{query}", fontsize=7)
+        bar = part.colorbar(drawn, ax=list(column), location="bottom", shrink=0.9)
+        bar.set_label("weight, mean of the heads" if several else "weight", fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    for axis in axes.flat:
+        axis.set_axis_off()
+
+
+def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: the numbered places of the path, each in the square that its sharpest patch shows."""
+    height, width = images.shape[2:]
+    count = len(records) * len(images)
+    axes = part.subplots(-(-count // PATHS), PATHS, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    pairs = ((record, index) for record in records for index in range(len(images)))
+    for axis, (record, index) in zip(axes, pairs, strict=False):
+        show(axis, images[index], margin=0.1)
+        path = to_pixels(record.values[index], height, width)  # (T, 2)
+        axis.plot(*path.T.numpy(), color=POINTS, linewidth=1.5)
+        rows, columns = record.size or (1, 1)
+        for step, (x, y) in enumerate(path.tolist(), start=1):
+            corner = x - columns / 2, y - rows / 2
+            axis.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=BOX, linewidth=1.2))
+            axis.annotate(str(step), (x, y), color="white", fontsize=7, ha="center", va="center", bbox=NUMBER)
+        said = f": {predictions[index]}" if predictions else ""
+        axis.set_title(f"{record.where}{said}", fontsize=9)
+
+
+def say(axis: Axes, predictions: Sequence[str] | None, index: int) -> None:
+    """What the network said of an image."""
+    text = str(predictions[index]) if predictions else ""
+    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=20, transform=axis.transAxes)
+
+
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
     """An image (3, H, W) with room around it for what lies outside."""
     height, width = image.shape[1:]
@@ -209,15 +356,21 @@ def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
 
 @dataclass(frozen=True)
 class Panel:
-    """How one kind of Record is drawn: inches of height for so many Records and images, and the drawing."""
+    """How one kind of Record is drawn: its axes, inches of height for so many Records and images, the drawing."""
 
+    axes: tuple[str, ...]
     height: Callable[[list[Record], int], float]
     fill: Callable[[SubFigure, list[Record], Tensor, Sequence[str] | None], None]
 
 
 PANELS = {
-    "transform": Panel(lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms),
-    "mask": Panel(lambda records, images: 0.4 + 1.6 * images, draw_masks),
-    "gate": Panel(lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
-    "selection": Panel(lambda records, images: 3.0, draw_selections),
+    "transform": Panel(
+        ("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms
+    ),
+    "mask": Panel(("B H W",), lambda records, images: 0.8 + 1.6 * images, draw_masks),
+    "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.4 + 1.6 * images, draw_affinities),
+    "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
+    "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
+    "glimpse": Panel(("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * images // PATHS), draw_glimpses),
+    "crop": Panel(("B K 2 3",), lambda records, images: 0.5 + 2.2 * len(records) * images, draw_crops),
 }

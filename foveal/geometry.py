@@ -9,6 +9,8 @@ shows is theta applied to the corners (+-1, +-1), without an inverse.
 Axes: B batch, H W map, N points.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,19 +26,19 @@ def centres(count: int, like: Tensor) -> Tensor:
 
 
 def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """Where each output pixel looks in the input: theta (B, 2, 3) to a grid (B, H, W, 2).
+    """Where each output pixel looks in the input: theta (B, 2, 3) to a grid (B, H, W, 2); R rows to (B, H, W, R).
 
     Two broadcast sums instead of `F.affine_grid`'s product: two to three times as fast on a CPU, and height and width
     stay dynamic under `torch.export`.
     """
     x = centres(width, theta).view(1, 1, width, 1)
     y = centres(height, theta).view(1, height, 1, 1)
-    along_x, along_y, shift = theta[:, None, None].unbind(-1)  # each (B, 1, 1, 2)
+    along_x, along_y, shift = theta[:, None, None].unbind(-1)  # each (B, 1, 1, R)
     return x * along_x + (y * along_y + shift)
 
 
 def transform(theta: Tensor, points: Tensor) -> Tensor:
-    """theta (B, 2, 3) applied to points (N, 2) or (B, N, 2): (B, N, 2)."""
+    """theta (B, 2, 3), or any R rows (B, R, 3), applied to points (N, 2) or (B, N, 2): (B, N, R)."""
     return points @ theta[..., :2].mT + theta[..., None, :, 2]
 
 
@@ -55,6 +57,16 @@ def to_pixels(points: Tensor, height: int, width: int) -> Tensor:
     """Normalised points (..., 2) in pixels, where the centre of the first pixel is (0, 0)."""
     size = torch.tensor([width, height], device=points.device, dtype=points.dtype)
     return ((points + 1) * size - 1) / 2
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[None]:
+    """Without autocast, which would round a product of matrices to eight bits: a pixel's place needs more.
+
+    Where autocast is off there is nothing to do, and nothing of it in an exported graph.
+    """
+    kind = like.device.type
+    rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if rounds else nullcontext()
 
 
 def sample(x: Tensor, grid: Tensor, padding: str | float = "border") -> Tensor:

@@ -1,52 +1,49 @@
-"""Watching: every Tap of a model, recorded while a context lasts, by hooks that the context takes away again.
+"""Watching: every attention of a model, recorded while a context lasts, by hooks that the context takes away again.
 
 This file knows no mechanism. What it does not know either: which place matters; it records them all.
 """
 
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
-from weakref import ref
+from functools import partial, reduce
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from foveal.hooks import Extra, Hooks, Place, find_places, recomputing
 from foveal.naming import unknown
-from foveal.record import Record, Tap
+from foveal.record import Record
+from foveal.tally import Statistics, merge, tally
 
-
-def places(model: nn.Module) -> dict[str, Tap]:
-    """The Taps of a model by the paths of their owners; an owner of several is told apart by their own names.
-
-    What DistributedDataParallel (first) and `torch.compile` (anywhere) put into paths is left out.
-    """
-    wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-    named = [(path.split(".")[wrapped:], tap) for path, tap in model.named_modules() if isinstance(tap, Tap)]
-    found = [([name for name in names if name != "_orig_mod"], tap) for names, tap in named]
-    owners = [names[:-1] for names, _ in found]
-    return {".".join(names if owners.count(names[:-1]) > 1 else names[:-1]): tap for names, tap in found}
+Keep = Literal["values", "statistics"]
 
 
 class Seen:
-    """What a watched model showed: Records by path.
+    """What a watched model showed: Records by path, or Statistics where only these were kept.
 
     `seen[path]` is the one Record of a place; a place called several times in one pass has `path#1`, `path#2`; a
     module that states several Records is asked for by their own paths. The passes of one loop are joined on B.
     `unseen` says of each silent place why it is silent.
     """
 
-    def __init__(self, places: list[str]):
-        self._places = places
-        self._records: dict[tuple[str, int], list[Record]] = {}
+    def __init__(self, places: list[str], reasons: dict[str, str]):
+        self._places, self._reasons = places, reasons
+        self._records: dict[tuple[str, int], list[Any]] = {}
 
     def _drop(self, forward: int) -> None:
         """Forget a pass that did not end: places after the failure would tell of fewer images."""
         kept = {key: [each for each in records if each.forward != forward] for key, records in self._records.items()}
         self._records = {key: records for key, records in kept.items() if records}
 
-    def _add(self, record: Record) -> None:
+    def _add(self, record: Record | Statistics) -> None:
         self._records.setdefault((record.where, record.call), []).append(record)
+
+    def _settle(self) -> None:
+        """Join what there is of each place, so that it takes no more room than one pass."""
+        self._records = {key: [join(records)] for key, records in self._records.items()}
+
+    def _hide(self, where: str, reason: str) -> None:
+        self._reasons[where] = reason
 
     def _keys(self) -> dict[str, tuple[str, int]]:
         several = {where for where, call in self._records if call > 0}
@@ -58,7 +55,8 @@ class Seen:
     def unseen(self) -> dict[str, str]:
         """Places that stayed silent, with the reason."""
         called = {where for where, _ in self._records}
-        return {place: "never called" for place in self._places if place not in called}
+        silent = [place for place in (*self._places, *self._reasons) if place not in called]
+        return {place: self._reasons.get(place, "never called") for place in silent}
 
     def paths(self) -> list[str]:
         """The paths that `seen[path]` takes, in the model's order."""
@@ -67,10 +65,10 @@ class Seen:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Any]:
         return (join(self._records[key]) for key in self._keys().values())
 
-    def __getitem__(self, path: str) -> Record:
+    def __getitem__(self, path: str) -> Any:
         keys = self._keys()
         if path in keys:
             return join(self._records[keys[path]])
@@ -84,16 +82,24 @@ class Seen:
         raise KeyError(str(unknown("place", path, keys)) if keys else f"{path!r}: nothing was seen")
 
     def __repr__(self) -> str:
-        lines = [f"{path}: {self[path].kind} {tuple(self[path].values.shape)}" for path in self._keys()]
+        lines = [f"{path}: {line(self[path])}" for path in self._keys()]
         lines += [f"{path}: {reason}" for path, reason in self.unseen.items()]
         return "\n".join(lines) or "nothing to see: the model has no attention"
 
 
-def join(records: list[Record]) -> Record:
-    """Records of one place over several passes, joined on B."""
+def line(seen: Record | Statistics) -> str:
+    if isinstance(seen, Statistics):
+        return f"{seen.kind} {tuple(seen.between.mean.shape)} of {seen.count} images"
+    return f"{seen.kind} {tuple(seen.values.shape)}"
+
+
+def join(records: list[Any]) -> Any:
+    """Records of one place over several passes, joined on B; Statistics as of all the images."""
     first = records[0]
     if len(records) == 1:
         return first
+    if isinstance(first, Statistics):
+        return reduce(merge, records)
     shapes = {tuple(record.values.shape[1:]) for record in records}
     if len(shapes) > 1:
         raise ValueError(
@@ -102,103 +108,84 @@ def join(records: list[Record]) -> Record:
     return Record(**{**vars(first), "values": torch.cat([record.values for record in records])})
 
 
-class Hook:
-    """A forward hook that leaves with its context, also from a copy of the module that was made meanwhile.
-
-    A deepcopy of a hooked module (an EMA) copies its hooks; this one tells the watch of its copy and does nothing
-    there.
-    """
-
-    def __init__(
-        self, module: nn.Module | None, action: Any, copies: list[tuple["ref[nn.Module]", int]], hook_id: int = -1
-    ):
-        self.module, self.action, self.copies, self.id = module, action, copies, hook_id
-
-    def __call__(self, *args: Any) -> None:
-        if self.action is not None:
-            self.action(*args)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Hook":
-        copied = memo.get(id(self.module))
-        if copied is not None:
-            self.copies.append((ref(copied), self.id))
-        return Hook(copied, None, self.copies, self.id)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Hook, (None, None, [])  # what is pickled meanwhile is watched by nobody
-
-
 class watch:  # noqa: N801 (used as a verb)
     """Record what every attention of a model shows: `with foveal.watch(model) as seen: model(images)`.
 
-    Values are those of the forward pass, detached, on their own device. Inside the context a compiled model runs
-    eagerly, since hooks added to a compiled graph never fire. A pass that is recomputed in backward (activation
-    checkpointing) is recorded once. Nothing stays behind, whatever happens inside.
+    Values are those of the forward pass, detached, on their own device unless told otherwise. Modules of timm and
+    torchvision are known by their classes; `seen.unseen` names what cannot be seen, and why. The model's answers stay
+    the same, bit for bit. Inside the context a compiled model runs eagerly, since hooks added to a compiled graph never
+    fire. A pass that is recomputed in backward (activation checkpointing) is recorded once. Nothing stays behind,
+    whatever happens inside.
 
     Args:
         model: any module; also wrapped in DataParallel, DistributedDataParallel or `torch.compile`.
+        keep: "values", one for each image; "statistics" for a loader of any length, see `foveal.tally`.
+        device: where values go, as "cpu"; left out, they stay where they are.
+        dtype: of the values that are kept, as `torch.float16`; left out, their own.
+        extra: classes that foveal does not know, by class or by "module.Class", with the child whose output their
+            weights are ("softmax()" or "sigmoid()" for one that their forward calls as a function) and the kind:
+            "gate" (B, C), "mask" (B, 1, H, W), "selection" (B, K, C) or "affinity" (B, G, Q, K), where trailing ones
+            do no harm. As `{MyGate: ("sigmoid", "gate")}`.
 
     Raises:
-        ValueError: the model holds no attention that can be watched.
+        ValueError: the model holds no attention; `keep` is neither; `extra` names what is not there.
+
+    >>> network = timm.create_model("seresnet50")
+    >>> with watch(network) as seen: network(torch.rand(2, 3, 64, 64))
+    >>> seen["layer1.0.se"].values.shape
+    torch.Size([2, 256])
     """
 
-    def __init__(self, model: nn.Module):
-        self.model = model
-        self.taps = places(model)
-        if not self.taps:
+    def __init__(
+        self,
+        model: nn.Module,
+        keep: Keep = "values",
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        extra: Extra | None = None,
+    ):
+        if keep not in ("values", "statistics"):
+            raise ValueError(f"keep={keep!r}: 'values' or 'statistics'")
+        self.model, self.keep, self.device, self.dtype = model, keep, device, dtype
+        self.places, self.reasons = find_places(model, extra)
+        if not self.places and not self.reasons:
             raise ValueError(f"{type(model).__name__} has no attention to watch; foveal.attach adds one")
 
     def __enter__(self) -> Seen:
-        self.seen = Seen(list(self.taps))
+        self.seen = Seen(list(self.places), dict(self.reasons))
         self.passes, self.inside = -1, False
         self.calls: dict[str, int] = {}
-        self.copies: list[tuple[ref[nn.Module], int]] = []
-        self.stack = ExitStack()
-        if "torch._dynamo" in sys.modules:
-            self.stack.enter_context(torch.compiler.set_stance("force_eager"))
-        self._hook(self.model, self._begin, pre=True)
-        self._hook(self.model, self._end, always_call=True)
-        for where, tap in self.taps.items():
-            self._hook(tap, lambda _, __, weights, where=where, tap=tap: self._record(where, tap, weights))
+        self.hooks = Hooks(self.model, self.seen._hide)
+        self.hooks.add(self.model, self._begin, pre=True)
+        self.hooks.add(self.model, self._end, always_call=True)
+        for place in self.places.values():
+            self.hooks.listen(place, partial(self._record, place))
         return self.seen
 
     def __exit__(self, *exception: Any) -> None:
-        self.stack.close()
-        for copied, hook_id in self.copies:
-            module = copied()
-            for hooks in () if module is None else hook_tables(module):
-                hooks.pop(hook_id, None)
-
-    def _hook(self, module: nn.Module, action: Any, pre: bool = False, **options: Any) -> None:
-        hook = Hook(module, action, self.copies)
-        add = module.register_forward_pre_hook if pre else module.register_forward_hook
-        handle = add(hook, **options)
-        hook.id = handle.id
-        self.stack.callback(handle.remove)
+        self.hooks.close()
 
     def _begin(self, *_: Any) -> None:
         if not recomputing():
             self.passes, self.inside, self.calls = self.passes + 1, True, {}
 
     def _end(self, _: nn.Module, __: Any, out: Any) -> None:
-        if not recomputing():
-            self.inside = False
-            if out is None:  # the pass raised
-                self.seen._drop(self.passes)
-
-    def _record(self, where: str, tap: Tap, weights: Tensor) -> None:
         if recomputing():
             return
-        call = self.calls.get(where, 0) if self.inside else 0  # a part of the model called alone is a pass of its own
-        self.calls[where] = call + 1
-        values = weights.detach().clone()
-        self.seen._add(Record(**vars(tap.facts), where=where, values=values, forward=max(self.passes, 0), call=call))
+        self.inside = False
+        if out is None:  # the pass raised
+            self.seen._drop(self.passes)
+        elif self.keep == "statistics":
+            self.seen._settle()
 
-
-def hook_tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    return module._forward_hooks, module._forward_pre_hooks, module._forward_hooks_always_called
-
-
-def recomputing() -> bool:
-    """Whether this runs within a backward pass: then it is activation checkpointing's second forward."""
-    return torch._C._current_graph_task_id() != -1
+    def _record(self, place: Place, weights: Tensor) -> None:
+        if recomputing():
+            return
+        call = self.calls.get(place.where, 0) if self.inside else 0  # a part called alone is a pass of its own
+        self.calls[place.where] = call + 1
+        values = weights.detach().to(self.device, self.dtype, copy=self.keep == "values")
+        record = Record(**vars(place.facts), where=place.where, values=values, forward=max(self.passes, 0), call=call)
+        self.seen._add(record if self.keep == "values" else tally(record))
+        if self.keep == "statistics" and not self.inside:
+            self.seen._settle()

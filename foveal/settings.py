@@ -12,7 +12,7 @@ class Recipe:
     seeds, standard errors about 0.2); of the two that tie the lower one is kept.
 
     Attributes:
-        data: digits, mnist or fashion-mnist, each also distorted (digits/rts), or folder:PATH.
+        data: digits, mnist or fashion-mnist, each also distorted (digits/rts), cifar10, or folder:PATH.
         epochs: Passes over the training part.
         batch_size: Images in a step.
         opt: An optimizer by timm's name.
@@ -21,6 +21,8 @@ class Recipe:
         sched: A schedule by timm's name, stepped with every batch.
         warmup_epochs: In which the learning rate rises.
         smoothing: Of the labels.
+        ema: Decay of the weights' moving average, which is then validated, tested and kept; 0 is off. It rises to this
+            with the steps, as timm's with a warm-up, so that a short run's average forgets its start.
         amp: bfloat16 where it is safe.
         channels_last: The layout of images in memory; faster for convolutions on most machines.
         pretrained: Start from pretrained weights, attention at the identity.
@@ -38,6 +40,7 @@ class Recipe:
     sched: str = "cosine"
     warmup_epochs: float = 1.0
     smoothing: float = 0.1
+    ema: float = 0.0
     amp: bool = False
     channels_last: bool = True
     pretrained: bool = False
@@ -53,6 +56,8 @@ class Recipe:
             raise ValueError("sched='plateau': it follows a figure; the schedules here follow the step")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing}: from 0 to below 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema={self.ema}: from 0 to below 1")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What shapes flow through a model, found without computing anything: a forward pass on the meta device."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,34 +8,35 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-SIDES = (224, 299, 64, 32, 28)  # tried in this order where a model does not say its image size
+SIDES = (224, 299, 64, 32, 28, 1024)  # tried in this order where a model does not say its image size
 
 Shape = tuple[int, ...]
 
 
-def observe(model: nn.Module, paths: Iterable[str]) -> dict[str, tuple[Shape, Shape]]:
-    """The shapes that go into and come out of the modules at these paths, for one square image.
+def observe(model: nn.Module, places: Mapping[str, bool]) -> dict[str, Shape]:
+    """The shapes that flow into the modules at these paths (true) or out of them, for one square image.
 
     Raises:
-        ValueError: a module that no forward pass reaches, that takes or gives anything but one tensor, or that is
-            called with several widths.
+        ValueError: a module that no forward pass reaches, that does not take a tensor first or give just one, or that
+            is called with several widths.
     """
-    modules = {model.get_submodule(path): path for path in paths}
-    found: dict[str, tuple[Shape, Shape]] = {}
+    modules = {model.get_submodule(path): path for path in places}
+    found: dict[str, Shape] = {}
     refused: dict[str, str] = {}
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def note(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         path = modules[module]
-        if len(args) != 1 or kwargs or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
-            refused[path] = "it takes or gives more than one tensor"
+        flows = (args[0] if args else None) if places[path] else out
+        if not isinstance(flows, Tensor):
+            refused[path] = f"it {'takes no tensor first' if places[path] else 'gives no single tensor'}"
             return
-        shapes = tuple(args[0].shape), tuple(out.shape)
-        if found.setdefault(path, shapes)[1][1:2] != shapes[1][1:2]:
+        shape = tuple(flows.shape)
+        if found.setdefault(path, shape)[1:2] != shape[1:2]:
             refused[path] = "it is called with several widths"
 
-    handles = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
+    handles = [module.register_forward_hook(note) for module in modules]
     try:
-        stopped = try_passes(model, lambda _: len(found) == len(modules))
+        stopped = try_passes(model, lambda _: len({*found, *refused}) == len(modules))
     finally:
         for handle in handles:
             handle.remove()

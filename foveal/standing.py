@@ -24,7 +24,8 @@ class Attachment:
     """One call of `attach`: enough to make it again, and to undo it."""
 
     mechanism: str
-    at: tuple[str, ...]  # paths in the model as it then was, or "input"
+    at: tuple[str, ...]  # paths in the model as it then was, "input" or "residual"
+    position: str
     identity: bool
     options: dict[str, Any]
     standing: tuple[Standing, ...]

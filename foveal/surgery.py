@@ -18,35 +18,29 @@ import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import nn
 
+from foveal.hosts import Attached, Place, ours, outermost, peek, place_at, plug
 from foveal.mechanisms import MECHANISMS, short_name
-from foveal.places import At, Block, between_stages, default_paths, known_block, matching_paths
+from foveal.naming import unknown
+from foveal.places import POSITIONS, At, Block, between_stages, default_paths, known_block, matching_paths, path_within
 from foveal.shapes import entrance, evaluating, observe
 from foveal.standing import Attachment, Standing, accept_plain_names, attachments, plain_name, remember
-
-
-class Attached(nn.Sequential):
-    """A module of somebody's model and a mechanism, run in order; other attributes are read from the module."""
-
-    def __init__(self, parts: OrderedDict[str, nn.Module]):
-        super().__init__()
-        self._modules.update(parts)  # add_module would refuse a name that the host has, too
-
-    def __getattr__(self, name: str) -> Any:
-        modules = self.__dict__.get("_modules", {})
-        if name in modules:
-            return modules[name]
-        if "host" not in modules:
-            raise AttributeError(name)
-        return getattr(modules["host"], name)
+from foveal.tracing import residual_ends
 
 
 def attach(
-    model: nn.Module, mechanism: str | type[nn.Module], at: At | None = None, *, identity: bool = True, **options: Any
+    model: nn.Module,
+    mechanism: str | type[nn.Module],
+    at: At | None = None,
+    *,
+    position: str = "standard",
+    identity: bool = True,
+    **options: Any,
 ) -> nn.Module:
     """Put a mechanism into a model, in place.
 
@@ -54,11 +48,15 @@ def attach(
         model: any model on images; the blocks that are known are listed in `foveal.places`.
         mechanism: a name from `foveal.list_mechanisms()`, or a class of modules that takes the channel count first.
         at: where: a pattern over module paths (`*` stays within a dot, `**` does not), a list of them, or a predicate
-            of path and module; "input" is the image itself, for a mechanism that stands before a module. A path that
-            is a known block means the end of its branch. Left out: every known block; every stage but the last for a
-            mechanism that stands between stages.
+            of path and module; "input" is the image itself, for a mechanism that stands before a module; "residual"
+            the end of every residual branch, found by `foveal.tracing`. A path that is a known block means the end of
+            its branch. Left out: every known block; every stage but the last for a mechanism that stands between
+            stages.
+        position: where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre" before
+            the branch, "post" after the whole block, "identity" on the shortcut.
         identity: the model's answer does not change until it is trained; False is the paper's own start. A class of
-            your own keeps this promise if it takes `identity`.
+            your own keeps this promise if it takes `identity`. A hard crop cannot keep it: the network sees other
+            pixels from the first, and the `Attachment` says so.
         options: for the mechanism, as `reduction=8`.
 
     Returns:
@@ -66,21 +64,28 @@ def attach(
 
     Raises:
         ValueError: nothing matches `at`, or something twice; a place that no forward pass reaches, or where no map
-            (B, C, H, W) flows; the mechanism cannot stand there. The model is then as it was.
+            (B, C, H, W) flows; a block without such a position; the mechanism cannot stand there. The model is then as
+            it was.
     """
     made, name = resolve(mechanism)
     attaches = getattr(made, "attaches", "after")
+    check_position(position, name, attaches, at)
     paths = wanted_paths(model, name, attaches, at)
     takes_identity = "identity" in inspect.signature(made).parameters
     given = {**options, "identity": identity} if takes_identity else options
     build = builder(model, made, name, given)
-    plan = instead(model, paths, name, build) if attaches == "instead" else beside(model, paths, name, attaches, build)
+    if attaches == "instead":
+        plan = instead(model, paths, name, build)
+    elif at == "residual":
+        plan = beside(model, [Place(path, outermost(model, path)) for path in paths], name, attaches, build)
+    else:
+        plan = beside(model, [place_at(model, path, attaches, position) for path in paths], name, attaches, build)
     standing = tuple(put() for put in plan)
     if not hasattr(model, "attachments"):
         model.register_load_state_dict_pre_hook(accept_plain_names)
-    where = ("input",) if at == "input" else tuple(paths)
+    where = (at,) if at in ("input", "residual") else tuple(paths)
     unchanged = identity and (takes_identity or getattr(made, "starts_as_identity", False))
-    remember(model, [*attachments(model), Attachment(name, where, unchanged, options, standing)])
+    remember(model, [*attachments(model), Attachment(name, where, position, unchanged, options, standing)])
     return model
 
 
@@ -95,16 +100,35 @@ def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
     return mechanism, known.get(mechanism, f"{mechanism.__module__}.{mechanism.__qualname__}")
 
 
+STANDS = {
+    "after": "after a module",
+    "before": "before a module",
+    "between": "between the stages",
+    "instead": "instead of a convolution",
+}
+
+
+def check_position(position: str, name: str, attaches: str, at: At | None) -> None:
+    if position not in POSITIONS:
+        raise unknown("position", position, POSITIONS)
+    if position != "standard" and attaches != "after":
+        raise ValueError(f"position={position!r}: {name} stands {STANDS[attaches]} of the network")
+    if position != "standard" and at == "residual":
+        raise ValueError(f"position={position!r}: at='residual' finds the ends of branches alone")
+
+
 def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
-    if at == "input":
-        if attaches != "before":
-            raise ValueError(f"at='input': {name} stands {attaches} a module of the network")
-        return [entrance(model)]
+    if attaches == "network":
+        raise ValueError(f"{name} stands only in a network of its own; foveal.list_models() names the networks")
+    if at in ("input", "residual"):
+        if attaches != ("before" if at == "input" else "after"):
+            raise ValueError(f"at={at!r}: {name} stands {STANDS[attaches]} of the network")
+        return [entrance(model)] if at == "input" else residual_ends(model)
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":
         raise ValueError(f"{name} has no default place: at='input', or the path of the module that it stands before")
-    return between_stages(model) if attaches == "between" else default_paths(model)
+    return between_stages(model) if attaches == "between" else default_paths(model, stages=attaches == "after")
 
 
 Build = Callable[..., nn.Module]
@@ -125,62 +149,52 @@ def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[st
     return build
 
 
-def beside(model: nn.Module, paths: list[str], name: str, attaches: str, build: Build) -> list[Put]:
+def beside(model: nn.Module, places: list[Place], name: str, attaches: str, build: Build) -> list[Put]:
     """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
-    ends = {path: outermost(model, path) if attaches == "before" else end_of(model, path) for path in paths}
-    twice = next((path for path, end in ends.items() if [*ends.values()].count(end) > 1), None)
+    hosts = {place.host: place.before for place in places}
+    twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
     if twice is not None:
-        raise ValueError(f"at: {ends[twice]!r}, where {twice!r} ends, is meant twice")
-    empty = [end for end in ends.values() if peek(model, end) is None]
+        raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is meant twice")
+    empty = [host for host in hosts if peek(model, host) is None]
     for slot in empty:
         plug(model, slot, nn.Identity())  # so that what flows there can be observed
     try:
-        flows = observe(model, ends.values())
-        built = {path: build(path, channels_at(path, *flows[end], attaches)) for path, end in ends.items()}
+        flows = observe(model, hosts)
+        built = {place: build(place.path, channels_at(place.path, flows[place.host])) for place in places}
     except Exception:
         for slot in empty:
             plug(model, slot, None)
         raise
-    deepest_first = sorted(ends.items(), key=lambda item: -item[1].count("."))
-    return [put_beside(model, end, name, built[path], attaches, end in empty) for path, end in deepest_first]
+    deepest_first = sorted(built.items(), key=lambda item: -item[0].host.count("."))
+    return [put_beside(model, place, name, made, attaches, place.host in empty) for place, made in deepest_first]
 
 
-def end_of(model: nn.Module, path: str) -> str:
-    """The path after which a mechanism stands: the end of a known block's branch, or the module itself."""
-    block = known_block(model.get_submodule(path))
-    return outermost(model, f"{path}.{block.end}" if block and block.end else path)
-
-
-def outermost(model: nn.Module, path: str) -> str:
-    """The wrapper in which a module already stands, or the module itself."""
-    while path.endswith(".host") and isinstance(model.get_submodule(path.removesuffix(".host")), Attached):
-        path = path.removesuffix(".host")
-    return path
-
-
-def channels_at(path: str, goes_in: tuple[int, ...], comes_out: tuple[int, ...], attaches: str) -> int:
-    shape = goes_in if attaches == "before" else comes_out
+def channels_at(path: str, shape: tuple[int, ...]) -> int:
     channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
     if len(shape) != 4 or channels_stand_last:
-        raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W)")
+        tokens = "; a transformer's tokens have no default place" if len(shape) == 3 else ""
+        raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W){tokens}")
     return shape[1]
 
 
-def put_beside(model: nn.Module, end: str, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
+def put_beside(model: nn.Module, place: Place, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
     """The step that puts a mechanism into a slot, a Sequential, or around any other module."""
+    end, before = place.host, place.before
 
     def put() -> Standing:
         host = model.get_submodule(end)
-        if attaches != "before" and type(host) is nn.Identity:
+        if type(host) is nn.Identity:
             plug(model, end, module)
             return standing_at(model, end, end, "empty slot" if empty else "idle slot", module)
         key = free_name(host, name)
         path = f"{end}.{key}"
-        if isinstance(host, nn.Sequential) and type(host) in (nn.Sequential, Attached):
-            add_child(host, key, module, first=attaches == "before")
+        if isinstance(host, nn.Sequential) and type(host).forward in (nn.Sequential.forward, Attached.forward):
+            paths = [f"{end}.{child}" for child in host._modules]
+            earlier = 0 if attaches == "before" else len([*takewhile(lambda path: path in ours(model), paths)])
+            add_child(host, key, module, earlier if before else len(paths))
             return standing_at(model, path, end, "child", module)
         pair: list[tuple[str, nn.Module]] = [("host", host), (key, module)]
-        plug(model, end, Attached(OrderedDict(pair[::-1] if attaches == "before" else pair)))
+        plug(model, end, Attached(OrderedDict(pair[::-1] if before else pair)))
         return standing_at(model, path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
 
     return put
@@ -198,10 +212,10 @@ def free_name(host: nn.Module, name: str) -> str:
     return next(key for key in names if key != "host" and not hasattr(host, key))
 
 
-def add_child(host: nn.Sequential, key: str, module: nn.Module, first: bool) -> None:
+def add_child(host: nn.Sequential, key: str, module: nn.Module, index: int) -> None:
+    children = [*host._modules.items()]
     host.add_module(key, module)
-    if first:
-        host._modules = OrderedDict([(key, module), *((k, m) for k, m in host._modules.items() if k != key)])
+    host._modules = OrderedDict([*children[:index], (key, module), *children[index:]])
 
 
 def instead(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Put]:
@@ -219,7 +233,8 @@ def put_instead(model: nn.Module, path: str, name: str, build: Build) -> Put:
     block = known_block(host) or Block("", ("",))
     if not block.convolution:
         raise ValueError(f"{path!r}: a {type(host).__name__} has no sequence of convolution, norm and activation")
-    sites = [f"{path}.{attribute}" if attribute else path for attribute in block.convolution]
+    within = [path_within(host, attribute) for attribute in block.convolution]
+    sites = [f"{path}.{attribute}" if attribute else path for attribute in within]
     parts = [model.get_submodule(site) for site in sites]
     conv, act = convolution_and_activation(parts, path, name)
     keys = ("conv", "norm", "act")[: len(parts)]
@@ -255,6 +270,9 @@ def put_instead(model: nn.Module, path: str, name: str, build: Build) -> Put:
     return put
 
 
+MENTIONED = 5  # layers in an error's line
+
+
 def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> tuple[nn.Conv2d, nn.Module]:
     """The convolution and the activation of a sequence that must hold just these and a norm between them."""
     modules = [module for part in parts for module in part.modules() if not isinstance(module, nn.Identity)]
@@ -266,7 +284,8 @@ def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> 
             return conv, last
     raise ValueError(
         f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
-        f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps)}"
+        f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps[:MENTIONED])}"
+        f"{' and more' if len(steps) > MENTIONED else ''}"
     )
 
 
@@ -309,18 +328,3 @@ def take_out(model: nn.Module, standing: Standing) -> None:
         parts = [first] if len(standing.moved) == 1 else [*first.children()]
         for site, part in zip((standing.path, *standing.left), parts, strict=False):
             plug(model, site, part)
-
-
-def peek(model: nn.Module, path: str) -> nn.Module | None:
-    """The module at a path, or None in an empty slot."""
-    parent, _, name = path.rpartition(".")
-    return getattr(model.get_submodule(parent), name)
-
-
-def plug(model: nn.Module, path: str, module: nn.Module | None) -> None:
-    """Put a module into a path."""
-    parent, _, name = path.rpartition(".")
-    owner = model.get_submodule(parent)
-    if module is None and name in owner._modules:
-        delattr(owner, name)
-    setattr(owner, name, module)

@@ -4,12 +4,14 @@ A network that has a method `loss(outputs, labels, criterion)` says its own loss
 `lr_scale` learns at that share of the rate (a localisation net at a tenth).
 
 Every epoch starts its random streams from the seed and its own number, so a run that is resumed goes on as if nothing
-had happened. The learning rate is a function of the step. What a run leaves in its folder:
+had happened. The learning rate is a function of the step. With a moving average of the weights (`ema`) it is the
+average that answers: on the validation part, on the test part, and in `best.safetensors`. What a run leaves in its
+folder:
 
     config.yaml         its settings
     split.json          which images trained, chose and tested
     metrics.jsonl       a line an epoch; at the end a line with the figures of the test part
-    last.safetensors    to go on: weights and the optimizer's state
+    last.safetensors    to go on: weights, their moving average and the optimizer's state
     best.safetensors    to use: the weights of the best epoch on the validation part, and all that builds the network
     predictions.csv     a line for each test image
 """
@@ -29,6 +31,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -36,8 +39,10 @@ from foveal.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from foveal.data import Data, Part, load_data
 from foveal.networks import create_model
 from foveal.settings import Settings
+from foveal.standing import plain_state_dict
 
 OPTIMIZER = "optimizer."  # prefix of its tensors in last.safetensors
+AVERAGE = "ema."  # of the moving average's
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never meet
 
 
@@ -97,7 +102,7 @@ def train(
         if accuracy > max((earlier["validation_accuracy"] for earlier in lines), default=-1.0):
             run.save(folder / "best.safetensors", lines=[*lines, line])
         lines.append(line)
-        run.save(folder / "last.safetensors", lines=lines, with_optimizer=True)
+        run.save(folder / "last.safetensors", lines=lines, to_go_on=True)
         write_lines(folder, lines)
         on_epoch(line)
     return conclude(run, folder, lines)
@@ -115,6 +120,7 @@ class Run:
             self.model.to(memory_format=torch.channels_last)
         self.accelerator = Accelerator()
         self.model.to(self.accelerator.device)
+        self.average = ModelEmaV3(self.model, settings.ema, use_warmup=True) if settings.ema else None
         groups = parameter_groups(self.model, settings.weight_decay)
         self.optimizer = create_optimizer_v2(groups, opt=settings.opt, lr=settings.lr)
         for group in self.optimizer.param_groups:  # one call for all weights, where torch's optimizer has it
@@ -148,10 +154,17 @@ class Run:
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.model, step)
             self.step_schedule(step)
             total += loss.item()
             on_step(step, self.steps * self.settings.epochs)
         return total / self.steps
+
+    @property
+    def answering(self) -> nn.Module:
+        """The network that is validated, tested and kept: the average, where there is one."""
+        return self.model if self.average is None else self.average.module
 
     def step_schedule(self, step: int) -> None:
         if self.schedule is not None:  # sched="none": a rate that stays
@@ -177,12 +190,13 @@ class Run:
     @torch.no_grad()
     def predict(self, part: Part) -> Tensor:
         """Probabilities of the classes for each image of a part, in order: (N, classes)."""
-        self.model.eval()
+        network = self.answering.eval()
         with self.precision():
-            answers = [self.model(images) for images, _ in self.batches(part, torch.arange(len(part)))]
+            answers = [network(images) for images, _ in self.batches(part, torch.arange(len(part)))]
         return torch.cat(answers).float().softmax(1).cpu()
 
-    def save(self, path: Path, lines: list[dict[str, Any]], with_optimizer: bool = False) -> None:
+    def save(self, path: Path, lines: list[dict[str, Any]], to_go_on: bool = False) -> None:
+        """Write what answers; to go on, what is trained, with its average and the optimizer's state."""
         data = self.data
         facts: dict[str, Any] = {
             "classes": data.classes,
@@ -190,14 +204,18 @@ class Run:
             "preprocessing": {"data": data.name, "shape": data.shape, "mean": data.mean, "std": data.std},
             "groups": self.settings.groups,
         }
-        tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if with_optimizer else ({}, {})
+        tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if to_go_on else ({}, {})
         facts["parameter_groups"] = [numbers_of(group) for group in self.optimizer.param_groups]
-        save_checkpoint(path, self.model, facts, tensors)
+        if to_go_on and self.average is not None:
+            tensors |= {AVERAGE + name: value for name, value in plain_state_dict(self.average.module).items()}
+        save_checkpoint(path, self.model if to_go_on else self.answering, facts, tensors)
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
         """Take over `last.safetensors`; the lines of the epochs that it has done."""
         checkpoint = read_checkpoint(folder / "last.safetensors")
         self.model.load_state_dict(checkpoint.weights)
+        if self.average is not None:
+            self.average.module.load_state_dict(checkpoint.part(AVERAGE))
         state = unflatten(checkpoint)
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         for index, values in state.items():  # in the weights' layout: a norm over another one rounds otherwise
@@ -296,7 +314,7 @@ def finished(folder: Path) -> Result | None:
 def conclude(run: Run, folder: Path, lines: list[dict[str, Any]]) -> Result:
     """Read the test part once, with the weights of the best epoch."""
     checkpoint = read_checkpoint(folder)
-    run.model.load_state_dict(checkpoint.weights)
+    run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
     probabilities = run.predict(part)
     write_predictions(folder / "predictions.csv", part, classes, probabilities)

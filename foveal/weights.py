@@ -1,12 +1,16 @@
 """Other people's weights: a state dict in somebody's layout, loaded into ours.
 
 A layout is a short list of renamings. They are tried in turn, the plain one first; the first under which every name
-and shape fits is taken.
+and shape fits is taken. Where attention stands depends on the host (in timm's slot `se`, behind torchvision's `bn3`):
+`@` in a renaming is the path of the attention that stands within the module named before it.
+
+A layout tells no stride: pytorchcv's `seresnet50` has its stride in the first 1x1 convolution, timm's and ours in the
+3x3, as pytorchcv's `seresnet50b`.
 """
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +20,58 @@ from torch import Tensor, nn
 
 from foveal.standing import attachments, plain_name, silent
 
-LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "plain": (),
-    "timm's selective kernel networks": (
+Renaming = tuple[str, str | Callable[[re.Match[str]], str]]  # a pattern and what stands for it, as `re.sub` has them
+FIRST_BRANCH: tuple[Renaming, ...] = (  # of a selective kernel: the plain convolution and its norm
+    (r"\.conv2\.branches\.0\.conv\.", ".conv2."),
+    (r"\.conv2\.branches\.0\.norm\.", ".bn2."),
+)
+LAYOUTS: dict[str, tuple[Renaming, ...]] = {
+    "plain": (),  # ours, timm's, torchvision's
+    "timm-sknet": (
         (r"\.conv2\.paths\.(\d+)\.conv\.", r".conv2.branches.\1.conv."),
         (r"\.conv2\.paths\.(\d+)\.bn\.", r".conv2.branches.\1.norm."),
-        (r"\.conv2\.attn\.fc_reduce\.", r".conv2.fc1."),
-        (r"\.conv2\.attn\.bn\.", r".conv2.norm."),
-        (r"\.conv2\.attn\.fc_select\.", r".conv2.fc2."),
+        (r"\.conv2\.attn\.fc_reduce\.", ".conv2.fc1."),
+        (r"\.conv2\.attn\.bn\.", ".conv2.norm."),
+        (r"\.conv2\.attn\.fc_select\.", ".conv2.fc2."),
         (r"\.conv([13])\.conv\.", r".conv\1."),
         (r"\.conv([13])\.bn\.", r".bn\1."),
-        (r"\.conv2\.branches\.0\.conv\.", r".conv2."),
-        (r"\.conv2\.branches\.0\.norm\.", r".bn2."),
+        *FIRST_BRANCH,
+    ),
+    "attention-module": (  # of CBAM's authors, Jongchan/attention-module
+        (r"\.cbam\.ChannelGate\.mlp\.1\.", ".@.channel.fc1."),
+        (r"\.cbam\.ChannelGate\.mlp\.3\.", ".@.channel.fc2."),
+        (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".@.spatial.conv."),
+        (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".@.spatial.norm."),
+    ),
+    "moskomule": (  # moskomule/senet.pytorch, and the many that copied its SELayer
+        (r"\.se\.fc\.0\.", ".@.fc1."),
+        (r"\.se\.fc\.2\.", ".@.fc2."),
+    ),
+    "pytorchcv": (  # osmr/imgclsmob
+        (r"^features\.init_block\.(?:conv\.)?bn\.", "bn1."),
+        (r"^features\.init_block\.(?:conv\.)?conv\.", "conv1."),
+        (r"^features\.stage(\d+)\.unit(\d+)\.", lambda at: f"layer{at[1]}.{int(at[2]) - 1}."),
+        (r"\.body\.conv2\.branches\.branch(\d)\.conv\.", lambda at: f".conv2.branches.{int(at[1]) - 2}.conv."),
+        (r"\.body\.conv2\.branches\.branch(\d)\.bn\.", lambda at: f".conv2.branches.{int(at[1]) - 2}.norm."),
+        (r"\.body\.conv2\.fc1\.conv\.", ".conv2.fc1."),
+        (r"\.body\.conv2\.fc1\.bn\.", ".conv2.norm."),
+        (r"\.body\.conv2\.fc2\.", ".conv2.fc2."),
+        (r"\.body\.conv(\d)\.conv\.", r".conv\1."),
+        (r"\.body\.conv(\d)\.bn\.", r".bn\1."),
+        (r"\.identity_conv\.conv\.", ".downsample.0."),
+        (r"\.identity_conv\.bn\.", ".downsample.1."),
+        (r"\.se\.(?:conv|fc)([12])\.", r".@.fc\1."),
+        (r"\.cbam\.ch_gate\.mlp\.", ".@.channel."),
+        (r"\.cbam\.sp_gate\.conv\.conv\.", ".@.spatial.conv."),
+        (r"\.cbam\.sp_gate\.conv\.bn\.", ".@.spatial.norm."),
+        (r"^output\.", "fc."),
+        *FIRST_BRANCH,
     ),
 }
 OPTIONAL = ("AuxLogits.", "num_batches_tracked")  # a head for training alone; a counter that old files lack
 CONTAINERS = ("state_dict", "model", "state_dict_ema", "model_ema")
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, `torch.compile`, our checkpoints
-ASIDE = "optimizer."  # what our checkpoints hold beside the weights
+ASIDE = ("optimizer.", "ema.")  # what our checkpoints hold beside the weights
 
 
 @dataclass(frozen=True)
@@ -50,36 +88,40 @@ class Fit:
     def problems(self) -> int:
         return len(self.missing) + len(self.unexpected) + len(self.shapes)
 
+    @property
+    def likeness(self) -> float:
+        """The share of names, of the model's and of the state dict's, that fit."""
+        alike = len(self.state) - len(self.unexpected) - len(self.shapes)
+        return alike / (len(self.state) + len(self.missing))
 
-def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> str:
-    """Load weights in our, timm's or torchvision's layout into a model, in place.
 
-    Weights without any attention fit as well: the attention that was attached keeps its values, with a warning where
-    it did not start as the identity. Optional are the auxiliary head of Inception and BatchNorm's counters.
-
-    Args:
-        model: of `foveal.create_model`, or anybody's, with or without attachments.
-        source: a safetensors file, a file that `torch.save` wrote (read without executing anything), or a state dict.
-
-    Returns:
-        The name of the layout that fitted.
+def best_fit(model: nn.Module, state: Mapping[str, Any], layout: str | None = None) -> Fit:
+    """How a state dict fits a model under a layout, or under the one that fits best. Only names and shapes are read.
 
     Raises:
-        ValueError: no layout fits; the first names that differ are listed, and the model is as it was. A file that
-            cannot be read.
+        ValueError: an unknown layout.
     """
-    state = unwrapped(source if isinstance(source, Mapping) else read(Path(source)))
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout={layout!r}: there are {', '.join(LAYOUTS)}")
     present = {plain_name(model, key): key for key in model.state_dict()}
-    fits = [fit(model, present, layout, state) for layout in LAYOUTS]
-    best = min(fits, key=lambda each: each.problems)
+    tried = LAYOUTS if layout is None else (layout,)
+    return max((fit(model, present, each, unwrapped(state)) for each in tried), key=lambda each: each.likeness)
+
+
+def take_over(model: nn.Module, best: Fit) -> None:
+    """Load what fits into a model, in place.
+
+    Raises:
+        ValueError: it does not fit; the first names that differ are listed, and the model is as it was.
+    """
+    present = {plain_name(model, key): key for key in model.state_dict()}
     if best.problems:
         raise ValueError(f"the weights do not fit this {type(model).__name__}: {difference(model, present, best)}")
     if silent(model, best.state, identity=False) - silent(model, best.state, identity=True):
         names = ", ".join(each.mechanism for each in attachments(model) if not each.identity)
-        warnings.warn(f"the weights hold no attention: {names} keeps the values that it started with", stacklevel=2)
+        warnings.warn(f"the weights hold no attention: {names} keeps the values that it started with", stacklevel=3)
     current = model.state_dict()
     model.load_state_dict({key: best.state.get(plain, current[key]) for plain, key in present.items()})
-    return best.layout
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -114,8 +156,9 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def fit(model: nn.Module, present: dict[str, str], layout: str, state: dict[str, Tensor]) -> Fit:
     """How a state dict fits under one layout. `present` maps plain names to the model's."""
     current = dict(zip(present, model.state_dict().values(), strict=True))
-    renamed = {plain_name(model, rename(key, layout)): value for key, value in state.items()}
+    renamed = {plain_name(model, standing_name(model, key, layout)): value for key, value in state.items()}
     renamed = {name: as_layer(value, current.get(name)) for name, value in renamed.items()}
+    renamed |= full_strength(model, renamed)
     absent = silent(model, renamed, identity=False)
     missing = [name for name in present if name not in renamed and name not in absent and not optional(name)]
     unexpected = [name for name in renamed if name not in present and not optional(name)]
@@ -134,6 +177,25 @@ def rename(key: str, layout: str) -> str:
     for pattern, by in LAYOUTS[layout]:
         key = re.sub(pattern, by, key)
     return key
+
+
+def standing_name(model: nn.Module, key: str, layout: str) -> str:
+    """A name renamed, with the path where the attention stands; the name as it was where there is none."""
+    name = rename(key, layout)
+    module, at, weight = name.partition(".@.")
+    if not at:
+        return name
+    paths = (standing.path for attachment in attachments(model) for standing in attachment.standing)
+    names = (f"{path}.{weight}" for path in paths if path.startswith(f"{module}."))
+    present = model.state_dict()
+    return next((each for each in names if each in present), key)
+
+
+def full_strength(model: nn.Module, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of an attention that never had a strength count in full: a strength of one."""
+    standing = [standing for attachment in attachments(model) for standing in attachment.standing]
+    named = [name for each in standing if any(name in held for name in each.own) for name in each.own]
+    return {name: torch.ones(1) for name in named if name.endswith("strength.s") and name not in held}
 
 
 def optional(name: str) -> bool:

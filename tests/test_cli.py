@@ -63,12 +63,31 @@ def test_a_mistake_is_one_line_that_names_it_and_leaves_nothing(foveal, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_list_prints_the_mechanisms_and_the_networks(foveal):
+def test_list_prints_the_mechanisms(foveal):
     _, out, _ = foveal("list")
     assert "squeeze_excite" in out
     assert "Jaderberg" in out
+
+
+def test_list_prints_the_networks_with_their_cost_beside_the_papers(foveal, monkeypatch):
+    """SE-ResNet-50 as the paper's Tables 2 and 10 have it, and networks that no paper reports."""
+    monkeypatch.setattr("foveal.networks.listing.NAMES", ("seresnet50", "sknet29", "seresnet20", "small_cnn"))
     _, out, _ = foveal("list", "--models")
-    assert "sknet101\n" in out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert rows["seresnet50"] == ["resnet50+se", "224", "28.09", "28.1", "4,092", "3,870", "Hu,", "Table", "2"]
+    assert rows["sknet29"][:3] == ["resnext29_16x32d+sk", "32", "27.74"]
+    assert rows["seresnet20"][2] == "0.2748"
+    assert len(rows["small_cnn"]) == 3
+    assert max(map(len, out.splitlines()[:-2])) <= 100
+
+
+def test_list_prints_where_attention_stands(foveal):
+    _, out, _ = foveal("list", "--places")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0] == "family blocks stands sk instead of positions"
+    assert "torchvision resnet Bottleneck after bn3 conv2 bn2 relu standard pre post identity" in lines
+    assert "timm convnext ConvNeXtBlock before drop_path standard pre post identity" in lines
+    assert "timm vgg VGG after each activation standard" in lines
 
 
 def test_settings_come_from_a_file_and_flags_win(foveal, tmp_path):

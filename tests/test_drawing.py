@@ -1,10 +1,13 @@
 """Pictures: read off their figures, not off their looks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from foveal.drawing import BOX, GRID_POINTS, draw
 from foveal.record import Record
+from foveal.warps import CONTROL
 
 IMAGES = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
 IMAGES[:, :, 4:, 4:] = 255
@@ -31,7 +34,7 @@ def test_the_four_columns_of_a_transform_and_its_grids():
     assert len(axes) == 2 * 6
     assert [axis.get_title()[:3] for axis in axes[:4]] == ["(a)", "(b)", "(c)", "(d)"]
     (box,) = axes[1].patches
-    assert box.get_xy()[:4].tolist() == [[3.5, 3.5], [7.5, 3.5], [7.5, 7.5], [3.5, 7.5]]
+    assert box.get_xy()[:-1:16].tolist() == [[3.5, 3.5], [7.5, 3.5], [7.5, 7.5], [3.5, 7.5]]
     assert box.get_edgecolor()[:3] == pytest.approx(tuple(int(BOX[i : i + 2], 16) / 255 for i in (1, 3, 5)))
     crop = axes[2].images[0].get_array()
     assert crop.shape == (4, 4, 3)
@@ -48,6 +51,31 @@ def test_images_are_shown_in_their_own_colours():
     assert set(image.flatten().tolist()) == {0.0, 1.0}
 
 
+def test_two_channels_are_told_apart_and_are_white_together():
+    images = torch.zeros(3, 2, 8, 8)
+    images[:, 0, :, :6] = 1
+    images[:, 1, :, 4:] = 1
+    drawn = axes_of(draw([quarter()], images))[0].images[0].get_array()
+    orange, white, blue = (tuple(drawn[0, column].round(3).tolist()) for column in (0, 5, 7))
+    assert white == (1, 1, 1)
+    assert orange[0] > blue[0]
+    assert blue[2] > orange[2]
+
+
+@pytest.mark.parametrize(
+    ("axes", "values"),
+    [
+        ("B 3 3", torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])),
+        ("B P 2", 0.5 * torch.tensor(CONTROL) + 0.5),
+    ],
+)
+def test_a_quarter_is_a_quarter_in_any_family(axes, values):
+    other = replace(quarter(), axes=axes, values=values.expand(3, -1, -1))
+    ours, theirs = (axes_of(draw([record], IMAGES)) for record in (quarter(), other))
+    assert abs(ours[1].patches[0].get_xy() - theirs[1].patches[0].get_xy()).max() < 1e-5
+    assert abs(ours[2].images[0].get_array() - theirs[2].images[0].get_array()).max() < 1e-5
+
+
 def test_masks_and_gates_keep_the_scale_that_they_state():
     mask = record("mask", "B H W", torch.full((3, 2, 2), 0.4))
     gate = record("gate", "B C", torch.full((3, 5), 0.6))
@@ -55,6 +83,48 @@ def test_masks_and_gates_keep_the_scale_that_they_state():
     drawn = [image for axis in axes_of(picture) for image in axis.images if image.get_array().ndim == 2]
     assert drawn
     assert all(image.get_clim() == (0.0, 1.0) for image in drawn)
+
+
+def mask_columns(picture):
+    """Title, drawn values of the first image and scale of each mask."""
+    titled = [axis for axis in axes_of(picture) if axis.get_title() not in ("", "input")]
+    return [
+        (axis.get_title(), axis.images[0].get_array().tolist(), axis.images[0].get_clim())
+        for axis in titled
+        if axis.images
+    ]
+
+
+def test_weights_of_channels_and_positions_are_drawn_as_their_mean_over_channels():
+    values = torch.stack([torch.full((2, 4), 1.0), torch.full((2, 4), 2.0)])[None].expand(3, -1, -1, -1)
+    picture = draw([record("mask", "B C H W", values, within=(1.0, 2.0), where="layer1.bam")], IMAGES)
+    assert mask_columns(picture) == [("test\nlayer1.bam\nmean over channels", [[1.5] * 4] * 2, (1.0, 2.0))]
+
+
+def test_gates_of_rows_and_columns_are_drawn_as_what_they_multiply_out_to():
+    """Channels (rows 1, 0; columns 1/2, 1) and (rows 0, 1; columns 1, 0): means of their products."""
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).expand(3, 2, 2)
+    columns = torch.tensor([[0.5, 1.0], [1.0, 0.0]]).expand(3, 2, 2)
+    places = [f"{owner}.{axis}" for owner in ("a", "b") for axis in ("height", "width")]
+    states = [("B C H", rows), ("B C W", columns)] * 2
+    seen = [record("gate", *state, where=where) for where, state in zip(places, states, strict=True)]
+    drawn = mask_columns(draw(seen, IMAGES))
+    assert [title for title, *_ in drawn] == ["test\na\nmean over channels", "test\nb\nmean over channels"]
+    assert [mask for _, mask, _ in drawn] == [[[0.25, 0.5], [0.5, 0.0]]] * 2
+    (alone,) = mask_columns(draw(seen[:1], IMAGES))
+    assert alone[1] == [[0.5], [0.5]]
+
+
+def test_shares_of_the_positions_are_drawn_up_to_the_largest():
+    shares = torch.tensor([[0.5, 0.25], [0.25, 0.0]]).expand(3, 2, 2)
+    (drawn,) = mask_columns(draw([record("mask", "B H W", shares)], IMAGES))
+    assert drawn[2] == (0.0, 0.5)
+
+
+def test_masks_of_several_scales_have_a_colour_bar_each():
+    masks = [record("mask", "B H W", torch.ones(3, 2, 2), within=within) for within in ((0.0, 1.0), (1.0, 2.0))]
+    bars = [axis.get_xticks().tolist() for axis in axes_of(draw(masks, IMAGES)) if len(axis.get_xticks()) == 2]
+    assert bars == [[0.0, 1.0], [1.0, 2.0]]
 
 
 def test_the_shares_of_a_selection_reach_one():
@@ -76,9 +146,14 @@ def test_pictures_are_saved(ending, tmp_path):
     ("records", "images", "says"),
     [
         ([], IMAGES, "nothing to draw"),
+        (
+            [record("mask", "B K H W", torch.rand(3, 2, 4, 4))],
+            IMAGES,
+            "'layer1.se': no picture shows a mask of axes 'B K H W'",
+        ),
         ([quarter()], IMAGES[:2], "2 images, but 'layer1.se' tells of 3"),
         ([quarter()], torch.randn(3, 1, 8, 8) - 5, "give them as they were before any normalisation"),
-        ([quarter()], torch.zeros(3, 2, 8, 8), r"images \(3, 2, 8, 8\): \(B, 1 or 3, H, W\)"),
+        ([quarter()], torch.zeros(3, 4, 8, 8), r"images \(3, 4, 8, 8\): \(B, 1 to 3, H, W\)"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(records, images, says):

@@ -9,6 +9,7 @@ import foveal
 from foveal.mechanisms import CBAM, SelectiveKernel, SpatialTransformer, SqueezeExcite
 from foveal.mechanisms.spatial_transformer import central_moments
 from foveal.mechanisms.squeeze_excite import hidden_width
+from foveal.warps import FAMILIES
 
 
 def constant(module: nn.Module, **values: float) -> None:
@@ -189,6 +190,29 @@ class TestSpatialTransformer:
         images = batch()
         before, after = ((each - target).square().mean().item() for each in (images, module(images)))
         assert after < 0.3 * before
+
+    @pytest.mark.parametrize(
+        ("channels", "kernel", "parameters"),
+        [(1, 9, 81 * 32 + 32 + 193 * 6), (3, 9, 243 * 32 + 32 + 193 * 6), (256, 3, 9 * 256 * 32 + 32 + 193 * 6)],
+    )
+    def test_an_image_is_read_by_a_large_kernel_and_a_deep_map_by_a_small_one(self, channels, kernel, parameters):
+        module = SpatialTransformer(channels)
+        assert module.localisation.features.kernel_size == (kernel, kernel)
+        assert sum(weight.numel() for weight in module.parameters()) == parameters
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_where_to_look_is_not_rounded_by_autocast(self, family):
+        """Maps of whole numbers, which eight bits hold: all that follows is as precise as without autocast."""
+        module = SpatialTransformer(1, family=family)
+        module.localisation.features.weight.data.zero_()
+        module.localisation.features.weight.data[:, :, 4, 4] = 1.0
+        nn.init.zeros_(module.localisation.features.bias)
+        nn.init.normal_(module.localisation.regression.weight, std=0.1)
+        x = torch.randint(0, 9, (4, 1, 21, 21)).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            under_autocast = module.weigh(x)
+        assert under_autocast.dtype == torch.float32
+        torch.testing.assert_close(under_autocast, module.weigh(x), atol=1e-6, rtol=0)
 
     def test_its_own_localisation_net_can_be_given(self):
         class Shift(nn.Module):

@@ -148,7 +148,7 @@ def test_channels_are_those_that_flow_there():
 
 
 def test_a_timm_family_without_a_row_gets_attention_after_each_stage():
-    model = randomise_norms(timm.create_model("dla34")).eval()
+    model = randomise_norms(timm.create_model("ese_vovnet19b_dw")).eval()
     x = images()
     with torch.no_grad():
         before = model(x)
@@ -288,6 +288,8 @@ def test_what_stands_is_seen_in_print():
     foveal.attach(model, "se")
     assert "(bn2): Attached(\n" in repr(model)
     assert model.layer1[0].bn2.num_features == 64  # other attributes are the host's
+    model.layer1[0].bn2.eps = 0.5
+    assert foveal.detach(model).layer1[0].bn2.eps == 0.5
 
 
 def test_a_class_of_ones_own_is_attached_as_well():
@@ -418,16 +420,21 @@ class TestCorners:
         with pytest.raises(ValueError, match="the image goes into first, other; give the path"):
             foveal.attach(fork, "stn", at="input")
 
-    def test_a_module_of_two_inputs_or_several_widths_is_refused(self):
+    def test_a_module_of_several_inputs_keeps_them_and_one_of_several_widths_or_outputs_is_refused(self):
         class Two(nn.Module):
             def __init__(self):
                 super().__init__()
                 self.conv, self.join, self.act = nn.Conv2d(3, 4, 1), Add(), nn.ReLU()
+                self.both = Both()
 
             def forward(self, x):
-                return self.join(self.conv(self.act(x)), self.act(self.conv(x)))
+                one, other = self.both(self.conv(self.act(x)))
+                return self.join(one, y=self.act(other))
 
-        for at, says in (("join", "more than one tensor"), ("act", "several widths")):
+        model, x = Two(), images(8)
+        before = model(x)
+        assert torch.equal(foveal.attach(model, "se", at="join")(x), before)
+        for at, says in (("act", "several widths"), ("both", "gives no single tensor")):
             with pytest.raises(ValueError, match=says):
                 foveal.attach(Two(), "se", at=at)
 
@@ -488,6 +495,11 @@ class TestCorners:
 class Add(nn.Module):
     def forward(self, x, y):
         return x + y
+
+
+class Both(nn.Module):
+    def forward(self, x):
+        return x, x + 1
 
 
 class Nested(nn.Module):

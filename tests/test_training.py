@@ -63,7 +63,11 @@ def weights_of(folder):
     return read_checkpoint(folder / "last.safetensors").tensors
 
 
-@pytest.mark.parametrize("options", [{}, {"opt": "lamb"}, {"sched": "none"}], ids=["adamw", "lamb", "constant rate"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"opt": "lamb"}, {"sched": "none"}, {"ema": 0.9, "model": "small_cnn+sk:groups=8"}],
+    ids=["adamw", "lamb", "constant rate", "moving average"],
+)
 def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path, options):
     settings = replace(SETTINGS, **options)
     whole = train(settings, tmp_path / "whole")
@@ -85,6 +89,34 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path, op
     assert (resumed.accuracy, resumed.best_epoch) == (whole.accuracy, whole.best_epoch)
     for a, b in zip(read_lines(tmp_path / "whole")[:3], read_lines(tmp_path / "parts")[:3], strict=True):
         assert a["train_loss"] == b["train_loss"]
+
+
+def test_the_moving_average_answers_and_is_kept(data, tmp_path):
+    """Recomputed here from the weights after each step: 1 - (1 + n)^(-2/3) at step n + 1, at most the decay."""
+    settings, expected = replace(SETTINGS, epochs=1, ema=0.7), {}
+    run = training.Run(settings, data)
+    real = run.average.update
+
+    def update(model, step):
+        real(model, step)
+        share = 1 - min(0.7, 1 - step ** (-2 / 3)) if step > 1 else 1.0
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = expected.get(name, 0) * (1 - share) + value.clone() * share
+
+    run.average.update = update
+    run.train_epoch(0, lambda *_: None)
+    average, trained = run.average.module.state_dict(), run.model.state_dict()
+    assert all(torch.allclose(average[name], value, atol=1e-6) for name, value in expected.items())
+    assert not torch.allclose(average["head.weight"], trained["head.weight"], atol=1e-4)
+
+    train(settings, tmp_path / "run")
+    best, last = read_checkpoint(tmp_path / "run"), read_checkpoint(tmp_path / "run/last.safetensors")
+    assert all(torch.equal(best.weights[name], value) for name, value in average.items())
+    assert all(torch.equal(last.weights[name], value) for name, value in trained.items())
+    assert all(torch.equal(last.part("ema.")[name], value) for name, value in average.items())
+    model = foveal.create_model(settings.model, num_classes=2, in_chans=1)
+    assert foveal.load_weights(model, tmp_path / "run/last.safetensors") == "plain"  # the average stays aside
 
 
 def test_a_finished_run_is_only_read(data, tmp_path):

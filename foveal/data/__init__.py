@@ -1,4 +1,6 @@
-"""Data sets by name: `digits`, `mnist`, `fashion-mnist`, each also distorted (`digits/rts`), and `folder:PATH`."""
+"""Data sets by name: `digits`, `mnist`, `fashion-mnist`, also distorted (`digits/rts`), digits in pairs to be added
+(`digits/addition`); `cifar10`; `folder:PATH`.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,8 @@ from foveal.data.distortions import DISTORTIONS
 from foveal.data.parts import Data, InMemory, Part
 from foveal.naming import look_up, unknown
 
-NAMES = ("digits", "mnist", "fashion-mnist")
+DISTORTED = ("digits", "mnist", "fashion-mnist")
+NAMES = (*DISTORTED, "cifar10")
 
 
 def load_data(spec: str, *, image_size: int = 224, groups: str | Path | None = None, seed: int = 0) -> Data:
@@ -14,27 +17,32 @@ def load_data(spec: str, *, image_size: int = 224, groups: str | Path | None = N
 
     Args:
         spec: `digits` (5,000 MNIST digits, no network needed), `mnist`, `fashion-mnist` (through torchvision, kept in
-            the folder that FOVEAL_DATA names), each also with a distortion, as `digits/rts`; or `folder:PATH`, one
-            folder a class, or such folders within `train`, `val` and `test`.
+            the folder that FOVEAL_DATA names), each also with a distortion, as `digits/rts`, or with digits in pairs
+            whose sum is the class, `digits/addition`; `cifar10`, kept there too, whose training images are shifted and
+            mirrored at random; or `folder:PATH`, one folder a class, or such folders within `train`, `val` and `test`.
         image_size: side in pixels to which a folder's images are brought.
         groups: for a folder: a CSV file with lines `image,group`; a group stays in one part.
         seed: of the distortion. The split has a seed of its own, which is fixed.
 
     Raises:
-        ValueError: an unknown name; a folder without images or with fewer than two classes; data that is not here and
-            cannot be fetched.
+        ValueError: an unknown name; a distortion of photographs; a folder without images or with fewer than two
+            classes; data that is not here and cannot be fetched.
     """
     if spec.startswith("folder:"):
         from foveal.data.folder import load_folder
 
         return load_folder(Path(spec.removeprefix("folder:")), image_size, groups)
-    from foveal.data.digits import load
+    from foveal.data.digits import ADDITION, load
 
     name, _, distortion = spec.partition("/")
     if name not in NAMES:
         raise unknown("data", name, [*NAMES, "folder:PATH"])
     if distortion:
-        look_up("distortion", distortion, DISTORTIONS)
+        if name not in DISTORTED:
+            raise ValueError(
+                f"data {spec!r}: only {', '.join(DISTORTED)} are distorted, with the truth of what is drawn"
+            )
+        look_up("distortion", distortion, {**DISTORTIONS, ADDITION: None})
     return load(name, distortion or None, seed)
 
 

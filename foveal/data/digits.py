@@ -1,21 +1,31 @@
-"""Digits and clothes: `digits` from a package on this machine, `mnist` and `fashion-mnist` through torchvision."""
+"""Small images: `digits` from a package on this machine; `mnist`, `fashion-mnist` and `cifar10` through torchvision.
+
+Digits and clothes also distorted; and digits in pairs, to be added (`addition`: Jaderberg et al., 2015, appendix A.1):
+two digits, each with a rotation, scale and translation of its own, on a channel each, and their sum, 0 to 18, for a
+class.
+"""
 
 import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from foveal.data.distortions import distort
-from foveal.data.parts import Data, InMemory
+from foveal.data.parts import Augmented, Data, InMemory
 from foveal.data.splits import stratified
 
 SPLIT_SEED = 0
 DIGITS = tuple("0123456789")
+ADDITION, SUMS = "addition", tuple(str(number) for number in range(19))
+SECOND = 10_000  # added to the seed of the second digits
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = {"digits": DIGITS, "mnist": DIGITS, "fashion-mnist": CLOTHES, "cifar10": THINGS}
 
 
 @cache
@@ -41,21 +51,27 @@ def digits() -> dict[str, InMemory]:
 
 def from_torchvision(kind: str) -> dict[str, InMemory]:
     """The official test part; a sixth of the official training part for validation, stratified."""
-    from torchvision.datasets import MNIST, FashionMNIST
+    from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-    source = {"mnist": MNIST, "fashion-mnist": FashionMNIST}[kind]
+    source = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "cifar10": CIFAR10}[kind]
     root = Path(os.environ.get("FOVEAL_DATA", Path.home() / ".cache" / "foveal"))
     try:
-        train, test = (source(root, train=is_train, download=True) for is_train in (True, False))
+        train, test = (tensors(source(root, train=is_train, download=True)) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise ValueError(f"data {kind!r} is not in {root} and could not be downloaded: {error}") from error
-    learn, choose = stratified(train.targets.tolist(), (5, 1), SPLIT_SEED)
-    images = train.data[:, None]
+    learn, choose = stratified(train[1].tolist(), (5, 1), SPLIT_SEED)
     return {
-        "train": take(images, train.targets, learn),
-        "validation": take(images, train.targets, choose),
-        "test": take(test.data[:, None], test.targets, np.arange(len(test.targets))),
+        "train": take(*train, learn),
+        "validation": take(*train, choose),
+        "test": take(*test, np.arange(len(test[1]))),
     }
+
+
+def tensors(held: Any) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and labels of a data set of torchvision's, whose images are (N, H, W) or (N, H, W, C)."""
+    images = torch.as_tensor(held.data)
+    images = images[:, None] if images.ndim == 3 else images.movedim(3, 1).contiguous()
+    return images, torch.as_tensor(held.targets)
 
 
 def take(images: Tensor, labels: Tensor, index: np.ndarray) -> InMemory:
@@ -71,25 +87,56 @@ def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InM
     return out
 
 
-def mean_and_std(images: Tensor) -> tuple[float, float]:
+def mean_and_std(channel: Tensor) -> tuple[float, float]:
     """Of uint8 pixels, in [0, 1]: counted by level, since a data set of large images has no room for its doubles."""
-    counts = torch.bincount(images.flatten(), minlength=256).double()
+    counts = torch.bincount(channel.flatten(), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
-    mean = (counts * levels).sum() / images.numel()
-    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (images.numel() - 1)).sqrt().item()
+    mean = (counts * levels).sum() / channel.numel()
+    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (channel.numel() - 1)).sqrt().item()
+
+
+def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:
+    """Each image of a part beside another one of it, with the sum of their labels; the truth of both.
+
+    Images (N, 2, S, S), theta (N, 2, 2, 3), boxes (N, 2, 4).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    orders = {name: torch.randperm(len(part), generator=generator) for name, part in parts.items()}
+    others = {name: take(part.images, part.labels, orders[name].numpy()) for name, part in parts.items()}
+    out = {}
+    for name, first in distorted(parts, "rts", seed).items():
+        second = distorted({name: others[name]}, "rts", seed + SECOND)[name]
+        names = [f"{one}+{first.names[other]}" for one, other in zip(first.names, orders[name].tolist(), strict=True)]
+        pairs = {what: torch.stack([getattr(first, what), getattr(second, what)], 1) for what in ("theta", "boxes")}
+        out[name] = InMemory(
+            torch.cat([first.images, second.images], dim=1), first.labels + second.labels, names, **pairs
+        )
+    return out
+
+
+def shifted_and_flipped(part: InMemory) -> Augmented:
+    """What every paper does to the training images of CIFAR: a random crop of a padded image, and a mirror."""
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([v2.RandomCrop(part.images.shape[2:], padding=4), v2.RandomHorizontalFlip()])
+    return Augmented(part.images, part.labels, part.names, transform=transform)
 
 
 def load(kind: str, distortion: str | None, seed: int) -> Data:
+    if (kind, distortion) == ("fashion-mnist", ADDITION):
+        raise ValueError("data 'fashion-mnist/addition': clothes have no sum")
     parts = digits() if kind == "digits" else from_torchvision(kind)
-    if distortion is not None:
+    if distortion == ADDITION:
+        parts = added(parts, seed)
+    elif distortion is not None:
         parts = distorted(parts, distortion, seed)
-    mean, std = mean_and_std(parts["train"].images)
+    mean, std = zip(*map(mean_and_std, parts["train"].images.unbind(1)), strict=True)
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
-        classes=CLOTHES if kind == "fashion-mnist" else DIGITS,
-        mean=(mean,),
-        std=(std,),
-        train=parts["train"],
+        classes=SUMS if distortion == ADDITION else CLASSES[kind],
+        mean=mean,
+        std=std,
+        train=shifted_and_flipped(parts["train"]) if kind == "cifar10" else parts["train"],
         validation=parts["validation"],
         test=parts["test"],
     )

@@ -5,7 +5,15 @@ of `foveal.geometry` (theta maps the upright digit's frame to the canvas: what a
 the tight box of what was drawn.
 
 `rts`: rotation by up to 45 degrees, scale 0.7 to 1.2, then translation as far as the frame of an unrotated digit stays
-on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60.
+on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60. `r`: rotation by up to 90 degrees. `p`: the
+digit's frame, in the middle of a canvas of 42x42 and scaled by 0.75 to 1, has each corner moved by a normal of 5
+pixels. `e`: a thin-plate spline whose 16 control points are moved by a normal of 1.5 pixels. (The paper does not say on
+which canvas `r`, `p` and `e` are drawn; 28x28 holds all of `r` and `e`, but not of `p`.)
+
+The truth of all is in one direction, that of the transformer: theta for `r`, `rts` and `translated`, a homography
+(3, 3) for `p`, and for `e` where each of 16 control points looks on the canvas. The image is drawn through the inverse;
+that of a spline is found by iteration, to some tenths of a pixel at the edge and less where the digit is. In `e`, about
+six splines of a thousand fold somewhere; what is drawn there is one of the sheets.
 
 `cluttered`, `cluttered100` and `scene`: translated on a canvas of 60x60, 100x100 and 256x256, among 6, 8 and 40 pieces
 of 8x8 pixels of other digits (as Mnih et al., 2014, sec. 4.1; six as in the transformer's paper). `noise`: translated,
@@ -18,19 +26,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foveal.geometry import affine_grid, invert, sample
+from foveal.geometry import CORNERS, affine_grid, invert, sample
 from foveal.naming import look_up
+from foveal.warps import CONTROL, grid_of, similarity
 
 CHUNK = 2_000_000  # pixels warped at a time
 PIECE = 8  # pixels, the side of a piece of clutter
+STRETCH = 5.0  # pixels, standard deviation of a corner's move
+THIN = 0.1  # of the square's: a corner of less area would fold the frame, or nearly
+WAVE = 1.5  # pixels, standard deviation of a control point's move
+ROUNDS = 10  # in which a spline's inverse is found
 INK = 50  # of 255: what counts as drawn when a box is measured
 
 
 @dataclass(frozen=True)
 class Distorted:
-    """Images (N, 1, S, S) uint8, the transform that undoes each (N, 2, 3), and the box of each (N, 4).
+    """Images (N, 1, S, S) uint8, the transform that undoes each, and the box of each (N, 4).
 
-    A box is x0, y0, x1, y1 in pixels, from edge to edge: a single pixel at (3, 5) is 3, 5, 4, 6.
+    The transform has the shape that `foveal.warps` gives its kind: (N, 2, 3), (N, 3, 3) or (N, 16, 2). A box is x0, y0,
+    x1, y1 in pixels, from edge to edge: a single pixel at (3, 5) is 3, 5, 4, 6.
     """
 
     images: Tensor
@@ -61,6 +75,52 @@ def translated(count: int, side: int, canvas: int, generator: torch.Generator) -
     return theta
 
 
+def turned(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
+    """Rotation alone: theta (N, 2, 3)."""
+    angle = torch.deg2rad(uniform(count, -90, 90, generator))
+    scale, still = torch.full_like(angle, side / canvas), torch.zeros_like(angle)
+    return similarity(torch.stack([angle, scale.log(), still, still], dim=1), canvas, canvas)
+
+
+def stretched(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
+    """A square whose corners have moved: homographies (N, 3, 3). A square that folds is drawn again."""
+    square = uniform(count, 0.75, 1, generator)[:, None, None] * side / canvas * torch.tensor(CORNERS)
+    corners = square.clone()
+    again = torch.ones(count, dtype=torch.bool)
+    while again.any():
+        moves = torch.randn(int(again.sum()), 4, 2, generator=generator)
+        corners[again] = square[again] + STRETCH * 2 / canvas * moves
+        again = (turns(corners) < THIN * turns(square)).any(1)
+    return to_corners(corners.double()).float()
+
+
+def turns(corners: Tensor) -> Tensor:
+    """Twice the signed area of the triangle at each corner of four (N, 4, 2): (N, 4); all positive if convex."""
+    ahead = corners.roll(-1, 1) - corners
+    after = ahead.roll(-1, 1)
+    return ahead[..., 0] * after[..., 1] - ahead[..., 1] * after[..., 0]
+
+
+def to_corners(corners: Tensor) -> Tensor:
+    """The homographies (N, 3, 3) that take the corners (+-1, +-1) to four points each, (N, 4, 2).
+
+    A corner (x, y) goes to (u, v) where a x + b y + c - u (g x + h y) = u, and d x + e y + f - v (g x + h y) = v.
+    """
+    square = torch.tensor(CORNERS, dtype=corners.dtype).expand_as(corners)
+    ones, none = torch.ones_like(square[..., :1]), torch.zeros_like(square).repeat(1, 1, 2)[..., :3]
+    point = torch.cat([square, ones], dim=-1)
+    u, v = corners.split(1, dim=-1)
+    rows = torch.cat([torch.cat([point, none, -u * square], -1), torch.cat([none, point, -v * square], -1)], dim=1)
+    numbers = torch.linalg.solve(rows, torch.cat([u, v], dim=1)).squeeze(-1)
+    return torch.cat([numbers, ones[:, 0]], dim=1).unflatten(1, (3, 3))
+
+
+def elastic(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
+    """Control points that have moved: (N, 16, 2)."""
+    moves = torch.randn(count, len(CONTROL), 2, generator=generator)
+    return torch.tensor(CONTROL) * side / canvas + WAVE * 2 / canvas * moves
+
+
 @dataclass(frozen=True)
 class Distortion:
     draw: Callable[[int, int, int, torch.Generator], Tensor]
@@ -76,6 +136,9 @@ DISTORTIONS = {
     "cluttered100": Distortion(translated, 100, pieces=8),
     "scene": Distortion(translated, 256, pieces=40),
     "noise": Distortion(translated, 60, noise=25.5),
+    "r": Distortion(turned, 28),
+    "p": Distortion(stretched, 42),
+    "e": Distortion(elastic, 28),
 }
 
 
@@ -91,8 +154,8 @@ def distort(images: Tensor, kind: str, seed: int) -> Distorted:
     generator = torch.Generator().manual_seed(seed)
     theta = distortion.draw(len(images), images.shape[-1], distortion.canvas, generator)
     chunk = CHUNK // distortion.canvas**2
-    pairs = zip(images.split(chunk), invert(theta).split(chunk), strict=True)
-    out = torch.cat([warp(some, back, distortion.canvas) for some, back in pairs])
+    pairs = zip(images.split(chunk), theta.split(chunk), strict=True)
+    out = torch.cat([warp(some, truth, distortion.canvas) for some, truth in pairs])
     boxes = ink_boxes(out)
     for _ in range(distortion.pieces):
         add_piece(out, images, generator)
@@ -118,9 +181,26 @@ def add_piece(images: Tensor, digits: Tensor, generator: torch.Generator) -> Non
 
 
 def warp(images: Tensor, theta: Tensor, canvas: int) -> Tensor:
-    """uint8 images (N, 1, H, W) seen through theta: (N, 1, canvas, canvas) uint8."""
-    grid = affine_grid(theta, canvas, canvas)
+    """uint8 images (N, 1, H, W) drawn so that theta, of any shape, undoes it: (N, 1, canvas, canvas) uint8."""
+    grid = grid_back(theta, canvas)
     return sample(images.float(), grid, padding=0.0).round().clamp(0, 255).to(torch.uint8)
+
+
+def grid_back(theta: Tensor, canvas: int) -> Tensor:
+    """Where each pixel of the canvas looks in the frame, the inverse of a transform of any shape: (N, S, S, 2).
+
+    A spline moves x by d(x); what it moves to y is found as x = y - d(x), with d tabulated at the pixels.
+    """
+    if theta.shape[1:] == (2, 3):
+        return affine_grid(invert(theta), canvas, canvas)
+    if theta.shape[1:] == (3, 3):
+        return grid_of(torch.linalg.inv(theta), canvas, canvas)
+    pixels = grid_of(torch.tensor(CONTROL).expand_as(theta), canvas, canvas)
+    moved = (grid_of(theta, canvas, canvas) - pixels).permute(0, 3, 1, 2)
+    grid = pixels
+    for _ in range(ROUNDS):
+        grid = pixels - sample(moved, grid).permute(0, 2, 3, 1)
+    return grid
 
 
 def ink_boxes(images: Tensor) -> Tensor:

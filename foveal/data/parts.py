@@ -3,7 +3,7 @@
 Images are uint8 in their own colours, (B, C, H, W): whoever trains scales and normalises them, whoever draws does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,8 +36,8 @@ class InMemory:
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64
     names: Sequence[str]
-    theta: Tensor | None = None  # (N, 2, 3): the transform that undoes the distortion
-    boxes: Tensor | None = None  # (N, 4): x0, y0, x1, y1 in pixels
+    theta: Tensor | None = None  # (N, 2, 3), (N, 3, 3) or (N, 16, 2): the transform that undoes the distortion
+    boxes: Tensor | None = None  # (N, 4): x0, y0, x1, y1 in pixels; of two digits (N, 2, 4), and theta (N, 2, 2, 3)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,6 +45,17 @@ class InMemory:
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         return self.images[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True)
+class Augmented(InMemory):
+    """A part whose images are altered at random each time that they are read, from torch's random stream."""
+
+    transform: Callable[[Tensor], Tensor] = field(kw_only=True)  # of one image
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        images, labels = super().__getitems__(indices)
+        return torch.stack([self.transform(image) for image in images]), labels
 
 
 @dataclass(frozen=True)

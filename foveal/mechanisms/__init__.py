@@ -1,8 +1,8 @@
 """The mechanisms by the names that the field gives them, one paper a file.
 
 Each is a module that takes the channel count first, weighs (`weigh`), then applies (`forward`), and says in class
-attributes what it attaches as (after a module, before one, between the stages of a network, or instead of a convolution
-with its norm and activation), its domain, whether it is hard, and its paper.
+attributes what it attaches as (after a module, before one, between the stages of a network, instead of a convolution
+with its norm and activation, or not at all: in a network of its own), its domain, whether it is hard, and its paper.
 """
 
 import re
@@ -12,17 +12,38 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.mechanisms.bam import BAM
 from foveal.mechanisms.cbam import CBAM, ChannelGate, SpatialGate
+from foveal.mechanisms.coordinate import Coordinate
+from foveal.mechanisms.efficient_channel import EfficientChannel
+from foveal.mechanisms.gather_excite import GatherExcite
+from foveal.mechanisms.glimpse import Glimpse
+from foveal.mechanisms.global_context import GlobalContext
+from foveal.mechanisms.hard_crop import HardCrop
+from foveal.mechanisms.non_local import NonLocal
+from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
 from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.self_attention import RelativeAttention, SelfAttention
 from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.naming import unknown
 
 MECHANISMS: dict[str, Any] = {
-    "stn": SpatialTransformer,
     "se": SqueezeExcite,
+    "eca": EfficientChannel,
+    "ge": GatherExcite,
+    "gc": GlobalContext,
     "sk": SelectiveKernel,
+    "stn": SpatialTransformer,
+    "coord": Coordinate,
+    "spatial": SpatialGate,
     "cbam": CBAM,
+    "bam": BAM,
+    "residual_mask": ResidualMask,
+    "nl": NonLocal,
+    "mhsa": SelfAttention,
+    "glimpse": Glimpse,
+    "hard_crop": HardCrop,
 }
 
 CHANNELS = 256  # for which parameters are stated
@@ -51,7 +72,7 @@ class Listed:
     long_name: str
     domain: str
     kind: str  # soft or hard
-    attaches: str  # after, before, between or instead
+    attaches: str  # after, before, between, instead or network
     parameters: int  # at `CHANNELS` channels
     paper: str
 
@@ -78,11 +99,23 @@ def parameters(made: type[nn.Module]) -> int:
 
 
 __all__ = [
+    "BAM",
     "CBAM",
     "MECHANISMS",
     "ChannelGate",
+    "Coordinate",
+    "EfficientChannel",
+    "GatherExcite",
+    "Glimpse",
+    "GlobalContext",
+    "HardCrop",
     "Localisation",
+    "NonLocal",
+    "RelativeAttention",
+    "ResidualMask",
+    "ResidualUnit",
     "SelectiveKernel",
+    "SelfAttention",
     "SpatialGate",
     "SpatialTransformer",
     "SqueezeExcite",

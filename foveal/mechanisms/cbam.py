@@ -6,8 +6,12 @@
 
 The details that the equations leave open are those of the authors' code: the perceptron is shared by both pools and
 has biases, the maximum stands first, the 7x7 convolution has none and is followed by a BatchNorm of momentum 0.01.
+The spatial gate can also be attached alone.
+
 Departure: a hidden width below one counts as one.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -40,16 +44,32 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Weigh each position by the maximum and the mean over its channels and its neighbours'."""
+    """Weigh each position by the maximum and the mean over its channels and its neighbours'.
 
-    def __init__(self, kernel_size: int = 7, *, identity: bool = False):
+    Args:
+        channels: C, of the map; any number does, the gate sees their maximum and mean.
+        kernel_size: of the convolution; odd.
+        identity: start as the identity, see `foveal.mechanisms.strength`.
+
+    Raises:
+        ValueError: an even `kernel_size`.
+
+    >>> SpatialGate(64)(torch.rand(8, 64, 14, 14)).shape
+    torch.Size([8, 64, 14, 14])
+    """
+
+    attaches = "after"
+    domain, hard, paper = "spatial", False, "Woo et al., 2018"
+    arxiv = "1807.06521"
+
+    def __init__(self, channels: int, kernel_size: int = 7, *, identity: bool = False):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size}: an odd number is needed, to keep the map's size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(1, momentum=0.01)
         self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="cbam", kind="mask", domain="spatial", axes="B H W", within=(0, 1)))
+        self.tap = Tap(Facts(mechanism="spatial_gate", kind="mask", domain="spatial", axes="B H W", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
         pools = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)  # (B, 2, H, W)
@@ -83,7 +103,8 @@ class CBAM(nn.Module):
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7, *, identity: bool = False):
         super().__init__()
         self.channel = ChannelGate(channels, reduction, identity=identity)
-        self.spatial = SpatialGate(kernel_size, identity=identity)
+        self.spatial = SpatialGate(channels, kernel_size, identity=identity)
+        self.spatial.tap = Tap(replace(self.spatial.tap.facts, mechanism="cbam"))  # whose part it is here
 
     def forward(self, x: Tensor) -> Tensor:
         return self.spatial(self.channel(x))

@@ -6,6 +6,7 @@
     out = sum_k a_k U_k                   (6)
 
 As in the authors' networks, what the paper draws as 5x5 is a 3x3 of dilation 2, and the 3x3 convolutions are grouped.
+On images of 32x32 the other branches may be 1x1 instead (`kernel`).
 
 Departures: the first branch may be a module that exists (`first`), such as the convolution that this unit replaces,
 under its own weights. At birth as the identity the selection is a + s (a - first branch), see
@@ -34,14 +35,15 @@ class SelectiveKernel(nn.Module):
         groups: G, of each 3x3 convolution.
         reduction: r.
         floor: L, the smallest width of z.
+        kernel: side of the convolutions after the first, which is 3x3; odd.
         stride: of every branch.
         act: makes the activation of a branch.
         first: an existing module to serve as first branch; it has the output's channels and size.
         identity: start as the first branch alone.
 
     Raises:
-        ValueError: fewer than two branches; channels that `groups` does not divide; a training batch of one image,
-            over which the norm of z has no variance.
+        ValueError: fewer than two branches; an even `kernel`; channels that `groups` does not divide; a training batch
+            of one image, over which the norm of z has no variance.
 
     >>> SelectiveKernel(128, stride=2)(torch.rand(8, 128, 14, 14)).shape
     torch.Size([8, 128, 7, 7])
@@ -60,6 +62,7 @@ class SelectiveKernel(nn.Module):
         groups: int = 32,
         reduction: int = 16,
         floor: int = 32,
+        kernel: int = 3,
         stride: int = 1,
         act: Callable[[], nn.Module] = nn.ReLU,
         first: nn.Module | None = None,
@@ -69,11 +72,15 @@ class SelectiveKernel(nn.Module):
         out_channels = out_channels or channels
         if branches < 2:
             raise ValueError(f"branches={branches}: a selection needs two or more")
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel={kernel}: an odd number is needed, to keep the map's size")
         if channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} does not divide the channels, {channels} in and {out_channels} out")
-        dilations = range(1 if first is None else 2, branches + 1)
-        made = [conv_norm_act(channels, out_channels, stride, dilation, groups, act) for dilation in dilations]
-        self.branches = nn.ModuleList(made if first is None else [first, *made])
+        if first is None:
+            first = conv_norm_act(channels, out_channels, 3, stride, 1, groups, act)
+        dilations = range(2, branches + 1)
+        more = [conv_norm_act(channels, out_channels, kernel, stride, dilation, groups, act) for dilation in dilations]
+        self.branches = nn.ModuleList([first, *more])
         width = max(out_channels // reduction, floor)
         self.fc1 = nn.Linear(out_channels, width, bias=False)
         self.norm = nn.BatchNorm1d(width)
@@ -100,7 +107,8 @@ class SelectiveKernel(nn.Module):
 
 
 def conv_norm_act(
-    channels: int, out_channels: int, stride: int, dilation: int, groups: int, act: Callable[[], nn.Module]
+    channels: int, out_channels: int, kernel: int, stride: int, dilation: int, groups: int, act: Callable[[], nn.Module]
 ) -> nn.Sequential:
-    conv = nn.Conv2d(channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels), act=act()))

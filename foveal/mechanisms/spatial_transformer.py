@@ -1,55 +1,65 @@
 """Spatial transformer (Jaderberg et al., 2015, sec. 3). Spatial domain, soft.
 
-    theta = localisation(U)               where to look: a 2x3 matrix for each image
+    theta = localisation(U)               where to look: the transform of each image
     grid = theta (x, y, 1)                for every pixel of the output, eq. 1
     V = bilinear sample of U at the grid  eq. 5
 
-Three parts, three modules: `localisation`, `grid`, `sampler`. The last layer of the localisation starts at zero weights
-and the identity's bias, so that a transformer starts by showing what it is given; it learns at a lower rate than the
-network.
+Three parts, three modules: `localisation`, `grid`, `sampler`. Transforms come in families (`foveal.warps`): a matrix of
+six numbers, fewer for a narrower family, more for a homography or a thin-plate spline. The last layer of the
+localisation starts at zero weights and the identity's bias, so that a transformer starts by showing what it is given;
+it learns at a lower rate than the network.
 
 Departures: outside the image lies its border, not zeros (see `foveal.geometry.sample`). The localisation net reads the
-moments of its feature maps, so that one small net serves every image size.
+moments of its feature maps, so that one small net serves every image size. Scales are regressed as logarithms, which
+cannot flip an image, and a homography's last row is bounded.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.geometry import IDENTITY, affine_grid, centres, sample
+from foveal.geometry import centres, full_precision, sample
+from foveal.naming import look_up
 from foveal.record import Facts, Tap
+from foveal.warps import FAMILIES, grid_of
 
 EMPTY = 1e-3  # added to the mass of a map, so that an empty one has a centre
+COLOURS = 4  # channels that an image has at most; more are those of a deep map
 
 
 class Localisation(nn.Module):
-    """Where to look, out of the moments of a few feature maps: (B, C, H, W) to theta (B, 2, 3).
+    """Where to look, out of the moments of a few feature maps: (B, C, H, W) to a family's numbers (B, N).
 
     One strided convolution makes maps of something worth finding; where each map's mass lies, how far it spreads and
-    which way it leans (`central_moments`) goes through one linear layer to theta. Translation is linear in the
+    which way it leans (`central_moments`) goes through one linear layer to the numbers. Translation is linear in the
     centres, scale and rotation nearly so in the spreads, so that little has to be learned; and it holds for images of
     any size. (Convolutions, pooling and two linear layers in its place, with as many weights, did not find the scale
     and the rotation of distorted digits in eight epochs.)
 
+    An image needs a kernel as large as the strokes that it looks for, 9 pixels. A cell of a deep map has already seen
+    that much, and the map is small: 3 cells there, with a ninth of the weights.
+
     Args:
         channels: C, of the input.
+        start: the N numbers that it begins with, whatever it is shown; theta's identity if left out.
         width: number of feature maps.
-        kernel_size: of the convolution; odd.
     """
 
     lr_scale = 0.1  # of the network's learning rate, as in the paper's experiments on house numbers
 
-    def __init__(self, channels: int, width: int = 32, kernel_size: int = 9):
+    def __init__(self, channels: int, start: tuple[float, ...] = FAMILIES["affine"].identity, width: int = 32):
         super().__init__()
+        kernel_size = 9 if channels <= COLOURS else 3
         self.features = nn.Conv2d(channels, width, kernel_size, stride=2, padding=kernel_size // 2)
-        self.regression = nn.Linear(6 * width, 6)
+        self.regression = nn.Linear(6 * width, len(start))
         nn.init.zeros_(self.regression.weight)
         with torch.no_grad():
-            self.regression.bias.copy_(torch.tensor(IDENTITY).flatten())
+            self.regression.bias.copy_(torch.tensor(start))
 
     def forward(self, x: Tensor) -> Tensor:
-        found = central_moments(F.relu(self.features(x)))
-        return self.regression(found.to(self.regression.weight.dtype)).unflatten(1, (2, 3))
+        maps = F.relu(self.features(x))
+        with full_precision(x):
+            return self.regression(central_moments(maps).to(self.regression.weight.dtype))
 
 
 def central_moments(maps: Tensor) -> Tensor:
@@ -70,11 +80,11 @@ def central_moments(maps: Tensor) -> Tensor:
     return torch.cat([mass, cx, cy, *(4 * each for each in spread)], dim=1)
 
 
-class AffineGrid(nn.Module):
-    """The grid generator: theta (B, 2, 3) and an output size to a grid (B, H, W, 2)."""
+class Grid(nn.Module):
+    """The grid generator: transforms of any family and an output size to a grid (B, H, W, 2)."""
 
     def forward(self, theta: Tensor, height: int, width: int) -> Tensor:
-        return affine_grid(theta, height, width)
+        return grid_of(theta, height, width)
 
 
 class Sampler(nn.Module):
@@ -105,11 +115,14 @@ class SpatialTransformer(nn.Module):
     Args:
         channels: C, of the input.
         size: height and width of the output, one number for both; the input's own if left out.
+        family: of the transforms: "affine", "attention" (scale and translation), "rotation", "similarity" (all three),
+            "projective" or "tps" (thin-plate spline).
         padding: "border", or the value that lies outside the image.
-        localisation: a module from (B, C, H, W) to theta (B, 2, 3) instead of `Localisation`.
+        localisation: a module from (B, C, H, W) to the family's numbers, instead of `Localisation`; for "affine" those
+            are theta (B, 2, 3), or (B, 6).
 
     Raises:
-        ValueError: another `padding`, a size below one pixel.
+        ValueError: another `family` or `padding`, a size below one pixel.
 
     >>> SpatialTransformer(1, size=28)(torch.rand(8, 1, 42, 42)).shape
     torch.Size([8, 1, 28, 28])
@@ -124,6 +137,7 @@ class SpatialTransformer(nn.Module):
         self,
         channels: int,
         size: int | tuple[int, int] | None = None,
+        family: str = "affine",
         *,
         padding: str | float = "border",
         localisation: nn.Module | None = None,
@@ -132,22 +146,24 @@ class SpatialTransformer(nn.Module):
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"size={size}: at least one pixel is needed")
-        self.localisation = localisation or Localisation(channels)
-        self.grid = AffineGrid()
+        self.family = look_up("family", family, FAMILIES)
+        self.localisation = localisation or Localisation(channels, self.family.identity)
+        self.grid = Grid()
         self.sampler = Sampler(padding)
         facts = Facts(
             mechanism="spatial_transformer",
             kind="transform",
             domain="spatial",
-            axes="B 2 3",
+            axes=self.family.axes,
             within=(-float("inf"), float("inf")),
             size=self.size,
         )
         self.tap = Tap(facts)
 
     def weigh(self, x: Tensor) -> Tensor:
-        theta = self.localisation(x)
-        return self.tap(theta.to(torch.promote_types(theta.dtype, torch.float32)))  # (B, 2, 3)
+        numbers = self.localisation(x).flatten(1)  # (B, N)
+        numbers = numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+        return self.tap(self.family.values(numbers, *x.shape[2:]))  # (B, 2, 3), (B, 3, 3) or (B, P, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.size or x.shape[2:]

@@ -8,6 +8,7 @@ from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from typing import Any
 
 import timm
@@ -16,11 +17,16 @@ from torch import nn
 
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import look_up, unknown
+from foveal.networks.botnet import botnet50
+from foveal.networks.cifar import resnet, resnext29_16x32d
 from foveal.networks.inception import inception_v3
+from foveal.networks.ram import RAM
+from foveal.networks.residual_attention import ResidualAttentionNetwork
+from foveal.networks.shufflenet import shufflenet_v2_x1_0
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
 from foveal.surgery import attach
-from foveal.weights import first_line, load_weights
+from foveal.weights import best_fit, first_line, take_over
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,14 @@ class Recipe:
 
     Attributes:
         backbone: a name of timm's or of `OWN`.
-        mechanism: where `foveal.places` says.
+        mechanism: with its options where the paper's differ from the mechanism's own.
+        at: where it stands; left out where `foveal.places` says.
         whole: timm's name for the same network, whose pretrained weights fit.
     """
 
     backbone: str
     mechanism: str
+    at: str | None = None
     whole: str | None = None
 
 
@@ -47,23 +55,52 @@ RECIPES = {
     "seresnext50_32x4d": Recipe("resnext50_32x4d", "se", whole="seresnext50_32x4d"),
     "seresnext101_32x4d": Recipe("resnext101_32x4d", "se"),
     "se_inception_v3": Recipe("inception_v3", "se"),
+    "se_mobilenetv1_100": Recipe("mobilenetv1_100", "se", at="blocks.*.*.bn2"),
+    "se_mobilenetv2_100": Recipe("mobilenetv2_100", "se"),
+    "se_shufflenet_v2_x1_0": Recipe("shufflenet_v2_x1_0", "se", at="stage*.*.branch2"),
+    "seresnet20": Recipe("resnet20", "se"),
+    "seresnet32": Recipe("resnet32", "se"),
+    "seresnet56": Recipe("resnet56", "se"),
+    "seresnet110": Recipe("resnet110", "se"),
     "sknet26": Recipe("resnext26_32x4d", "sk"),
     "sknet50": Recipe("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
     "sknet101": Recipe("resnext101_32x4d", "sk"),
+    # The branches and r of SKNet-29 are not told by the paper's text but by its count, see the test.
+    "sknet29": Recipe("resnext29_16x32d", "sk:kernel=1,reduction=32,floor=16"),
+    "cbam_resnet18": Recipe("resnet18", "cbam"),
+    "cbam_resnet34": Recipe("resnet34", "cbam"),
+    "cbam_resnet50": Recipe("resnet50", "cbam"),
+    "cbam_resnet101": Recipe("resnet101", "cbam"),
 }
 
 
-def resnext26_32x4d(pretrained: bool = False, **options: Any) -> nn.Module:
+def resnext26_32x4d(**options: Any) -> nn.Module:
     """The backbone of SKNet-26, two blocks a stage, which timm has no name for."""
-    if pretrained:
-        raise ValueError("resnext26_32x4d: nobody offers pretrained weights")
     return ResNet(Bottleneck, [2, 2, 2, 2], cardinality=32, base_width=4, **options)
 
 
-def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
+UNTRAINED: dict[str, Callable[..., nn.Module]] = {
+    "attention56": partial(ResidualAttentionNetwork, modules=(1, 1, 1)),
+    "attention92": partial(ResidualAttentionNetwork, modules=(1, 2, 3)),
+    "attention92_cifar": partial(ResidualAttentionNetwork, modules=(2, 2, 2), cifar=True),
+    "botnet50": botnet50,
+    "resnet20": resnet(20),
+    "resnet32": resnet(32),
+    "resnet56": resnet(56),
+    "resnet110": resnet(110),
+    "resnext26_32x4d": resnext26_32x4d,
+    "resnext29_16x32d": resnext29_16x32d,
+    "ram": RAM,
+    "small_cnn": SmallCNN,
+    "stn_cnn": STNCNN,
+    "two_stn_cnn": partial(STNCNN, transformers=2),
+}
+
+
+def without_weights(name: str, made: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
         if pretrained:
-            raise ValueError(f"{made.__name__}: nobody offers pretrained weights")
+            raise ValueError(f"{name}: nobody offers pretrained weights")
         return made(**options)
 
     return build
@@ -71,10 +108,11 @@ def without_weights(made: type[nn.Module]) -> Callable[..., nn.Module]:
 
 OWN: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception_v3,
-    "resnext26_32x4d": resnext26_32x4d,
-    "small_cnn": without_weights(SmallCNN),
-    "stn_cnn": without_weights(STNCNN),
+    "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
+    **{name: without_weights(name, made) for name, made in UNTRAINED.items()},
 }
+WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "ram", "small_cnn", "stn_cnn", "two_stn_cnn")
+NAMES = (*RECIPES, *WHOLE)  # that `list_models` gives
 
 
 def create_model(
@@ -84,8 +122,9 @@ def create_model(
 
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says, a spatial transformer in front of
-            the image.
+            `resnet18+stn:size=160+se`; one of our own with its options, `ram:glimpses=8`. Attention stands where
+            `foveal.places` says, a spatial transformer in front of the image; `se:position=pre` and `se:at=residual`
+            are those of `foveal.attach`.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
         num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
@@ -98,6 +137,8 @@ def create_model(
     """
     recipe = RECIPES.get(name)
     backbone, *rest = (recipe.backbone, recipe.mechanism) if recipe else name.split("+")
+    backbone, given = parse_network(backbone)
+    options = {**given, **options}
     mechanisms = [parse_mechanism(each) for each in rest]
     whole = recipe.whole if recipe and pretrained else None
     identity = options.pop("identity", pretrained and not whole)
@@ -108,10 +149,10 @@ def create_model(
     model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
     model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
     for mechanism, own in mechanisms:
-        at = "input" if MECHANISMS[mechanism].attaches == "before" else None
-        attach(model, mechanism, at, identity=identity, **own)
+        at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe.at if recipe else None
+        attach(model, mechanism, **{"at": at, "identity": identity, **own})
     if whole:
-        load_weights(model, build_backbone(whole, True, **common).state_dict())
+        take_over(model, best_fit(model, build_backbone(whole, True, **common).state_dict()))
     return model
 
 
@@ -123,23 +164,36 @@ def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, given = spec.partition(":")
     mechanism = short_name(name)
-    options = {}
+    options = parse_options(spec, given)
+    for key in options:
+        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
+    return mechanism, options
+
+
+def parse_network(spec: str) -> tuple[str, dict[str, Any]]:
+    """`ram:glimpses=8` as the network's name and its options; only networks of our own take some."""
+    name, _, given = spec.partition(":")
+    return (name, parse_options(spec, given)) if name in OWN else (spec, {})
+
+
+def parse_options(spec: str, given: str) -> dict[str, Any]:
+    """`groups=8,branches=3` as options; ValueError for one that is not NAME=VALUE."""
+    options: dict[str, Any] = {}
     for pair in given.split(",") if given else ():
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{spec!r}: {pair!r} is not an option, NAME=VALUE")
-        look_up(f"option of {name}", key, dict.fromkeys(named_options(mechanism)))
         try:
             options[key] = literal_eval(value)
         except (ValueError, SyntaxError):
             options[key] = value
-    return mechanism, options
+    return options
 
 
 def named_options(mechanism: str) -> list[str]:
-    """The options that somebody may give for a mechanism: its arguments after the channels."""
+    """The options that somebody may give for a mechanism: where it stands, and its arguments after the channels."""
     names = list(inspect.signature(MECHANISMS[mechanism]).parameters)[1:]
-    return [name for name in names if name != "identity"]
+    return ["at", "position", *(name for name in names if name != "identity")]
 
 
 def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
@@ -165,4 +219,4 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
-    return [name for name in sorted({*RECIPES, "small_cnn", "stn_cnn"}) if fnmatch(name, pattern)]
+    return [name for name in sorted(NAMES) if fnmatch(name, pattern)]

@@ -30,6 +30,8 @@ class SmallCNN(nn.Module):
         widths: channels of the four convolutions.
     """
 
+    feature_info = ({"module": "features.0"}, {"module": "features.3"})  # where its two stages end, as timm says it
+
     def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, int, int, int] = (32, 64, 64, 128)):
         super().__init__()
         first, second, third, fourth = widths

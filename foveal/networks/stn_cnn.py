@@ -1,6 +1,7 @@
 """The note's digit network: a spatial transformer in front of two convolutions and two linear layers.
 
-The transformer gives out 28x28 whatever it is given, so the network takes images of any size. Departures from the
+The transformer gives out 28x28 whatever it is given, so the network takes images of any size. With several transformers
+side by side it is the network of the paper's addition of two digits (Jaderberg et al., 2015, A.1). Departures from the
 note: it returns logits, not their log-softmax; the localisation net is `Localisation`; outside the image lies its
 border.
 """
@@ -9,24 +10,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.mechanisms import SpatialTransformer
+from foveal.networks.parallel_transformers import ParallelTransformers
 
 SIDE = 28
 
 
 class STNCNN(nn.Module):
-    """Images (B, C, H, W) of any size to logits (B, num_classes)."""
+    """Images (B, C, H, W) of any size to logits (B, num_classes).
 
-    def __init__(self, num_classes: int = 10, in_chans: int = 1):
+    Args:
+        num_classes: of the answer.
+        in_chans: C, of the images.
+        transformers: one affine transformer, or several that look at a part of the image each.
+    """
+
+    def __init__(self, num_classes: int = 10, in_chans: int = 1, transformers: int = 1):
         super().__init__()
-        self.stn = SpatialTransformer(in_chans, size=SIDE)
-        self.conv1 = nn.Conv2d(in_chans, 10, kernel_size=5)
+        one = transformers == 1
+        self.stn = SpatialTransformer(in_chans, SIDE) if one else ParallelTransformers(in_chans, transformers, SIDE)
+        self.conv1 = nn.Conv2d(transformers * in_chans, 10, kernel_size=5)
         self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
         self.drop = nn.Dropout2d()
         self.fc1 = nn.Linear(20 * 4 * 4, 50)
         self.fc2 = nn.Linear(50, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stn(x)  # (B, C, 28, 28)
+        x = self.stn(x)  # (B, C, 28, 28), of N transformers (B, N C, 28, 28)
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 12, 12)
         x = F.relu(F.max_pool2d(self.drop(self.conv2(x)), 2))  # (B, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))

@@ -1,0 +1,109 @@
+"""What `foveal.watch` sees in the smallest network of every file of timm, and in torchvision's networks with attention.
+
+For each: the places recorded by kind; those named as unseen, with the reason; whether the logits under `watch` are
+those without, bit for bit; and what is wrong with a Record (not as many images as were given, weights outside the
+stated range, affinities over the keys that are not one in sum, or that give other logits when written back).
+
+    python benchmarks/foreign_sweep.py > benchmarks/foreign_sweep.md
+
+Weights are random, images too, two of them at the network's own size; networks above 60 million parameters are left
+out. On one CPU core this takes about a quarter of an hour, a third of it to find the smallest networks.
+"""
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+
+import timm
+import torch
+import torchvision
+from timm.models._registry import _module_to_models
+from torch import Tensor, nn
+
+import foveal
+from foveal.record import Record
+
+LARGEST = 60e6
+TORCHVISION = ("mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "swin_t", "swin_v2_t", "maxvit_t")
+
+
+def smallest(file: str) -> tuple[str, int]:
+    """The network with the fewest parameters in a file of timm."""
+    sizes = {}
+    for name in sorted(_module_to_models[file]):
+        try:
+            with torch.device("meta"):
+                sizes[name] = parameters(timm.create_model(name))
+        except Exception as error:  # one that cannot be made without its data says so and is passed over
+            print(f"{name}: {error}", file=sys.stderr)
+    name = min(sizes, key=lambda name: sizes[name])
+    return name, sizes[name]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def networks() -> Iterator[tuple[str, str, nn.Module | None, tuple[int, ...]]]:
+    """File, name, network and the shape of an image; no network where it is too large."""
+    for file in sorted(_module_to_models):
+        name, size = smallest(file)
+        model = timm.create_model(name) if size <= LARGEST else None
+        yield f"timm {file}", name, model, model.pretrained_cfg["input_size"] if model else ()
+    for name in TORCHVISION:
+        yield "torchvision", name, torchvision.models.get_model(name), (3, 224, 224)
+
+
+def wrong(record: Record, images: int) -> Iterator[str]:
+    low, high = record.within
+    if len(record.values) != images:
+        yield f"{len(record.values)} images"
+    if record.values.min() < low or record.values.max() > high:
+        yield f"outside {record.within}"
+    if record.kind == "affinity" and record.within == (0, 1):
+        sums = record.values.float().sum(-1)
+        if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+            yield "not one in sum"
+
+
+@torch.no_grad()
+def row(model: nn.Module, images: Tensor) -> tuple[str, str, str, str]:
+    """What is recorded, what is named as unseen, whether the logits are the same, what is wrong."""
+    plain = model(images)
+    try:
+        with foveal.watch(model) as seen:
+            watched = model(images)
+    except ValueError as error:
+        return ("no attention" if "no attention" in str(error) else f"**{error}**"), "", "", ""
+    kinds = Counter(f"{record.kind} {record.axes}" for record in seen)
+    reasons = Counter(seen.unseen.values())
+    faults = {f"{record.where}: {fault}" for record in seen for fault in wrong(record, len(images))}
+    once = {path: seen[path].values for path in seen.paths() if "#" not in path}
+    try:
+        with foveal.replace(model, once):
+            if not torch.allclose(model(images), plain, rtol=1e-3, atol=1e-4):
+                faults.add("written back, other logits")
+    except ValueError as error:
+        faults.add(str(error))
+    return (
+        ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
+        "; ".join(f"{count}: {reason}" for reason, count in reasons.items()),
+        "yes" if torch.equal(plain, watched) else "**no**",
+        "; ".join(sorted(faults)[:3]),
+    )
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    print("# What watch sees in timm and torchvision\n")
+    print(f"timm {timm.__version__}, torchvision {torchvision.__version__}, by `python benchmarks/foreign_sweep.py`.\n")
+    print("| file | network | recorded | unseen | same logits | wrong |\n| --- | --- | --- | --- | --- | --- |")
+    for file, name, model, shape in networks():
+        told = row(model.eval(), torch.rand(2, *shape)) if model else ("too large", "", "", "")
+        print("|", " | ".join((file, name, *told)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()

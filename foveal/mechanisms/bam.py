@@ -1,0 +1,98 @@
+"""Bottleneck attention module (Park et al., 2018, eq. 1-5). Mixed domain: channels and positions at once. Soft.
+
+    Mc = norm(W1 relu(W0 mean over H W))                           channels, through C / r (4)
+    Ms = norm(f1x1(relu(f3x3(relu(f3x3(relu(f1x1 x)))))))          positions, 3x3 of dilation d (5)
+    M = sigmoid(Mc + Ms)                                           (2)
+    out = x + M x = (1 + M) x                                      (1)
+
+It stands between the stages of a network. The equations show no ReLU; those between the layers are those of the
+authors' code, without which a branch would be one linear map. A layer before a norm has no bias, the norm has one.
+
+The authors' released networks have another form, `released`: the norms follow the hidden layers instead of the last,
+and M = sigmoid(Mc Ms).
+
+Departure: a hidden width below one counts as one.
+"""
+
+from torch import Tensor, nn
+
+from foveal.mechanisms.strength import Strength
+from foveal.record import Facts, Tap
+
+
+class BAM(nn.Module):
+    """Weigh each channel and position by 1 + M, from 1 to 2.
+
+    Args:
+        channels: C, of the map.
+        reduction: r; the hidden width is C / r.
+        dilation: d, of the 3x3 convolutions.
+        released: the form of the authors' released networks.
+        identity: start as the identity, see `foveal.mechanisms.strength`.
+
+    Raises:
+        ValueError: `channels`, `reduction` or `dilation` below 1; a training batch of one image, over which the norm of
+            the channels has no variance.
+
+    >>> BAM(256)(torch.rand(8, 256, 14, 14)).shape
+    torch.Size([8, 256, 14, 14])
+    """
+
+    attaches = "between"
+    domain, hard, paper = "mixed", False, "Park et al., 2018"
+    arxiv = "1807.06514"
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        dilation: int = 4,
+        *,
+        released: bool = False,
+        identity: bool = False,
+    ):
+        super().__init__()
+        if min(channels, reduction, dilation) < 1:
+            raise ValueError(f"channels={channels}, reduction={reduction}, dilation={dilation}: at least 1 is needed")
+        hidden = max(1, channels // reduction)
+        self.released = released
+        self.channel = branch([nn.Linear(channels, hidden), nn.Linear(hidden, channels)], released)
+        self.spatial = branch(
+            [
+                nn.Conv2d(channels, hidden, 1),
+                nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation),
+                nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation),
+                nn.Conv2d(hidden, 1, 1),
+            ],
+            released,
+        )
+        self.strength = Strength(identity)
+        self.tap = Tap(Facts(mechanism="bam", kind="mask", domain="mixed", axes="B C H W", within=(1, 2)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        if any(part.training for part in self.channel if isinstance(part, nn.BatchNorm1d)) and len(x) == 1:
+            raise ValueError("bam: a training batch of 1 image; the norm of its channels needs two or more")
+        channels, positions = self.channel(x.mean((2, 3)))[:, :, None, None], self.spatial(x)
+        logits = channels * positions if self.released else channels + positions
+        return self.tap(self.strength(1 + logits.sigmoid()))  # (B, C, H, W) in (1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x)
+
+
+def branch(layers: list[nn.Linear] | list[nn.Conv2d], released: bool) -> nn.Sequential:
+    """The layers with a ReLU between them and a norm after the last, or in the released form after each other one."""
+    parts: list[nn.Module] = []
+    for layer in layers:
+        last = layer is layers[-1]
+        parts.append(layer)
+        if last != released:
+            layer.register_parameter("bias", None)
+            parts.append(norm_after(layer))
+        if not last:
+            parts.append(nn.ReLU())
+    return nn.Sequential(*parts)
+
+
+def norm_after(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    return nn.BatchNorm1d(layer.out_features) if isinstance(layer, nn.Linear) else nn.BatchNorm2d(layer.out_channels)

@@ -1,0 +1,63 @@
+"""Efficient channel attention (Wang et al., 2020, eq. 9 and 12). Channel domain, soft.
+
+    z = mean of x over H and W
+    g = sigmoid(C1D_k(z))                 each channel by its k neighbours (9)
+    out = g x
+
+The convolution over the channels has one kernel for all of them and no bias; k is the odd number nearest to
+(log2 C + 1) / 2 (12, with gamma = 2 and b = 1), the larger one where two are as near. The listing in the paper forgets
+the sigmoid, its eq. 9 does not.
+
+Departures: none.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from foveal.mechanisms.strength import Strength
+from foveal.record import Facts, Tap
+
+
+class EfficientChannel(nn.Module):
+    """Weigh each channel by a gate in (0, 1) that depends on the means of its neighbours and itself.
+
+    Args:
+        channels: C, of the map.
+        kernel_size: k, odd; that of eq. 12 if left out.
+        identity: start as the identity, see `foveal.mechanisms.strength`.
+
+    Raises:
+        ValueError: `channels` below 1, a `kernel_size` that is even or below 1.
+
+    >>> EfficientChannel(256)(torch.rand(8, 256, 14, 14)).shape
+    torch.Size([8, 256, 14, 14])
+    """
+
+    attaches = "after"
+    domain, hard, paper = "channel", False, "Wang et al., 2020"
+    arxiv = "1910.03151"
+
+    def __init__(self, channels: int, kernel_size: int | None = None, *, identity: bool = False):
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels={channels}: at least 1 is needed")
+        k = kernel_width(channels) if kernel_size is None else kernel_size
+        if k < 1 or k % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size}: an odd number is needed, as many neighbours on each side")
+        self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
+        self.strength = Strength(identity)
+        self.tap = Tap(Facts(mechanism="efficient_channel", kind="gate", domain="channel", axes="B C", within=(0, 1)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        z = x.mean((2, 3))  # (B, C)
+        gate = self.conv(z[:, None])[:, 0].sigmoid()
+        return self.tap(self.strength(gate))  # (B, C) in (0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x)[:, :, None, None]
+
+
+def kernel_width(channels: int) -> int:
+    """The odd number nearest to (log2 C + 1) / 2."""
+    return 2 * int((math.log2(channels) + 1) / 4) + 1

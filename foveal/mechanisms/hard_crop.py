@@ -1,0 +1,174 @@
+"""Hard crop: differentiable patch selection (Cordonnier et al., 2021, sec. 3). Spatial domain, hard.
+
+    s = scorer(image made small), brought to [0, 1]    a score for each candidate
+    Y = top-k(s)                                       in evaluation: the k best candidates are cut
+    Y = E[top-k(s + sigma Z)], Z normal                in training (Berthet et al., 2020)
+    dY/ds = E[top-k(s + sigma Z) Z^T] / sigma          by the same samples of Z
+    patch_k = sum_n Y_kn candidate_n
+
+In training a patch is thus a mean over what noisy scores choose: a blend at first, one candidate alone once the scores
+are sure of it. Evaluation knows no noise.
+
+Every pixel of the score map stands for the patch around its centre, moved into the image where it would reach out:
+neighbours overlap by half. Only the patches go through the network, so that a large image costs what they cost, and a
+small scorer.
+
+Departures: the k patches stand side by side in one image (four: two by two), in the order of their places, so that any
+classifier takes them and its own pooling joins them; the paper runs its network on each and pools the answers. Sigma
+stays what it is, where the paper lets it fall to 0. The mean over the samples is taken off the gradient, which lessens
+its variance.
+"""
+
+from dataclasses import replace
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from foveal.geometry import affine_grid, sample
+from foveal.record import Facts, Tap
+
+SCORED = 16  # pixels to which the scorer brings a patch's side; three halvings leave two scores
+EVEN = 1e-5  # added to the range of an image's scores, which may be one and the same
+
+
+class Scorer(nn.Module):
+    """How relevant each candidate is: images (B, C, H, W) to (B, H', W') from 0 to 1, two scores to a patch's side."""
+
+    def __init__(self, channels: int, size: int, width: int = 16):
+        super().__init__()
+        self.pool = nn.AvgPool2d(size // SCORED)
+        self.conv1 = nn.Conv2d(channels, width, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 4, stride=2, padding=1)
+        self.conv3 = nn.Conv2d(width, width, 4, stride=2, padding=1)
+        self.score = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(x)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.relu(conv(x))
+        scores = self.score(x)[:, 0]
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        low, high = (bound((1, 2), keepdim=True) for bound in (scores.amin, scores.amax))
+        return (scores - low) / (high - low + EVEN)
+
+
+class HardCrop(nn.Module):
+    """Show a network the k most relevant patches of an image, and nothing else of it.
+
+    There is no start as the identity: the network sees other pixels from the first.
+
+    Args:
+        channels: C, of the images.
+        size: of a patch, in pixels: about twice what it should hold whole, since candidates overlap by half.
+        patches: k.
+        sigma: of the noise on the scores.
+        samples: of the noise.
+
+    Raises:
+        ValueError: a `size` below 16 pixels, another number that is not above 0; an image smaller than a patch, or with
+            fewer candidates than patches.
+
+    >>> HardCrop(3, size=64, patches=4)(torch.rand(8, 3, 1000, 1000)).shape
+    torch.Size([8, 3, 128, 128])
+    """
+
+    attaches = "before"
+    domain, hard, paper = "spatial", True, "Cordonnier et al., 2021"
+    arxiv = "2104.03059"
+
+    def __init__(self, channels: int, size: int = 64, patches: int = 1, *, sigma: float = 0.05, samples: int = 100):
+        super().__init__()
+        if size < SCORED:
+            raise ValueError(f"size={size}: a patch has {SCORED} pixels or more")
+        if patches < 1 or sigma <= 0 or samples < 1:
+            raise ValueError(f"patches={patches}, sigma={sigma}, samples={samples}: numbers above 0 are needed")
+        self.size, self.patches, self.sigma, self.samples = size, patches, sigma, samples
+        self.scorer = Scorer(channels, size)
+        facts = Facts(mechanism="hard_crop", kind="mask", domain="spatial", axes="B H W", within=(0, 1), hard=True)
+        self.scores = Tap(facts)
+        self.crops = Tap(replace(facts, kind="crop", axes="B K 2 3", within=(-1, 1), size=(size, size)))
+
+    def weigh(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The score of each candidate (B, H', W'), and where the k best lie: transforms (B, K, 2, 3)."""
+        height, width = x.shape[2:]
+        if min(height, width) < self.size:
+            raise ValueError(f"hard crop: {height}x{width} pixels are less than a patch of size={self.size}")
+        scores = self.scores(self.scorer(x))
+        candidates, columns = scores.shape[1] * scores.shape[2], scores.shape[2]
+        if candidates < self.patches:
+            raise ValueError(f"hard crop: {height}x{width} pixels hold {candidates} candidates, patches={self.patches}")
+        chosen = top_k(scores.flatten(1), self.patches)  # (B, K)
+        top, left = self.origins(x, scores)
+        return scores, self.crops(windows(left[chosen % columns], top[chosen // columns], self.size, height, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores, theta = self.weigh(x)
+        return self.blend(x, scores) if self.training else self.cut(x, theta)
+
+    def cut(self, x: Tensor, theta: Tensor) -> Tensor:
+        """The patches that transforms show."""
+        grids = affine_grid(theta.flatten(0, 1), self.size, self.size).unflatten(0, theta.shape[:2])
+        return sample(x, side_by_side(grids))
+
+    def blend(self, x: Tensor, scores: Tensor) -> Tensor:
+        """Patches in expectation. The candidates, four images' worth, are cut again for the backward pass, not kept."""
+        shares = perturbed_top_k(scores.flatten(1), self.patches, self.sigma, self.samples).to(x.dtype)
+        mixed = checkpoint(mix, x, shares, *self.origins(x, scores), self.size, use_reentrant=False)
+        layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+        return side_by_side(mixed).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+    def origins(self, x: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The first pixel of each row (H',) and of each column (W',) of candidates."""
+        sides = zip(scores.shape[1:], x.shape[2:], strict=True)
+        top, left = (starts(count, length, self.size, x.device) for count, length in sides)
+        return top, left
+
+
+def starts(count: int, length: int, size: int, device: torch.device) -> Tensor:
+    """The first pixels of `count` pieces of one size, spread evenly by their centres and moved into the length."""
+    centres = (2 * torch.arange(count, device=device) + 1) * length // (2 * count)
+    return (centres - size // 2).clamp(0, length - size)
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Where the k largest stand in the last dimension, first place first."""
+    return scores.topk(k).indices.sort().values
+
+
+def perturbed_top_k(scores: Tensor, k: int, sigma: float, samples: int) -> Tensor:
+    """How often noisy scores (B, N) choose each candidate as their first, second, ... k-th: (B, K, N).
+
+    A sample counts 1, times 1 + l - l where the first l alone has a gradient: that of the log-density of its noise,
+    z / sigma. Summed over samples this is the gradient of Berthet et al.
+    """
+    noise = torch.randn(len(scores), samples, scores.shape[1], device=scores.device, dtype=scores.dtype)
+    chosen = top_k(scores.detach()[:, None] + sigma * noise, k)  # (B, M, K)
+    pull = ((noise - noise.mean(1, keepdim=True)) * scores[:, None]).sum(2) / sigma  # (B, M)
+    counts = ((1 + pull - pull.detach()) / samples)[:, None].expand(-1, k, -1)
+    return scores.new_zeros(len(scores), k, scores.shape[1]).scatter_add(2, chosen.mT, counts)
+
+
+def mix(x: Tensor, shares: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Sums of all candidates of x (B, C, H, W) by their shares (B, K, N): (B, K, size, size, C)."""
+    within = torch.arange(size, device=x.device)
+    rows = (top[:, None] + within)[:, None, :, None]
+    columns = (left[:, None] + within)[None, :, None, :]
+    candidates = x.permute(0, 2, 3, 1)[:, rows, columns].flatten(1, 2)  # (B, N, size, size, C)
+    return (shares @ candidates.flatten(2)).unflatten(2, candidates.shape[2:])
+
+
+def side_by_side(patches: Tensor) -> Tensor:
+    """Patches (B, K, P, P, D) as one image (B, R P, K / R P, D), R the largest divisor of K up to its root."""
+    count = patches.shape[1]
+    rows = next(rows for rows in range(isqrt(count), 0, -1) if count % rows == 0)
+    return patches.unflatten(1, (rows, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def windows(left: Tensor, top: Tensor, size: int, height: int, width: int) -> Tensor:
+    """The transforms that show squares of an image, by their upper left pixels (B, K): (B, K, 2, 3)."""
+    zero = torch.zeros_like(left, dtype=torch.float32)
+    x, y = (2 * left + size) / width - 1, (2 * top + size) / height - 1
+    return torch.stack([zero + size / width, zero, x, zero, zero + size / height, y], dim=-1).unflatten(-1, (2, 3))

@@ -1,0 +1,105 @@
+"""Soft mask branch (Wang et al., 2017, sec. 3.1-3.3). Mixed domain, soft: a weight for each channel at each position.
+
+    M = sigmoid(W2 relu(norm(W1 relu(norm(up(down(x)))))))     mixed attention, f1
+    out = (1 + M) T                                            attention residual learning (3)
+
+down: max-pooling and residual units, several times; up: bilinear interpolation to the size of each map on the way down,
+added to that map after one more unit (skip), and a unit. At the bottom stand two units. What the paper leaves open
+(norms, biases, where the skips lie) is as in the authors' network description. Units are pre-activation bottlenecks (He
+et al., 2016).
+
+As a mechanism the trunk T is the map itself; `foveal.networks.residual_attention` gives it a trunk.
+
+Departures: pooling windows are padded by one pixel and interpolation counts pixel centres, so that a map of any size,
+one pixel too, comes back at its size.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.mechanisms.strength import Strength
+from foveal.record import Facts, Tap
+
+
+class ResidualUnit(nn.Module):
+    """A pre-activation bottleneck: (B, C, H, W) to (B, C', H', W').
+
+    Args:
+        channels: C, of the input.
+        out_channels: C', of the output; those of the input if left out.
+        stride: of the 3x3 convolution.
+    """
+
+    def __init__(self, channels: int, out_channels: int | None = None, stride: int = 1):
+        super().__init__()
+        out_channels = out_channels or channels
+        width = max(1, out_channels // 4)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        changes = stride > 1 or channels != out_channels
+        self.shortcut = nn.Conv2d(channels, out_channels, 1, stride, bias=False) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.norm1(x))
+        y = self.conv2(F.relu(self.norm2(self.conv1(active))))
+        y = self.conv3(F.relu(self.norm3(y)))
+        return y + (x if self.shortcut is None else self.shortcut(active))
+
+
+class ResidualMask(nn.Module):
+    """Weigh each channel at each position by 1 + M, which an hourglass of residual units reads off the map.
+
+    Args:
+        channels: C, of the map.
+        depth: how often the map is halved; in the paper 3, 2 and 1 for maps of 56, 28 and 14 pixels.
+        identity: start as the identity, see `foveal.mechanisms.strength`.
+
+    Raises:
+        ValueError: `channels` or `depth` below 1; in training also one image whose map is pooled to one pixel, over
+            which a norm has no variance.
+
+    >>> ResidualMask(256)(torch.rand(8, 256, 28, 28)).shape
+    torch.Size([8, 256, 28, 28])
+    """
+
+    attaches = "after"
+    domain, hard, paper = "mixed", False, "Wang et al., 2017"
+    arxiv = "1704.06904"
+
+    def __init__(self, channels: int, depth: int = 2, *, identity: bool = False):
+        super().__init__()
+        if channels < 1 or depth < 1:
+            raise ValueError(f"channels={channels}, depth={depth}: at least 1 is needed")
+        self.down = nn.ModuleList(ResidualUnit(channels) for _ in range(depth))
+        self.bottom = ResidualUnit(channels)
+        self.skip = nn.ModuleList(ResidualUnit(channels) for _ in range(depth - 1))
+        self.up = nn.ModuleList(ResidualUnit(channels) for _ in range(depth - 1))
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.strength = Strength(identity)
+        self.tap = Tap(Facts(mechanism="residual_mask", kind="mask", domain="mixed", axes="B C H W", within=(1, 2)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for unit in self.down:
+            maps.append(unit(F.max_pool2d(maps[-1], 3, stride=2, padding=1)))
+        y = self.bottom(maps.pop())
+        for skip, unit in zip(self.skip, self.up, strict=True):
+            below = maps.pop()
+            y = unit(resized(y, below) + skip(below))
+        y = self.conv1(F.relu(self.norm1(resized(y, x))))
+        mask = self.conv2(F.relu(self.norm2(y))).sigmoid()
+        return self.tap(self.strength(1 + mask))  # (B, C, H, W) in (1, 2)
+
+    def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
+        return (x if trunk is None else trunk) * self.weigh(x)
+
+
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[2:], mode="bilinear")

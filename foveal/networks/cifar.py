@@ -1,0 +1,79 @@
+"""Residual networks for images of 32x32 pixels (He et al., 2016, sec. 4.2; Xie et al., 2017, sec. 5.3).
+
+A 3x3 convolution, three stages of which the second and third halve the map, the mean over all positions, a layer of
+logits. The blocks are timm's, so that attention finds its place in them. Departure from He et al.: where the width
+changes the shortcut is a 1x1 convolution with BatchNorm, as in most code for these images, not a padding with zeros.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+
+class CifarResNet(nn.Module):
+    """Images (B, C, H, W) of 8 pixels and more to logits (B, num_classes).
+
+    Args:
+        block: timm's `BasicBlock` or `Bottleneck`.
+        blocks: in each stage.
+        width: of the first stage's blocks; it doubles twice.
+        stem: channels of the first convolution.
+        num_classes: of the answer.
+        in_chans: C, of the images.
+        options: for the blocks, as `cardinality=16, base_width=32`.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        blocks: int,
+        width: int,
+        stem: int,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        **options: Any,
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, stem, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.act1 = nn.ReLU()
+        wide = width * block.expansion
+        self.layer1 = stage(block, blocks, stem, width, stride=1, **options)
+        self.layer2 = stage(block, blocks, wide, 2 * width, stride=2, **options)
+        self.layer3 = stage(block, blocks, 2 * wide, 4 * width, stride=2, **options)
+        self.fc = nn.Linear(4 * wide, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act1(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+def stage(
+    block: type[BasicBlock | Bottleneck], blocks: int, channels: int, width: int, stride: int, **options: Any
+) -> nn.Sequential:
+    out_channels = width * block.expansion
+    first = block(channels, width, stride, shortcut(channels, out_channels, stride), **options)
+    return nn.Sequential(first, *(block(out_channels, width, **options) for _ in range(blocks - 1)))
+
+
+def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """What brings a stage's input to the width and size of its output; nothing where they are alike."""
+    if channels == out_channels and stride == 1:
+        return None
+    return nn.Sequential(nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+
+
+def resnet(depth: int) -> Callable[..., nn.Module]:
+    """ResNet-20, 32, 56, 110: 6 n + 2 layers."""
+    return lambda **options: CifarResNet(BasicBlock, (depth - 2) // 6, 16, 16, **options)
+
+
+def resnext29_16x32d(**options: Any) -> nn.Module:
+    """ResNeXt-29, 16x32d: three bottlenecks a stage, in 16 groups of 32 channels and more."""
+    return CifarResNet(Bottleneck, 3, 64, 64, cardinality=16, base_width=32, **options)
