@@ -5,7 +5,7 @@ is scored, image by image, by
 
     pointing    whether its largest weight lies in the box (Zhang et al., 2018, the pointing game)
     energy      the share of its weight that lies in the box (Wang et al., 2020)
-    iou         the overlap of the box with what the map weighs above a threshold, over their union
+    iou         the overlap of the box with the cells from a threshold up, over their union
 
 and set against two nulls, which have the same weights and have not seen the image: `centred`, each map's own weights
 dealt out from the centre, and `another`, the map of another image.
@@ -14,6 +14,7 @@ Boxes are x0, y0, x1, y1 in pixels of the image, from edge to edge. Axes: B batc
 """
 
 from dataclasses import dataclass
+from math import isqrt
 from statistics import NormalDist
 
 import torch
@@ -29,19 +30,39 @@ TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
 def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
     """Where a Record says that the model looks: weights from 0, (B, H, W) over the image; None where it says only what.
 
-    A mask is its weights, their mean over channels where it has some; a transform is 1 in the region that it shows and
-    0 elsewhere, in pixels; an affinity is what each position gets from all queries, of a square map.
+    A mask is its weights, their mean over channels where it has some; transforms, crops and glimpses are 1 in the
+    region that they show and 0 elsewhere, in pixels; an affinity is what each position gets from all queries and heads.
     """
     values = record.values.float()
     if record.kind == "mask":
         return values.mean(1) if values.ndim == 4 else values
-    if record.kind == "transform":
-        return polygon(outline(values, steps=8), *image)
-    if record.kind == "affinity":
-        received = values.flatten(1, -2).mean(1)  # (B, K)
-        side = round(received.shape[1] ** 0.5)
-        return received.unflatten(1, (side, side)) if side * side == received.shape[1] else None
-    return None
+    if record.kind in ("transform", "crop"):
+        transforms = values if record.kind == "transform" else values.flatten(0, 1)
+        shown = polygon(outline(transforms), *image)
+        return shown if record.kind == "transform" else shown.unflatten(0, values.shape[:2]).amax(1)
+    if record.kind == "glimpse":
+        return squares(values, record.size or (1, 1), image)
+    return received(record.axes, values) if record.kind == "affinity" and record.domain != "channel" else None
+
+
+def received(axes: str, values: Tensor) -> Tensor | None:
+    """What the keys of an affinity get, where they are a map; one key before a square map is a class token."""
+    if axes.endswith("Y X"):
+        return values.flatten(1, -3).mean(1)  # (B, Y, X)
+    if "N" in axes.split():
+        return None  # windows: the keys of one are not those of another
+    keys = values.flatten(1, -2).mean(1)  # (B, K)
+    side = isqrt(keys.shape[1])
+    rest = keys.shape[1] - side * side
+    return keys[:, rest:].unflatten(1, (side, side)) if rest in (0, 1) else None
+
+
+def squares(path: Tensor, size: tuple[int, int], image: tuple[int, int]) -> Tensor:
+    """1 in the rectangles of a size in pixels around the places of a path (B, T, 2), 0 elsewhere: (B, H, W)."""
+    x, y = (path[..., 0, None] + 1) * (image[1] / 2), (path[..., 1, None] + 1) * (image[0] / 2)
+    columns, rows = torch.arange(image[1]) + 0.5, torch.arange(image[0]) + 0.5
+    within_x, within_y = (columns - x).abs() <= size[1] / 2, (rows - y).abs() <= size[0] / 2  # (B, T, W), (B, T, H)
+    return (within_y[..., None] & within_x[..., None, :]).any(1).float()
 
 
 def polygon(points: Tensor, height: int, width: int) -> Tensor:
@@ -85,9 +106,9 @@ def energy(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
 
 
 def iou(maps: Tensor, boxes: Tensor, image: tuple[int, int], threshold: float = 0.5) -> Tensor:
-    """Intersection over union of the box and the cells above `threshold`, 0 to 1 of the map's range: (B,)."""
+    """Intersection over union of the box and the cells from `threshold` up, 0 to 1 of the map's range: (B,)."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    chosen = (maps > low + threshold * (high - low)).to(maps.dtype)
+    chosen = (maps >= low + threshold * (high - low)).to(maps.dtype)
     cover = coverage(boxes, image, (maps.shape[1], maps.shape[2]))
     common = (chosen * cover).sum((1, 2))
     return common / (chosen.sum((1, 2)) + cover.sum((1, 2)) - common)

@@ -10,9 +10,7 @@ from foveal.record import Record
 
 
 def record(values: torch.Tensor, kind: str, axes: str) -> Record:
-    return Record(
-        where="here", mechanism="m", kind=kind, domain="spatial", axes=axes, within=(0, 1), values=values
-    )
+    return Record(where="here", mechanism="m", kind=kind, domain="spatial", axes=axes, within=(0, 1), values=values)
 
 
 def bright(row: int, column: int, side: int = 4) -> torch.Tensor:
@@ -43,6 +41,11 @@ def test_energy_of_a_flat_map_is_the_boxs_share_of_the_image():
 def test_iou_of_a_cell_with_a_box_twice_its_size():
     box = torch.tensor([[4.0, 4.0, 12.0, 8.0]])
     assert iou(bright(1, 1), box, (16, 16)).item() == pytest.approx(0.5)
+
+
+def test_a_map_that_says_nothing_chooses_the_whole_image():
+    box = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+    assert iou(torch.ones(1, 4, 4), box, (16, 16)).tolist() == [0.25]
 
 
 def test_nulls_keep_the_weights_and_move_them():
