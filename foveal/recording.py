@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from foveal.hooks import Extra, Hooks, Place, find_places, recomputing
+from foveal.finding import Extra, Place, find_places
+from foveal.hooks import Hooks, recomputing
 from foveal.naming import unknown
 from foveal.record import Record
 from foveal.tally import Statistics, merge, tally

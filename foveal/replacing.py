@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.finding import Extra, Place, find_places
 from foveal.foreign import RECOMPUTED
-from foveal.hooks import Extra, Hooks, Place, find_places
+from foveal.hooks import Hooks
 from foveal.naming import look_up
 
 New = Tensor | float | Callable[[Tensor], Tensor]

@@ -101,10 +101,11 @@ def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
 
 
 STANDS = {
-    "after": "after a module",
-    "before": "before a module",
-    "between": "between the stages",
-    "instead": "instead of a convolution",
+    "after": "after a module of the network",
+    "before": "before a module of the network",
+    "between": "between the stages of the network",
+    "instead": "instead of a convolution of the network",
+    "network": "only in a network of its own",
 }
 
 
@@ -112,7 +113,7 @@ def check_position(position: str, name: str, attaches: str, at: At | None) -> No
     if position not in POSITIONS:
         raise unknown("position", position, POSITIONS)
     if position != "standard" and attaches != "after":
-        raise ValueError(f"position={position!r}: {name} stands {STANDS[attaches]} of the network")
+        raise ValueError(f"position={position!r}: {name} stands {STANDS[attaches]}")
     if position != "standard" and at == "residual":
         raise ValueError(f"position={position!r}: at='residual' finds the ends of branches alone")
 
@@ -122,7 +123,7 @@ def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> l
         raise ValueError(f"{name} stands only in a network of its own; foveal.list_models() names the networks")
     if at in ("input", "residual"):
         if attaches != ("before" if at == "input" else "after"):
-            raise ValueError(f"at={at!r}: {name} stands {STANDS[attaches]} of the network")
+            raise ValueError(f"at={at!r}: {name} stands {STANDS[attaches]}")
         return [entrance(model)] if at == "input" else residual_ends(model)
     if at is not None:
         return matching_paths(model, at)

@@ -10,7 +10,7 @@ A layout tells no stride: pytorchcv's `seresnet50` has its stride in the first 1
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
         (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".@.spatial.conv."),
         (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".@.spatial.norm."),
     ),
-    "moskomule": (  # moskomule/senet.pytorch, and the many that copied its SELayer
+    "moskomule": (  # moskomule/senet.pytorch, and the many that copied its SELayer, which has no biases
         (r"\.se\.fc\.0\.", ".@.fc1."),
         (r"\.se\.fc\.2\.", ".@.fc2."),
     ),
@@ -92,7 +92,7 @@ class Fit:
     def likeness(self) -> float:
         """The share of names, of the model's and of the state dict's, that fit."""
         alike = len(self.state) - len(self.unexpected) - len(self.shapes)
-        return alike / (len(self.state) + len(self.missing))
+        return alike / max(1, len(self.state) + len(self.missing))
 
 
 def best_fit(model: nn.Module, state: Mapping[str, Any], layout: str | None = None) -> Fit:
@@ -103,9 +103,9 @@ def best_fit(model: nn.Module, state: Mapping[str, Any], layout: str | None = No
     """
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r}: there are {', '.join(LAYOUTS)}")
-    present = {plain_name(model, key): key for key in model.state_dict()}
-    tried = LAYOUTS if layout is None else (layout,)
-    return max((fit(model, present, each, unwrapped(state)) for each in tried), key=lambda each: each.likeness)
+    present, tensors = {plain_name(model, key): key for key in model.state_dict()}, unwrapped(state)
+    fits = [fit(model, present, each, tensors) for each in (LAYOUTS if layout is None else (layout,))]
+    return max(fits, key=lambda each: each.likeness)
 
 
 def take_over(model: nn.Module, best: Fit) -> None:
@@ -156,7 +156,8 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def fit(model: nn.Module, present: dict[str, str], layout: str, state: dict[str, Tensor]) -> Fit:
     """How a state dict fits under one layout. `present` maps plain names to the model's."""
     current = dict(zip(present, model.state_dict().values(), strict=True))
-    renamed = {plain_name(model, standing_name(model, key, layout)): value for key, value in state.items()}
+    here = set(present.values())
+    renamed = {plain_name(model, standing_name(model, here, key, layout)): value for key, value in state.items()}
     renamed = {name: as_layer(value, current.get(name)) for name, value in renamed.items()}
     renamed |= full_strength(model, renamed)
     absent = silent(model, renamed, identity=False)
@@ -179,16 +180,15 @@ def rename(key: str, layout: str) -> str:
     return key
 
 
-def standing_name(model: nn.Module, key: str, layout: str) -> str:
-    """A name renamed, with the path where the attention stands; the name as it was where there is none."""
+def standing_name(model: nn.Module, here: Container[str], key: str, layout: str) -> str:
+    """A name renamed, with the path where the attention stands; the name as it was where none of that name is here."""
     name = rename(key, layout)
     module, at, weight = name.partition(".@.")
     if not at:
         return name
     paths = (standing.path for attachment in attachments(model) for standing in attachment.standing)
     names = (f"{path}.{weight}" for path in paths if path.startswith(f"{module}."))
-    present = model.state_dict()
-    return next((each for each in names if each in present), key)
+    return next((each for each in names if each in here), key)
 
 
 def full_strength(model: nn.Module, held: Mapping[str, Tensor]) -> dict[str, Tensor]:

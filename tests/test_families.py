@@ -50,19 +50,28 @@ DRAWN = {
 }
 
 
+def network(family: str) -> nn.Module:
+    """A random network; what starts as zero, such as a head, would hide every change."""
+    model = randomise_norms(timm.create_model(DRAWN[family])).eval()
+    for weight in model.parameters():
+        if not weight.any():
+            weight.normal_(0, 0.02)
+    return model
+
+
 def side_of(model: nn.Module) -> int:
     """The side of a small image that a network takes."""
     says = model.pretrained_cfg
     return says["input_size"][1] if says.get("fixed_input_size") else max(96, says.get("min_input_size", (3, 0))[1])
 
 
-PLACES = {"before": ["input"], "after": [None, "residual"], "between": [None], "instead": [None]}
+PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by default
 
 
 def refusals(model: nn.Module, name: str) -> list[str]:
     """Put a mechanism where it stands by default, else where it stands in any network; why it cannot, or nothing."""
     reasons = []
-    for at in PLACES[MECHANISMS[name].attaches]:
+    for at in PLACES.get(MECHANISMS[name].attaches, [None]):
         try:
             foveal.attach(model, name, at=at)
         except ValueError as error:
@@ -82,7 +91,7 @@ def test_none_was_looked_at():
 @pytest.mark.parametrize("family", DRAWN)
 @torch.no_grad()
 def test_every_mechanism_joins_unchanged_and_called_or_is_refused_with_a_reason(family):
-    model = randomise_norms(timm.create_model(DRAWN[family])).eval()
+    model = network(family)
     x = torch.randn(1, 3, side_of(model), side_of(model))
     before, looks = model(x), repr(model)
     assert before.isfinite().all()
@@ -105,7 +114,7 @@ def test_every_mechanism_joins_unchanged_and_called_or_is_refused_with_a_reason(
 @pytest.mark.parametrize("family", DRAWN)
 @torch.no_grad()
 def test_ends_of_residual_branches_are_found_or_it_says_why_not(family):
-    model = randomise_norms(timm.create_model(DRAWN[family])).eval()
+    model = network(family)
     x = torch.randn(1, 3, side_of(model), side_of(model))
     before = model(x)
     try:

@@ -30,8 +30,7 @@ def watched(module: nn.Module, *inputs: torch.Tensor, **options):
 
 
 def hooks(model: nn.Module) -> int:
-    tables = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_always_called", "_backward_hooks")
-    return sum(len(getattr(module, table)) for module in model.modules() for table in tables)
+    return sum(len(table) for module in model.modules() for name, table in vars(module).items() if "_hooks" in name)
 
 
 def state(model: nn.Module) -> list:

@@ -12,13 +12,13 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings"],
+    ["naming", "geometry", "settings", "functionals"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
-    ["hosts", "hooks"],
-    ["surgery", "recording", "replacing"],
-    ["weights"],
+    ["hosts", "finding"],
+    ["surgery", "hooks"],
+    ["weights", "recording", "replacing"],
     ["networks"],
     ["checkpoint"],
     ["training", "looking", "scoring"],

@@ -284,7 +284,7 @@ def test_whole_networks_of_timms_are_taken_with_their_attention(monkeypatch):
 
 def test_lists():
     assert "seresnet50" in foveal.list_models("*se*")
-    assert foveal.list_models("sk*") == ["sknet101", "sknet26", "sknet29", "sknet50"]
+    assert foveal.list_models("sknet*") == ["sknet101", "sknet26", "sknet29", "sknet50"]
     facts = {each.name: each for each in foveal.list_mechanisms()}
     assert facts["se"].long_name == "squeeze_excite"
     assert facts["se"].parameters == 2 * 256 * 16 + 256 + 16

@@ -56,7 +56,7 @@ def test_attention_that_looks_at_the_object_and_is_needed():
     assert all(each.beats_both for each in found.located)
     lost = {each.instead: each.lost.mean for each in found.needed}
     assert lost["none"] == 0.75  # every image is said to be of the first class
-    assert 0.6 < lost["another"] < 0.9  # three of four other images are of another class
+    assert 0.45 < lost["another"] < 0.68  # 9/16: not of the first class, nor alike
     assert found.needed[0].where == "mask"
 
 
@@ -99,11 +99,7 @@ def test_a_network_is_left_as_it_was():
     [
         (nn.Flatten(), bright_squares()[:1], "no attention to watch"),
         (Brightest(), [], "gave no images"),
-        (
-            Brightest(),
-            [(torch.rand(2, 1, 8, 8), torch.zeros(2).long(), torch.tensor([[0, 0, 4, 4], [2, 2, 9, 4]]))],
-            "9",
-        ),
+        (Brightest(), [(torch.rand(1, 1, 8, 8), torch.zeros(1).long(), torch.tensor([[2, 2, 9, 4]]))], "9.0, 4.0"),
     ],
 )
 def test_bad_input_is_one_line(model, loader, says):

@@ -164,6 +164,12 @@ def test_maps_with_their_channels_last_are_refused():
             foveal.attach(model, "se")
 
 
+@pytest.mark.parametrize("make", [lambda: timm.create_model("vit_tiny_patch16_224"), torchvision.models.vit_b_16])
+def test_a_transformer_has_no_default_place(make):
+    with torch.device("meta"), pytest.raises(ValueError, match=r"has no known block|tokens have no default place"):
+        foveal.attach(make(), "se")
+
+
 def test_two_mechanisms_in_one_place_leave_in_order():
     model = randomise_norms(torchvision.models.resnet18()).eval()
     x, names = images(), set(model.state_dict())

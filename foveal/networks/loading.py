@@ -25,7 +25,8 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
         model: of `foveal.create_model`, or anybody's, with or without attachments.
         source: a safetensors file, a file that `torch.save` wrote (read without executing anything), or a state dict.
         layout: one of `foveal.weights.LAYOUTS`: plain (ours, timm's and torchvision's), timm-sknet, attention-module
-            (CBAM's authors), moskomule (moskomule/senet.pytorch), pytorchcv; left out, that which fits.
+            (CBAM's authors), moskomule (moskomule/senet.pytorch, for a model of SE with `bias=False`),
+            pytorchcv; left out, that which fits.
 
     Returns:
         The name of the layout that fitted.
