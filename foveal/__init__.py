@@ -21,6 +21,7 @@ HOMES = {
     "watch": "foveal.recording",
     "replace": "foveal.replacing",
     "draw": "foveal.drawing",
+    "score": "foveal.scoring",
     "train": "foveal.training",
     "compare": "foveal.comparing",
     "write_report": "foveal.report",
@@ -43,6 +44,7 @@ __all__ = [
     "load_data",
     "load_weights",
     "replace",
+    "score",
     "train",
     "watch",
     "write_report",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from foveal.recording import watch
     from foveal.replacing import replace
     from foveal.report import write_report
+    from foveal.scoring import score
     from foveal.standing import attachments
     from foveal.surgery import attach, detach
     from foveal.training import train

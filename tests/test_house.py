@@ -15,13 +15,13 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings", "functionals"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
-    ["mechanisms", "places", "tracing", "drawing", "costs", "foreign", "tally"],
+    ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
     ["hosts", "finding"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing"],
     ["networks"],
     ["checkpoint"],
-    ["training", "looking"],
+    ["training", "looking", "scoring"],
     ["comparing"],
     ["report"],
     ["cli"],
@@ -30,7 +30,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
     "Record", "Tap", "attach", "attachments", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "replace", "train", "watch", "write_report",
+    "list_models", "load_data", "load_weights", "replace", "score", "train", "watch", "write_report",
 }  # fmt: skip
 
 
