@@ -86,8 +86,8 @@ def create_model(
 
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`; one of our own with its options, `ram:glimpses=8`. Attention stands where `foveal.places` says, a spatial transformer in front of
-            the image.
+            `resnet18+stn:size=160+se`. Attention stands where `foveal.places` says, a spatial transformer in front of
+            the image. A network of our own may have its options in its name, too: `ram:glimpses=8`.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
         num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
