@@ -12,7 +12,7 @@ This is no module to put after a layer: it needs a network that remembers what i
 (`foveal.networks.ram`). What it shows is not a weight but a path, told once a pass when it is complete.
 
 Departures: the policy has a hidden layer of its own (the paper's is linear in h). It starts at the centre, by a zero
-last layer, and learns at a tenth of the network's rate: as long as the network cannot read what it sees, rewards are
+last layer, and learns at a third of the network's rate: as long as the network cannot read what it sees, rewards are
 noise, and at the full rate the policy walked into a corner on noise and stayed there. A location that is drawn beyond
 the image's edge is moved onto the edge, and keeps the density of what was drawn.
 """
@@ -91,7 +91,7 @@ class Glimpse(nn.Module):
     """
 
     attaches = "network"
-    lr_scale = 0.1  # of the network's learning rate
+    lr_scale = 0.3  # of the network's learning rate
     domain, hard, paper = "spatial", True, "Mnih et al., 2014"
     arxiv = "1406.6247"
 
@@ -114,6 +114,7 @@ class Glimpse(nn.Module):
         self.std = std
         self.retina = Retina(size, scales, padding)
         self.fc1 = nn.Linear(channels, hidden)
+        nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
         self.fc2 = nn.Linear(hidden, 2)
         nn.init.zeros_(self.fc2.weight)
         nn.init.zeros_(self.fc2.bias)
