@@ -90,13 +90,11 @@ class TestWhereThePatchesLie:
 
     @pytest.mark.parametrize("length", [32, 47, 63, 64, 100, 127, 128, 999, 1024])
     def test_candidates_leave_no_gap_and_mostly_overlap_by_half(self, length):
-        x = torch.rand(1, 3, length, 40)
-        top, _ = made().origins(x, made().scorer(x))
+        x = torch.rand(1, 3, length, SIZE)
+        top = made().origins(x, made().scorer(x))[:, 1].unique()
         assert top[0] == 0
         assert top[-1] == length - SIZE
-        steps = top.diff()
-        assert (steps >= 0).all()
-        assert (steps <= SIZE / 2 * (1 + 1 / len(top)) + 1).all()
+        assert (top.diff() <= SIZE / 2 * (1 + 1 / len(top)) + 1).all()
 
     def test_the_best_candidates_are_chosen(self):
         """Two rows of four scores for 32x80: their centres are at 10, 30, 50 and 70 from the left."""

@@ -96,12 +96,11 @@ class HardCrop(nn.Module):
         if min(height, width) < self.size:
             raise ValueError(f"hard crop: {height}x{width} pixels are less than a patch of size={self.size}")
         scores = self.scores(self.scorer(x))
-        candidates, columns = scores.shape[1] * scores.shape[2], scores.shape[2]
+        candidates = scores.shape[1] * scores.shape[2]
         if candidates < self.patches:
             raise ValueError(f"hard crop: {height}x{width} pixels hold {candidates} candidates, patches={self.patches}")
-        chosen = top_k(scores.flatten(1), self.patches)  # (B, K)
-        top, left = self.origins(x, scores)
-        return scores, self.crops(windows(left[chosen % columns], top[chosen // columns], self.size, height, width))
+        chosen = self.origins(x, scores)[top_k(scores.flatten(1), self.patches)]  # (B, K, 2)
+        return scores, self.crops(windows(chosen, self.size, height, width))
 
     def forward(self, x: Tensor) -> Tensor:
         scores, theta = self.weigh(x)
@@ -115,15 +114,16 @@ class HardCrop(nn.Module):
     def blend(self, x: Tensor, scores: Tensor) -> Tensor:
         """The patches in expectation."""
         shares = perturbed_top_k(scores.flatten(1), self.patches, self.sigma, self.samples).to(x.dtype)
-        mixed = side_by_side(mix(x, shares, *self.origins(x, scores), self.size)).permute(0, 3, 1, 2)
+        mixed = side_by_side(mix(x, shares, self.origins(x, scores), self.size)).permute(0, 3, 1, 2)
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
         return mixed.contiguous(memory_format=layout)
 
-    def origins(self, x: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The first pixel of each row (H',) and of each column (W',) of candidates."""
-        sides = zip(scores.shape[1:], x.shape[2:], strict=True)
-        top, left = (starts(count, length, self.size, x.device) for count, length in sides)
-        return top, left
+    def origins(self, x: Tensor, scores: Tensor) -> Tensor:
+        """The upper left pixel of each candidate, x before y: (N, 2)."""
+        rows, columns = scores.shape[1:]
+        top = starts(rows, x.shape[2], self.size, x.device)[:, None].expand(rows, columns)
+        left = starts(columns, x.shape[3], self.size, x.device).expand(rows, columns)
+        return torch.stack([left, top], dim=2).flatten(0, 1)
 
 
 def starts(count: int, length: int, size: int, device: torch.device) -> Tensor:
@@ -150,7 +150,7 @@ def perturbed_top_k(scores: Tensor, k: int, sigma: float, samples: int) -> Tenso
     return scores.new_zeros(len(scores), k, scores.shape[1]).scatter_add(2, chosen.mT, counts)
 
 
-def mix(x: Tensor, shares: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+def mix(x: Tensor, shares: Tensor, origins: Tensor, size: int) -> Tensor:
     """Sums of candidates of x (B, C, H, W) by their shares (B, K, N): (B, K, size, size, C).
 
     Only those are cut that have a share, as many as the least sure image of the batch needs: mostly a few.
@@ -158,10 +158,9 @@ def mix(x: Tensor, shares: Tensor, top: Tensor, left: Tensor, size: int) -> Tens
     share = shares.sum(1)
     chosen = share.topk(int((share > 0).sum(1).max())).indices  # (B, N') of N
     within = torch.arange(size, device=x.device)
-    rows = (top[chosen // len(left)][:, :, None] + within)[:, :, :, None]
-    columns = (left[chosen % len(left)][:, :, None] + within)[:, :, None, :]
+    left, top = origins[chosen][..., None, None].unbind(2)  # (B, N', 1, 1) each
     image = torch.arange(len(x), device=x.device)[:, None, None, None]
-    candidates = x.permute(0, 2, 3, 1)[image, rows, columns]  # (B, N', size, size, C)
+    candidates = x.permute(0, 2, 3, 1)[image, top + within[:, None], left + within]  # (B, N', size, size, C)
     weights = shares.gather(2, chosen[:, None].expand(-1, shares.shape[1], -1))
     return (weights @ candidates.flatten(2)).unflatten(2, candidates.shape[2:])
 
@@ -173,8 +172,9 @@ def side_by_side(patches: Tensor) -> Tensor:
     return patches.unflatten(1, (rows, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def windows(left: Tensor, top: Tensor, size: int, height: int, width: int) -> Tensor:
-    """The transforms that show squares of an image, by their upper left pixels (B, K): (B, K, 2, 3)."""
+def windows(origins: Tensor, size: int, height: int, width: int) -> Tensor:
+    """The transforms that show squares of an image, by their upper left pixels (B, K, 2): (B, K, 2, 3)."""
+    left, top = origins.unbind(2)
     zero = torch.zeros_like(left, dtype=torch.float32)
     x, y = (2 * left + size) / width - 1, (2 * top + size) / height - 1
     return torch.stack([zero + size / width, zero, x, zero, zero + size / height, y], dim=-1).unflatten(-1, (2, 3))
