@@ -44,7 +44,7 @@ class Listening(TorchFunctionMode):
         if func is FUSED and Tensor.softmax in self.functionals:
             return self._fused(*args, **kwargs)
         out = func(*args, **kwargs)
-        if func is F.dropout and args[0] is self.weights:
+        if func is F.dropout and args and args[0] is self.weights:
             self.weights = out
         elif func in self.functionals:
             return self._meet(out)

@@ -232,7 +232,7 @@ def test_attention_pools_are_seen():
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_windows_are_told_from_images(fused):
-    """Two images of one colour each: every window of the black one attends evenly, and only there."""
+    """Each image has its own four windows, in the order of the map; and the weights are those made by hand."""
     swin = timm.models.SwinTransformer(
         img_size=32, patch_size=4, window_size=4, embed_dim=12, depths=(2,), num_heads=(3,)
     )
