@@ -1,6 +1,6 @@
 """A page for each mechanism, from its docstrings: formula, picture of what is recorded, cost, departures, citation.
 
-python docs/make.py              every page, its costs measured (one thread, a minute)
+python docs/make.py [NAME ...]   every page, or some, their costs measured (one thread, a minute)
 python docs/make.py --pictures   the pictures too: each mechanism is trained on digits (some minutes)
 python docs/make.py --check      whether the pages say what the docstrings say; writes nothing
 """
@@ -25,8 +25,12 @@ from foveal.settings import Settings
 
 PAGES = Path(__file__).parent / "mechanisms"
 STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what the stages of a ResNet-50 give out
+IMAGES = ((1, 64, 64), (1, 128, 128), (1, 256, 256), (1, 512, 512))  # for mechanisms that look at images, not at maps
 BATCH, ROUNDS = 8, 5
-NETWORKS: dict[str, str] = {}  # in which a mechanism is drawn; else small_cnn+NAME
+RUNS = {  # in which a mechanism is drawn; else small_cnn+NAME on digits/cluttered
+    "glimpse": Settings(model="ram", data="digits/cluttered", epochs=80, lr=1e-3),
+    "hard_crop": Settings(model="small_cnn+hard_crop:size=64", data="digits/scene"),
+}
 
 
 def paragraphs(text: str) -> list[str]:
@@ -64,18 +68,24 @@ def page(name: str) -> str:
 
 
 def cost_table(name: str) -> str:
-    """What a mechanism costs at the stages of a ResNet-50."""
+    """What a mechanism costs at the stages of a ResNet-50; one that looks at images, with its network."""
+    run = RUNS.get(name)
+    of = f"images, `{run.model}` as a whole" if run else "maps"
     head = [
         "## Cost",
-        f"For {BATCH} maps: milliseconds of a forward pass on one thread (median of {ROUNDS}), and what the backward\n"
-        "pass keeps, in units of the input.",
-        "| channels | map | parameters | MMACs a map | ms | kept |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"For {BATCH} {of}: milliseconds of a forward pass on one thread (median of {ROUNDS}), and what the\n"
+        "backward pass keeps, in units of the input.",
+        "| channels | size | parameters | MMACs each | ms | kept |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    return "\n\n".join(head) + "\n" + "\n".join(cost_row(MECHANISMS[name], shape) for shape in STAGES)
+    if run:
+        rows = [cost_row(foveal.create_model(run.model, num_classes=10, in_chans=shape[0]), shape) for shape in IMAGES]
+    else:
+        rows = [cost_row(MECHANISMS[name](shape[0]), shape) for shape in STAGES]
+    return "\n\n".join(head) + "\n" + "\n".join(rows)
 
 
-def cost_row(made: type[nn.Module], shape: tuple[int, int, int]) -> str:
-    module, (channels, height, width) = made(shape[0]), shape
+def cost_row(module: nn.Module, shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
     counted = f"{count_parameters(module):,} | {count_macs(module, shape) / 1e6:,.2f}"
     measured = f"{milliseconds(module, shape):.1f} | {kept(module, shape):.1f}"
     return f"| {channels} | {height}x{width} | {counted} | {measured} |"
@@ -102,14 +112,15 @@ def kept(module: nn.Module, shape: tuple[int, int, int]) -> float:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        module.train()(x)
+        out = module.train()(x)
+    del out
     return sum(size for place, size in held.items() if place not in weights) / x.untyped_storage().nbytes()
 
 
 def draw_page(name: str) -> None:
     """Train a small network with a mechanism on digits, and draw what it attends to."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(model=NETWORKS.get(name, f"small_cnn+{name}"), data="digits/cluttered")
+        settings = RUNS.get(name) or Settings(model=f"small_cnn+{name}", data="digits/cluttered")
         foveal.train(settings, folder)
         look(folder, [settings.data], most=3).picture.save(PAGES / f"{name}.png")
 
@@ -125,7 +136,7 @@ def main() -> None:
         sys.exit(f"docs/make.py: stale pages: {', '.join(stale())}" if stale() else 0)
     torch.set_num_threads(1)
     PAGES.mkdir(exist_ok=True)
-    for name in MECHANISMS:
+    for name in [argument for argument in sys.argv[1:] if argument in MECHANISMS] or MECHANISMS:
         (PAGES / f"{name}.md").write_text(f"{page(name)}\n\n{cost_table(name)}\n")
         if "--pictures" in sys.argv:
             draw_page(name)
