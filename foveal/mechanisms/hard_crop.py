@@ -22,8 +22,8 @@ its variance.
 What to expect: `foveal train --model small_cnn+hard_crop:size=64 --data digits/scene` (256x256 pixels, a digit of 28
 among 40 pieces of others, 3,000 to learn from) names 91.7 % of the test part after 64 s of one processor core; the crop
 holds the whole digit in 93.0 % of the images, a candidate at random in 4.1 %. With `size=32,patches=4`: 93.3 %, 84 s.
-The same network on random crops: 11.3 %; on the image at a quarter of its side: 39.9 %; on the whole image: 94.0 %,
-331 s for six epochs of eleven. (One run each.)
+The same network on random crops: 11.3 %; on the image at a quarter of its side: 39.9 %; on the whole image: 94.0 %
+after a run of six epochs, not eleven, and 331 s. (One run each.)
 """
 
 from dataclasses import replace
