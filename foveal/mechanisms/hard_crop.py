@@ -10,13 +10,20 @@ In training a patch is thus a mean over what noisy scores choose: a blend at fir
 are sure of it. Evaluation knows no noise.
 
 Every pixel of the score map stands for the patch around its centre, moved into the image where it would reach out:
-neighbours overlap by half. Only the patches go through the network, so that a large image costs what they cost, and a
-small scorer.
+neighbours overlap by about half. Only the patches go through the network, so that a large image costs what they cost,
+and a small scorer: with four patches of 64 of 1,024 pixels, ResNet-18 keeps 2.4 % of the bytes for its backward pass,
+and takes 5 % of the time to train and to answer.
 
 Departures: the k patches stand side by side in one image (four: two by two), in the order of their places, so that any
 classifier takes them and its own pooling joins them; the paper runs its network on each and pools the answers. Sigma
 stays what it is, where the paper lets it fall to 0. The mean over the samples is taken off the gradient, which lessens
 its variance.
+
+What to expect: `foveal train --model small_cnn+hard_crop:size=64 --data digits/scene` (256x256 pixels, a digit of 28
+among 40 pieces of others, 3,000 to learn from) names 91.7 % of the test part after 64 s of one processor core; the crop
+holds the whole digit in 93.0 % of the images, a candidate at random in 4.1 %. With `size=32,patches=4`: 93.3 %, 84 s.
+The same network on random crops: 11.3 %; on the image at a quarter of its side: 39.9 %; on the whole image: 94.0 %
+after a run of six epochs, not eleven, and 331 s. (One run each.)
 """
 
 from dataclasses import replace
