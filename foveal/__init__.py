@@ -19,6 +19,7 @@ HOMES = {
     "list_mechanisms": "foveal.mechanisms",
     "load_data": "foveal.data",
     "watch": "foveal.recording",
+    "audit": "foveal.auditing",
     "replace": "foveal.replacing",
     "draw": "foveal.drawing",
     "train": "foveal.training",
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "attach",
     "attachments",
+    "audit",
     "compare",
     "create_model",
     "detach",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from foveal.auditing import audit
     from foveal.comparing import compare
     from foveal.data import load_data
     from foveal.drawing import draw

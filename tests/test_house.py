@@ -16,20 +16,20 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "costs", "foreign", "tally"],
-    ["hosts", "hooks"],
+    ["hosts", "hooks", "findings"],
     ["surgery", "recording", "replacing"],
-    ["weights"],
+    ["weights", "auditing"],
     ["networks"],
     ["checkpoint"],
-    ["training", "looking"],
-    ["comparing"],
+    ["training", "opening"],
+    ["comparing", "looking"],
     ["report"],
     ["cli"],
     ["__main__"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "compare", "create_model", "detach", "draw", "list_mechanisms",
+    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
     "list_models", "load_data", "load_weights", "replace", "train", "watch", "write_report",
 }  # fmt: skip
 
