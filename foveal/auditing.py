@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from statistics import median
@@ -104,7 +104,7 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
         extra: as for `foveal.watch`.
 
     Raises:
-        ValueError: a model without attention; a loader without a batch.
+        ValueError: a model without attention; a loader without images, or with such as the model does not take.
         TypeError: a batch whose first element is no tensor.
 
     >>> print(foveal.audit(foveal.create_model("small_cnn+se"), loader))
@@ -156,18 +156,20 @@ class Look:
     def __init__(self, seen: Seen) -> None:
         self.seen, self.count, self.first = seen, 0, torch.empty(0)
         self.sizes: dict[nn.Module, tuple[int, int] | None] = {}
-        self.collapsed: dict[nn.Module, int] = {}
+        self.collapsed: set[nn.Module] = set()
+        self.fed: set[nn.Module] = set()  # given more than zeros
         self.values: dict[str, list[Tensor]] = defaultdict(list)
 
-    def size(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def given(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         x = args[0] if args else None
+        if not isinstance(x, Tensor) or x.any():
+            self.fed.add(module)
         self.sizes[module] = (int(x.shape[2]), int(x.shape[3])) if isinstance(x, Tensor) and x.ndim == 4 else None
 
     def collapse(self, owner: nn.Module, conv: nn.Conv2d, args: tuple[Any, ...], out: Tensor) -> None:
         """A convolution that pads, so as to keep the map, and gives out one position of several."""
-        positions = args[0].shape[2] * args[0].shape[3]
-        if out.shape[2:] == (1, 1) and positions > 1 and keeps_size(conv):
-            self.collapsed[owner] = positions
+        if out.shape[-2:] == (1, 1) != args[0].shape[-2:] and keeps_size(conv):
+            self.collapsed.add(owner)
 
     def keep(self, where: str, weights: Tensor) -> None:
         self.values[where].append(weights.detach().cpu())
@@ -182,7 +184,7 @@ def survey(model: nn.Module, batches: Iterator[Tensor], watching: watch, owners:
     with torch.no_grad(), watching as seen, listening(model) as hooks:
         look = Look(seen)
         for module in set(owners.values()):
-            hooks.add(module, look.size, pre=True)
+            hooks.add(module, look.given, pre=True)
         for module in {owners[where] for where in watching.reasons}:
             for conv in (each for each in module.modules() if isinstance(each, nn.Conv2d)):
                 hooks.add(conv, partial(look.collapse, module))
@@ -190,7 +192,10 @@ def survey(model: nn.Module, batches: Iterator[Tensor], watching: watch, owners:
             if place.facts.kind in GEOMETRIC:
                 hooks.listen(place, partial(look.keep, where))
         for images in batches:
-            model(images)
+            try:
+                model(images)
+            except (RuntimeError, AssertionError) as error:
+                raise ValueError(f"loader: images {tuple(images.shape)} stop the model: {error}") from error
             look.first = look.first if look.count else images
             look.count += len(images)
     if not look.count:
@@ -301,8 +306,9 @@ def in_and_out(layer: nn.Linear | nn.modules.conv._ConvNd) -> tuple[int, int]:
 def judged(where: str, module: nn.Module, place: Place | None, look: Look) -> Iterator[Finding]:
     """The findings of a place that was called."""
     unseen = look.seen.unseen.get(where)
-    if unseen and module in look.collapsed:
-        yield Finding(where, "collapsed map", look.collapsed[module])
+    size = look.sizes[module]
+    if unseen and size and module in look.collapsed:
+        yield Finding(where, "collapsed map", size[0] * size[1])
     if unseen:
         yield Finding(where, "unseen", note=unseen)
     elif place and place.facts.kind in GEOMETRIC:
@@ -310,7 +316,9 @@ def judged(where: str, module: nn.Module, place: Place | None, look: Look) -> It
         yield from findings_of(record, where, untrained=untrained(module))
     else:
         for path in (path for path in look.seen.paths() if belongs(path, where)):
-            yield from findings_of(look.seen[path], path, untrained=untrained(module), weighed=look.sizes[module])
+            for each in findings_of(look.seen[path], path, untrained=untrained(module), weighed=size):
+                starved = each.what == "constant" and module not in look.fed
+                yield replace(each, note="all that it is given is 0") if starved else each
 
 
 def untrained(module: nn.Module) -> bool:
