@@ -20,6 +20,7 @@ HOMES = {
     "load_data": "foveal.data",
     "watch": "foveal.recording",
     "audit": "foveal.auditing",
+    "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
     "draw": "foveal.drawing",
     "train": "foveal.training",
@@ -44,6 +45,7 @@ __all__ = [
     "list_models",
     "load_data",
     "load_weights",
+    "prune_constant",
     "replace",
     "train",
     "watch",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
     from foveal.networks.loading import load_weights
+    from foveal.pruning import prune_constant
     from foveal.record import Record, Tap
     from foveal.recording import watch
     from foveal.replacing import replace

@@ -19,7 +19,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["hosts", "hooks", "findings"],
     ["surgery", "recording", "replacing"],
     ["weights", "auditing"],
-    ["networks"],
+    ["networks", "pruning"],
     ["checkpoint"],
     ["training", "opening"],
     ["comparing", "looking"],
@@ -30,7 +30,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
     "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "replace", "train", "watch", "write_report",
+    "list_models", "load_data", "load_weights", "prune_constant", "replace", "train", "watch", "write_report",
 }  # fmt: skip
 
 
