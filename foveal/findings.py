@@ -81,7 +81,7 @@ MEANINGS = {
         True,
         "{:.1e} at most between images",
         "It is the same for every image, so what is learned is a constant and not attention.",
-        "foveal.prune_constant folds a channel gate into the layer before it; or take it away.",
+        "foveal.prune_constant folds a channel gate into the layer beside it; or take it away.",
     ),
     "uniform": Meaning(
         True,

@@ -1,8 +1,9 @@
-"""Pruning: channel gates that are the same for every image, folded into the layer whose output they weigh.
+"""Pruning: channel gates that are the same for every image, folded into the layer before or after them.
 
 A gate g that does not depend on the image turns conv(x) g into one convolution with scaled weights, and norm(x) g into
-one norm. Between the two may stand what commutes with a scale from 0: a ReLU, a pooling. A gate is left where it is
-if anything else reads the same map, if no layer is there to take it over, or if the answers would change.
+one norm. Between the two may stand what commutes with a scale from 0: a ReLU, a pooling. Where the layer before cannot
+take it over (a SiLU stands between), a convolution that alone reads what is weighed does. A gate is left where it is if
+anything else reads the same map, if no layer is there, or if the answers would change.
 """
 
 import copy
@@ -35,7 +36,7 @@ class Pruned:
 
     Attributes:
         model: the copy.
-        folded: the layer that took each gate over.
+        folded: by gate, the layer that took it over.
         refused: constant gates that stay, with the reason.
         change: the largest change of an answer on the given images, as a share of the largest answer.
         milliseconds: of a pass over the first batch, before and after; one thread, medians, measured in turn.
@@ -63,7 +64,7 @@ class Refused(Exception):  # noqa: N818 (no error)
 def prune_constant(
     model: nn.Module, loader: Iterable[Any], *, tolerance: float = 1e-3, extra: Extra | None = None
 ) -> Pruned:
-    """Fold channel gates that do not depend on the image into the layers before them, in a copy of the network.
+    """Fold channel gates that do not depend on the image into the layers beside them, in a copy of the network.
 
     The copy is one to run, in evaluation mode: foveal knows no longer how it was made, and saves no checkpoint of it.
     A gate that did not learn yet counts as constant, too.
@@ -139,22 +140,23 @@ class Fold:
         trace = Trace(self.owner, model)
         trace.run(images)
         if told.call or len(trace.owner_calls) != 1:
-            raise Refused("it is called several times in a pass")
+            raise Refused("it is not called just once, on a tensor and for a tensor")
         given, out = trace.owner_calls[0]
         scaled = given * self.gate.to(given.dtype).view(-1, *[1] * (given.ndim - 2))
         if given.shape != out.shape or not torch.allclose(scaled, out, rtol=1e-2, atol=1e-2 * float(out.abs().max())):
             raise Refused("it does more than to scale the channels of what it is given")
-        self.layer = trace.layer_behind(bool((self.gate >= 0).all()))
-        if len(self.layer.weight if self.layer.weight is not None else ()) != len(self.gate):
-            raise Refused(f"{type(self.layer).__name__} before it has no weight for each channel")
+        self.layer, self.dim = trace.layer_beside(bool((self.gate >= 0).all()))
+        if self.layer.weight is None or self.layer.weight.shape[self.dim] != len(self.gate):
+            raise Refused(f"{type(self.layer).__name__} beside it has no weight for each channel")
         self.path = next(name for name, module in model.named_modules() if module is self.layer)
 
     def checked(self, batches: list[Tensor], wanted: list[list[Tensor]], tolerance: float) -> float:
         """Fold, and take it back if the answers change."""
-        scaled = [weight for weight in (self.layer.weight, self.layer.bias) if weight is not None]
+        given_out = [self.layer.weight, self.layer.bias]
+        scaled = [self.layer.weight] if self.dim else [weight for weight in given_out if weight is not None]
         held = [weight.clone() for weight in scaled]
         for weight in scaled:
-            weight.mul_(self.gate.to(weight).view(-1, *[1] * (weight.ndim - 1)))
+            weight.mul_(self.gate.to(weight).view(-1, *[1] * (weight.ndim - 1 - self.dim)))
         self.put(nn.Identity())
         change = largest_change(self.model, batches, wanted)
         if not change <= tolerance:
@@ -177,12 +179,14 @@ class Trace(TorchFunctionMode):
         self.owner, self.model = owner, model
         self.steps: list[tuple[nn.Module, Any, Any]] = []  # module, what it was given, what it gave out
         self.readers: dict[int, set[nn.Module | None]] = defaultdict(set)
+        self.given: Tensor | None = None  # to the owner, before anybody changes it
         self.owner_calls: list[tuple[Tensor, Tensor]] = []
         self.running: list[nn.Module] = []
         self.held: list[Any] = []  # so that no tensor's id serves a second one
 
     def run(self, images: Tensor) -> None:
-        leaves = [module for module in self.model.modules() if module is self.owner or not [*module.children()]]
+        leaves = [each for each in self.model.modules() if isinstance(each, Scalable) or not [*each.children()]]
+        leaves += [] if self.owner in leaves else [self.owner]
         handles = [module.register_forward_pre_hook(self.begin) for module in leaves]
         handles += [module.register_forward_hook(self.end) for module in leaves]
         try:
@@ -197,13 +201,13 @@ class Trace(TorchFunctionMode):
     def begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.running.append(module)
         if module is self.owner:
-            self.given = args[0].clone()
+            self.given = args[0].clone() if args and isinstance(args[0], Tensor) else None
 
     def end(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        self.running.pop()
         self.held.append((args, out))
-        if module is self.owner:
+        if module is self.owner and self.given is not None and isinstance(out, Tensor):
             self.owner_calls.append((self.given, out.clone()))
+        self.running.pop()
         if not self.running:
             self.steps.append((module, args[0] if args else None, out))
 
@@ -216,24 +220,46 @@ class Trace(TorchFunctionMode):
                     self.readers[id(each)].add(self.running[0] if self.running else None)
         return out
 
-    def layer_behind(self, positive: bool) -> Scalable:
+    def layer_beside(self, positive: bool) -> tuple[Scalable, int]:
+        """The layer that can take the gate over, and the dimension of its weight that does."""
+        try:
+            return self.layer_before(positive), 0
+        except Refused:
+            after = self.layer_after()
+            if after is None:
+                raise
+            return after, 1
+
+    def layer_before(self, positive: bool) -> Scalable:
         """The layer whose output the gate weighs; Refused where there is none, or others read what it gives out."""
         chain: list[nn.Module] = []
-        looked_for: Any = None
+        links: list[Any] = []
         for module, given, out in reversed(self.steps):
-            if module is not self.owner and (not chain or out is not looked_for):
-                continue
-            if chain and not isinstance(module, Scalable | Commuting):
-                raise Refused(f"{type(module).__name__} before it takes no scale")
-            others = self.readers[id(out)] - {*chain, module} if chain else set()
-            if others:
-                raise Refused("what feeds it feeds something else, too")
-            if chain and isinstance(module, Scalable):
-                if sum(step is module for step, _, _ in self.steps) > 1:
-                    raise Refused("the layer before it is called several times in a pass")
-                return module
-            if chain and not positive:
-                raise Refused(f"{type(module).__name__} before it takes no scale below 0")
-            chain.append(module)
-            looked_for = given
+            if module is self.owner:
+                chain, links = [module], [given]
+            elif links and out is links[-1]:
+                for part in (module, *module.children()):  # timm's norms hold their activation
+                    if not (isinstance(part, Scalable) or (positive and isinstance(part, Commuting))):
+                        raise Refused(f"{type(part).__name__} before it takes no scale{'' if positive else ' below 0'}")
+                chain.append(module)
+                if isinstance(module, Scalable):
+                    self.check(chain, links)
+                    return module
+                links.append(given)
         raise Refused("no module gives out what it weighs")
+
+    def layer_after(self) -> nn.Conv2d | None:
+        """The one convolution that reads what the gate gives out, where nothing else does."""
+        out = next(out for module, _, out in self.steps if module is self.owner)
+        conv = next((module for module, given, _ in self.steps if given is out and module is not self.owner), None)
+        if not isinstance(conv, nn.Conv2d) or conv.groups > 1:
+            return None
+        self.check([self.owner, conv], [out])
+        return conv
+
+    def check(self, chain: list[nn.Module], links: list[Any]) -> None:
+        """Whether the tensors between modules are read by these alone, and the layer at their end is called once."""
+        if set().union(*(self.readers[id(link)] for link in links)) - {*chain}:
+            raise Refused("what it shares with its neighbour feeds something else, too")
+        if sum(module is chain[-1] for module, _, _ in self.steps) > 1:
+            raise Refused("the layer beside it is called several times in a pass")
