@@ -33,6 +33,7 @@ from foveal.shapes import evaluating
 
 GEOMETRIC = ("transform", "crop", "glimpse")  # of a few numbers an image, which are kept
 GRADIENT = 4  # images for the backward pass: one would do, but for a norm over the batch
+STARVED = "all that it is given is 0"
 ROUNDS = 5  # timed passes, after one to warm up
 
 Layer = nn.Linear | nn.modules.conv._ConvNd
@@ -43,8 +44,8 @@ class Audit:
     """What an audit found.
 
     Attributes:
-        places: the share of the network's time that each place's module takes; a module that states several places
-            counts at each.
+        places: the share of the network's time that the forward pass of each place's module takes; a module that states
+            several places counts at each.
         findings: in the model's order.
         images: how many were looked at.
     """
@@ -115,17 +116,11 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
         look = survey(model, images_of(loader, model), watching, owners)
         live = in_graph(model, look.first[:GRADIENT], owners, watching.places)
         shares = time_shares(model, look.first, owners)
-    findings = []
-    for where, module in owners.items():
-        place = watching.places.get(where)
-        if module not in look.sizes:
-            findings.append(Finding(where, "never called"))
-        elif not live[where] and not (place and place.facts.hard):  # which learns from a reward alone
-            findings.append(Finding(where, "not in the graph"))
-        if place is None or place.facts.kind not in GEOMETRIC:
-            findings += [Finding(where, f"hidden width {width}") for width in narrow(module)]
-        if module in look.sizes:
-            findings += judged(where, module, place, look)
+    findings = [
+        each
+        for where, module in owners.items()
+        for each in judged(where, module, watching.places.get(where), look, live[where])
+    ]
     return Audit(shares, findings, look.count)
 
 
@@ -303,22 +298,32 @@ def in_and_out(layer: nn.Linear | nn.modules.conv._ConvNd) -> tuple[int, int]:
     return layer.in_channels, layer.out_channels
 
 
-def judged(where: str, module: nn.Module, place: Place | None, look: Look) -> Iterator[Finding]:
-    """The findings of a place that was called."""
+def judged(where: str, module: nn.Module, place: Place | None, look: Look, live: bool) -> Iterator[Finding]:
+    """All that is to be said of a place."""
     unseen = look.seen.unseen.get(where)
-    size = look.sizes[module]
+    geometric = place is not None and place.facts.kind in GEOMETRIC
+    called = module in look.sizes or not unseen  # its forward, or what shows its weights
+    if not called:
+        yield Finding(where, "never called")
+    elif not live and not (place and place.facts.hard):  # which learns from a reward alone
+        yield Finding(where, "not in the graph")
+    if not geometric:
+        yield from (Finding(where, f"hidden width {width}") for width in narrow(module))
+    if not called:
+        return
+    size = look.sizes.get(module)
     if unseen and size and module in look.collapsed:
         yield Finding(where, "collapsed map", size[0] * size[1])
     if unseen:
         yield Finding(where, "unseen", note=unseen)
-    elif place and place.facts.kind in GEOMETRIC:
+    elif place and geometric:
         record = Record(**vars(place.facts), where=where, values=torch.cat(look.values[where]))
         yield from findings_of(record, where, untrained=untrained(module))
     else:
+        starved = module in look.sizes and module not in look.fed
         for path in (path for path in look.seen.paths() if belongs(path, where)):
             for each in findings_of(look.seen[path], path, untrained=untrained(module), weighed=size):
-                starved = each.what == "constant" and module not in look.fed
-                yield replace(each, note="all that it is given is 0") if starved else each
+                yield replace(each, note=STARVED) if starved and each.what == "constant" else each
 
 
 def untrained(module: nn.Module) -> bool:

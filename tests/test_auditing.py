@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -136,6 +137,29 @@ class TestPlaces:
         assert list(audited.places) == ["attention"]
         assert 0 < audited.places["attention"] < 1
         assert audited.images == 8
+
+    def test_weights_that_somebody_else_applies(self):
+        """The module's own forward pass is not called, its weights are."""
+
+        class Applies(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.se = SqueezeExcite(8, 2)
+
+            def forward(self, x):
+                return x * self.se.weigh(x)[:, :, None, None]
+
+        assert found(foveal.audit(Net(Applies()), images())) == {"attention.se": []}
+
+    def test_the_share_of_the_time_is_that_of_the_forward_pass(self):
+        class Slow(SqueezeExcite):
+            def forward(self, x):
+                time.sleep(0.02)
+                return super().forward(x)
+
+        net = Net(nn.Sequential(Slow(8, 2), SqueezeExcite(8, 2)))
+        places = foveal.audit(net, images()).places
+        assert places["attention.0"] > 0.5 > places["attention.1"] > 0
 
     def test_registered_and_never_called(self):
         net = Net(SqueezeExcite(8, 2))
