@@ -19,6 +19,8 @@ HOMES = {
     "list_mechanisms": "foveal.mechanisms",
     "load_data": "foveal.data",
     "watch": "foveal.recording",
+    "audit": "foveal.auditing",
+    "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
@@ -35,6 +37,7 @@ __all__ = [
     "__version__",
     "attach",
     "attachments",
+    "audit",
     "compare",
     "create_model",
     "detach",
@@ -43,6 +46,7 @@ __all__ = [
     "list_models",
     "load_data",
     "load_weights",
+    "prune_constant",
     "replace",
     "score",
     "train",
@@ -51,12 +55,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from foveal.auditing import audit
     from foveal.comparing import compare
     from foveal.data import load_data
     from foveal.drawing import draw
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
     from foveal.networks.loading import load_weights
+    from foveal.pruning import prune_constant
     from foveal.record import Record, Tap
     from foveal.recording import watch
     from foveal.replacing import replace

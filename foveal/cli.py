@@ -233,6 +233,32 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
     print(looked.picture.save(output))
 
 
+@app.command
+def audit(model: str, data: str, *, output: Path | None = None) -> None:
+    """Find out whether a network's attention does anything. The exit code is 1 where there is a fault.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    data
+        A data set, whose validation part is looked at.
+    output
+        The findings as JSON; audit.json in the run's folder, or here for a network by name, if left out.
+    """
+    from foveal.auditing import audit as audit_network
+    from foveal.opening import open_model
+
+    opened, place = open_model(model), Path(model)
+    with progress("auditing") as tell:
+        audited = audit_network(opened.network, opened.validation(data, tell))
+    print(audited)
+    file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / "audit.json"
+    file.write_text(audited.to_json() + "\n")
+    print(file)
+    sys.exit(1 if audited.faults else 0)
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with an estimate on a terminal; elsewhere a plain line at each tenth."""

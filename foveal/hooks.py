@@ -16,9 +16,9 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from foveal.finding import Place
 from foveal.foreign import RECOMPUTED, Call, Form, Hidden, Shown, axes_of
 from foveal.functionals import FUNCTIONALS, IN_TRAINING, Listening
+from foveal.showing import Place
 
 Act = Callable[[Tensor], Tensor | None]  # on the values of a place; what it gives back, if anything, replaces them
 Show = Callable[[Tensor, Call], Tensor | None]

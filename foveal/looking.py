@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveal.checkpoint import load_checkpoint
-from foveal.data import load_data
 from foveal.data.folder import SUFFIXES, read, why_not
 from foveal.drawing import Picture, draw
-from foveal.networks import create_model
+from foveal.opening import Opened, open_model
 from foveal.recording import watch
 
 
@@ -37,44 +35,11 @@ def look(model: str, images: Sequence[str], most: int = 6) -> Looked:
     """
     opened = open_model(model)
     pictures, skipped = gather(list(images), most, opened)
-    if pictures.shape[1] != opened.shape[0]:
-        grey = pictures.float().mean(1, keepdim=True).to(torch.uint8)
-        pictures = grey if opened.shape[0] == 1 else grey.expand(-1, opened.shape[0], -1, -1)
+    pictures = opened.coloured(pictures)
     with watch(opened.network) as seen, torch.no_grad():
-        answers = opened.network(normalised(pictures, opened.mean, opened.std)).argmax(1)
+        answers = opened.network(opened.normalised(pictures)).argmax(1)
     predictions = [opened.classes[answer] if opened.classes else str(answer) for answer in answers.tolist()]
     return Looked(draw(seen, pictures, predictions, most=most), predictions, skipped)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A network and the images that it wants."""
-
-    network: nn.Module
-    classes: Sequence[str]
-    mean: Sequence[float]
-    std: Sequence[float]
-    shape: Sequence[int]
-    groups: str | None = None  # of the folder that it was trained on
-
-
-def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 images as a network wants them."""
-    return (images.float() / 255 - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
-
-
-def open_model(model: str) -> Opened:
-    if Path(model).exists():
-        network, checkpoint = load_checkpoint(model)
-        facts, says = checkpoint.facts, checkpoint.facts["preprocessing"]
-        return Opened(network, facts["classes"], says["mean"], says["std"], says["shape"], facts["groups"])
-    network = create_model(model).eval()
-    says = getattr(network, "pretrained_cfg", None) or {
-        "mean": (0.5,) * 3,
-        "std": (0.5,) * 3,
-        "input_size": (3, 224, 224),
-    }
-    return Opened(network, (), says["mean"], says["std"], says["input_size"])
 
 
 def gather(images: list[str], most: int, opened: Opened) -> tuple[Tensor, dict[str, str]]:
@@ -82,7 +47,7 @@ def gather(images: list[str], most: int, opened: Opened) -> tuple[Tensor, dict[s
     if not any(Path(name).suffix.lower() in SUFFIXES for name in images):
         if len(images) != 1:
             raise ValueError(f"images {images}: one data set, or image files")
-        part = load_data(images[0], image_size=opened.shape[1], groups=opened.groups).test
+        part = opened.load(images[0]).test
         return part.__getitems__(range(min(most, len(part))))[0], {}
     skipped = {name: reason for name in images if (reason := why_not(Path(name)))}
     kept = [name for name in images if name not in skipped][:most]

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from foveal.finding import Extra, Place, find_places
 from foveal.foreign import axes_of
 from foveal.hooks import Hooks, recomputing
 from foveal.naming import unknown
 from foveal.record import Record
+from foveal.showing import Extra, Place, find_places
 from foveal.tally import Statistics, merge, tally
 
 Keep = Literal["values", "statistics"]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.finding import Extra, Place, find_places
 from foveal.foreign import RECOMPUTED
 from foveal.hooks import Hooks
 from foveal.naming import look_up
+from foveal.showing import Extra, Place, find_places
 
 New = Tensor | float | Callable[[Tensor], Tensor]
 

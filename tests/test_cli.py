@@ -1,5 +1,6 @@
 """The command as somebody types it: what it prints, and the one line that a mistake gets."""
 
+import json
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from PIL import Image
 
 from foveal import cli
+from foveal.checkpoint import load_checkpoint, save_checkpoint
 
 pytest.importorskip("mlxtend")
 
@@ -51,6 +53,9 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("compare", "none", "sk:groups=7"), "groups=7 does not divide the channels, 32 in and 64 out"),
         (("look", "nowhere", "digits"), "unknown network 'nowhere'"),
         (("look", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
+        (("audit", "nowhere", "digits"), "unknown network 'nowhere'"),
+        (("audit", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
+        (("audit", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it_and_leaves_nothing(foveal, tmp_path, arguments, says):
@@ -133,6 +138,27 @@ def test_train_then_look_at_data_and_at_files(foveal, tmp_path):
     code, _, err = foveal("look", "run", "digits")
     assert code == 2
     assert "cannot be read, truncated" in err
+
+
+def test_audit_tells_faults_by_its_exit_code(foveal, tmp_path):
+    code, out, _ = foveal("audit", "small_cnn+stn", "digits", "--output", "told.json")  # at birth, which is none
+    assert code == 0
+    assert "at birth" in out
+    assert out.splitlines()[-2:] == ["0 faults, 1 place, 500 images", "told.json"]
+    assert json.loads((tmp_path / "told.json").read_text())["findings"][0]["what"] == "at birth"
+
+    foveal("train", "--model", "small_cnn+se", *FAST, "--output", "run")
+    network, checkpoint = load_checkpoint(tmp_path / "run")
+    for name, weight in network.named_parameters():
+        if name.endswith("fc2.bias"):
+            weight.data.fill_(50.0)
+    facts = {key: checkpoint.facts[key] for key in ("classes", "preprocessing", "groups")}
+    save_checkpoint(tmp_path / "run/best.safetensors", network, facts)
+    code, out, _ = foveal("audit", "run", "digits/rts")
+    assert code == 1
+    assert "! saturated open: 100.0% of the weights" in out
+    assert out.splitlines()[-2:] == ["3 faults, 3 places, 500 images", "run/audit.json"]
+    assert len(json.loads((tmp_path / "run/audit.json").read_text())["findings"]) == 3
 
 
 @pytest.mark.slow

@@ -16,21 +16,21 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
-    ["hosts", "finding"],
+    ["hosts", "showing", "findings"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing"],
-    ["networks"],
-    ["checkpoint"],
-    ["training", "looking", "scoring"],
-    ["comparing"],
+    ["networks", "auditing", "scoring"],
+    ["checkpoint", "pruning"],
+    ["training", "opening"],
+    ["comparing", "looking"],
     ["report"],
     ["cli"],
     ["__main__"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "replace", "score", "train", "watch", "write_report",
+    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
+    "list_models", "load_data", "load_weights", "prune_constant", "replace", "score", "train", "watch", "write_report",
 }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ class Glimpse(nn.Module):
         size: int = 8,
         scales: int = 1,
         *,
-        std: float = 0.1,
+        std: float = 0.2,
         hidden: int = 128,
         padding: float = 0.0,
     ):

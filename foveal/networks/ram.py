@@ -71,7 +71,7 @@ class RAM(nn.Module):
         size: int = 12,
         scales: int = 3,
         *,
-        std: float = 0.1,
+        std: float = 0.2,
         policy: str = "learned",
         samples: int = 0,
     ):

@@ -1,0 +1,368 @@
+"""Findings: what is wrong with the attention of a place, read off its Records and Statistics. Knows no model.
+
+A threshold says where a difference begins that could matter, not where noise ends: what lies below is as good as
+nothing, in a network that was trained. `MEANINGS` is the whole vocabulary.
+
+Axes: as in `foveal.record`, and N images or crops.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from foveal.geometry import IDENTITY
+from foveal.record import Record
+from foveal.tally import BINS, Statistics
+from foveal.warps import grid_of, outline
+
+ALIKE = 1e-3  # of the range: a quarter of one step of an 8-bit image, so weights that differ less scale alike
+ALIKE_SHARES = 1e-2  # of the mean weight, where weights sum to one: a mean over all, to a hundredth
+EDGE = 2 / BINS  # of the range, at either end: a sigmoid's slope there is below 0.008, of 0.25 in its middle
+NEARLY = 0.95  # of all weights: what the few others do is not the place's work
+ONE_KEY = 0.98  # sum of squares of weights that sum to one: the largest is then at least 0.98
+RARE = 0.01  # of a selection: a branch of which so little comes through could be left out
+MOVED = 0.01  # of half the image: below half a pixel on images of up to 100 pixels, which interpolation hides
+FLIPPED = 0.01  # of the images: more than one odd one
+TINY = 1e-3  # of the image's area, a 32nd of its side: one pixel of a 32-pixel image
+OUTSIDE = 0.5  # of what is shown: more of it is padding than image
+STEPS = 8  # points along the side of the grid at which transforms are compared
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a finding says beside its name."""
+
+    fault: bool
+    figure: str  # how its figure is told
+    means: str
+    do: str
+
+
+MEANINGS = {
+    "never called": Meaning(
+        True,
+        "",
+        "It is registered, but no forward pass reaches it, so the network has its weights and not its effect.",
+        "Call it in the forward pass of the module that owns it, or take it away.",
+    ),
+    "not in the graph": Meaning(
+        True,
+        "",
+        "It is called, but no gradient of the network's answer reaches it, so it neither acts nor learns.",
+        "Look for a result that is dropped, a detach() or a no_grad().",
+    ),
+    "not finite": Meaning(
+        True,
+        "",
+        "Some weights are infinite or not a number, and so is what they weigh.",
+        "Look for a division, a logarithm or half precision before them.",
+    ),
+    "hidden width 0": Meaning(
+        True,
+        "",
+        "A layer has no weights, so what comes after it is the same for every image.",
+        "Choose a reduction below the number of channels.",
+    ),
+    "hidden width 1": Meaning(
+        False,
+        "",
+        "All weights are functions of one and the same number, so they can only rise and fall together.",
+        "Choose a smaller reduction where channels are few.",
+    ),
+    "collapsed map": Meaning(
+        True,
+        "{:.0f} positions stand for each one",
+        "Where a map of positions should be there is a single number, which looks nowhere.",
+        "Give each convolution the padding dilation * (kernel - 1) / 2.",
+    ),
+    "constant": Meaning(
+        True,
+        "{:.1e} at most between images",
+        "It is the same for every image, so what is learned is a constant and not attention.",
+        "foveal.prune_constant folds a channel gate into the layer beside it; or take it away.",
+    ),
+    "uniform": Meaning(
+        True,
+        "{:.1e} within an image",
+        "Within an image all its weights are alike, so it prefers nothing and can only scale.",
+        "See if its input differs between channels or positions at all, and train longer or take it away.",
+    ),
+    "saturated closed": Meaning(
+        True,
+        "{:.1%} of the weights",
+        "Nearly all weights are at the lower end of their range, where they let least pass and gradients vanish.",
+        "Lower the learning rate, normalise what it reads, or take it away.",
+    ),
+    "saturated open": Meaning(
+        True,
+        "{:.1%} of the weights",
+        "Nearly all weights are at the upper end of their range, where it changes nothing and gradients vanish.",
+        "Take it away: the network answers about the same.",
+    ),
+    "saturated at both ends": Meaning(
+        False,
+        "{:.1%} of the weights",
+        "Nearly all weights are at one end of their range or the other: it selects, but hardly learns any more.",
+        "Lower the learning rate or normalise what it reads, if it should still learn.",
+    ),
+    "saturated on one key": Meaning(
+        True,
+        "{:.3f} of each query's weight",
+        "Nearly all weight goes to a single position each time, so that gradients vanish.",
+        "Scale the logits by the root of the head's width, or normalise queries and keys.",
+    ),
+    "at birth": Meaning(
+        False,
+        "",
+        "It is still the identity that it started as, so it changes nothing yet.",
+        "Train it.",
+    ),
+    "branch never chosen": Meaning(
+        True,
+        "{:.1%} of the selection",
+        "A branch is computed for every image and next to nothing of it comes through.",
+        "Leave the branch out.",
+    ),
+    "branch always chosen": Meaning(
+        True,
+        "{:.1%} of the selection",
+        "One branch is chosen for every image and channel, so the others are computed for nothing.",
+        "Put that branch in the place of the whole.",
+    ),
+    "stuck at the identity": Meaning(
+        True,
+        "{:.1e} of half the image at most",
+        "Its transforms show every image as it is.",
+        "Raise the learning rate of its localisation, or take it away.",
+    ),
+    "flipped": Meaning(
+        True,
+        "{:.1%} of the images",
+        "What it shows is mirrored: a scale crossed zero in training.",
+        "Lower the learning rate of its localisation, or take a family whose scales are exponentials.",
+    ),
+    "collapsed": Meaning(
+        True,
+        "{:.1%} of the images",
+        "It shows a region with next to no area, so that what comes after sees one colour.",
+        "Lower the learning rate of its localisation, or take a family whose scales are exponentials.",
+    ),
+    "outside the image": Meaning(
+        True,
+        "{:.1%} of what it shows",
+        "Most of what it shows is padding.",
+        "Pad with the border or the background's value, and lower the learning rate of its localisation.",
+    ),
+    "never moves": Meaning(
+        True,
+        "{:.1e} of half the image at most",
+        "All glimpses of an image look at the same place.",
+        "See that the policy gets its reward's gradient, and raise its spread.",
+    ),
+    "in a corner": Meaning(
+        True,
+        "{:.1%} of the glimpses",
+        "Nearly all glimpses look at a corner of the image, out of which the policy's gradient does not lead.",
+        "Lower the policy's learning rate, so that the network learns to read first.",
+    ),
+    "unseen": Meaning(
+        False,
+        "",
+        "Its weights cannot be seen, so nothing is said of them.",
+        "See the reason.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found at a place."""
+
+    where: str
+    what: str  # of `MEANINGS`
+    figure: float | None = None
+    note: str = ""
+
+    @property
+    def meaning(self) -> Meaning:
+        return MEANINGS[self.what]
+
+    @property
+    def fault(self) -> bool:
+        return self.meaning.fault
+
+    def __str__(self) -> str:
+        figure = "" if self.figure is None else self.meaning.figure.format(self.figure)
+        told = ", ".join(each for each in (figure, self.note) if each)
+        return f"{self.what}: {told}" if told else self.what
+
+
+def findings_of(
+    seen: Record | Statistics, where: str, *, untrained: bool = False, weighed: tuple[int, int] | None = None
+) -> list[Finding]:
+    """What is to be said of a place.
+
+    Args:
+        seen: Statistics of gates, masks, selections and affinities; a Record of transforms, crops and glimpses.
+        where: its path.
+        untrained: it still has the start at which it changes nothing.
+        weighed: height and width of the map that a mask weighs.
+    """
+    if isinstance(seen, Record):
+        judged = judge_paths(seen, untrained) if seen.kind == "glimpse" else judge_transforms(seen, untrained)
+    else:
+        judged = judge_weights(seen, untrained, weighed)
+    return [Finding(where, *each) for each in judged]
+
+
+Judged = Iterator[tuple[str, float | None, str]]
+
+
+def judge_weights(seen: Statistics, untrained: bool, weighed: tuple[int, int] | None) -> Judged:
+    if not seen.between.mean.isfinite().all():
+        yield "not finite", None, ""
+    elif weighed is not None and collapsed_map(seen, weighed):
+        yield "collapsed map", weighed[0] * weighed[1], ""
+    elif untrained:
+        yield "at birth", None, ""
+    elif seen.kind == "selection":
+        yield from judge_selection(seen)
+        yield from judge_constant(seen)
+    else:
+        saturated = list(judge_saturation(seen))
+        yield from saturated
+        if not any(what in ("saturated open", "saturated closed") for what, _, _ in saturated):  # which says it all
+            yield from judge_constant(seen)
+            yield from judge_uniform(seen)
+
+
+def collapsed_map(seen: Statistics, weighed: tuple[int, int]) -> bool:
+    mask = seen.kind == "mask" and seen.axes.endswith("H W") and not seen.hard
+    return mask and seen.between.mean.shape[-2:] == (1, 1) and weighed != (1, 1)
+
+
+def summed(seen: Statistics) -> int:
+    """Over how many trailing dimensions the weights sum to one."""
+    last = {"affinity": 2 if seen.axes.endswith("Y X") else 1, "mask": 2 if seen.axes == "B H W" else 0}
+    dims = last.get(seen.kind, 0)
+    if not dims or seen.within[0] < 0:
+        return 0
+    sums = seen.between.mean.flatten(-dims).sum(-1)
+    return dims if sums.sub(1).abs().max() < ALIKE_SHARES else 0
+
+
+def scale_and_limit(seen: Statistics) -> tuple[float, float]:
+    """What deviations are measured in, and the largest that is none."""
+    if summed(seen):
+        return float(seen.between.mean.mean()), ALIKE_SHARES
+    low, high = seen.within
+    if high - low == float("inf"):
+        low, high = float(seen.between.smallest.min()), float(seen.between.largest.max())
+    return max(high - low, torch.finfo(torch.float32).tiny), ALIKE
+
+
+def judge_constant(seen: Statistics) -> Judged:
+    scale, limit = scale_and_limit(seen)
+    deviation = float(seen.between.variance.max()) ** 0.5 / scale
+    if seen.count > 1 and deviation <= limit:
+        yield "constant", deviation, ""
+
+
+def judge_uniform(seen: Statistics) -> Judged:
+    scale, limit = scale_and_limit(seen)
+    deviation = float(seen.inside.variance.max()) ** 0.5 / scale
+    if seen.between.mean.numel() > seen.inside.mean.numel() and deviation <= limit:
+        yield "uniform", deviation, ""
+
+
+def judge_saturation(seen: Statistics) -> Judged:
+    dims = summed(seen)
+    if dims:
+        squares = (seen.between.variance + seen.between.mean**2).flatten(-dims)
+        largest = float(squares.sum(-1).mean())
+        if squares.shape[-1] > 1 and largest >= ONE_KEY:
+            yield "saturated on one key", largest, ""
+    elif seen.histogram is not None:
+        yield from judge_ends(seen)
+
+
+def judge_ends(seen: Statistics) -> Judged:
+    """By the histogram, in whose ends also lies what a learned strength drove out of the range; that is no end."""
+    low, high = seen.within
+    shares = seen.histogram / seen.histogram.sum() if seen.histogram is not None else torch.zeros(BINS)
+    bins = round(EDGE * BINS)
+    closed, opened = float(shares[:bins].sum()), float(shares[-bins:].sum())
+    mean = (float(seen.between.mean.mean()) - low) / (high - low)
+    far = EDGE * (high - low)
+    within = float(seen.between.smallest.min()) >= low - far and float(seen.between.largest.max()) <= high + far
+    if closed >= NEARLY and abs(mean) <= 1 - NEARLY:
+        yield "saturated closed", closed, ""
+    elif opened >= NEARLY and abs(mean - 1) <= 1 - NEARLY:
+        yield "saturated open", opened, ""
+    elif closed + opened >= NEARLY and within:
+        yield "saturated at both ends", closed + opened, ""
+
+
+def judge_selection(seen: Statistics) -> Judged:
+    """Weights (K, C) of K branches."""
+    chosen = seen.between.mean.mean(-1)  # (K,)
+    for branch, share in enumerate(chosen.tolist()):
+        if share >= 1 - RARE:
+            yield "branch always chosen", share, f"branch {branch}"
+        elif share <= RARE and float(chosen.max()) < 1 - RARE:  # else the one that is always chosen says it
+            yield "branch never chosen", share, f"branch {branch}"
+    even = 1 / len(chosen)
+    off = max(float(seen.between.largest.max()) - even, even - float(seen.between.smallest.min()))
+    if off <= ALIKE:
+        yield "uniform", off, "between the branches"
+
+
+def judge_transforms(seen: Record, untrained: bool) -> Judged:
+    """Transforms of images, or several of each image, in order."""
+    several = seen.values.flatten(1, -3) if seen.axes == "B K 2 3" else seen.values[:, None]  # (B, K, ...)
+    values = several.flatten(0, 1).float()  # (N, ...)
+    if not values.isfinite().all():
+        yield "not finite", None, ""
+        return
+    grid = grid_of(values, STEPS, STEPS)  # (N, STEPS, STEPS, 2)
+    moved = float((grid - grid_of(values.new_tensor([IDENTITY]), STEPS, STEPS)).abs().max())
+    if moved <= MOVED:
+        yield ("at birth", None, "") if untrained else ("stuck at the identity", moved, "")
+        return
+    spread = float(grid.unflatten(0, several.shape[:2]).std(0, correction=0).max())
+    if len(several) > 1 and spread <= MOVED:
+        yield "constant", spread, ""
+    area = signed_area(outline(values)) / 4  # of the image's
+    for what, bad, most in (("flipped", area <= -TINY, FLIPPED), ("collapsed", area.abs() < TINY, FLIPPED)):
+        share = float(bad.float().mean())
+        if share > most:
+            yield what, share, ""
+    outside = float((grid.abs().amax(-1) > 1).float().mean())
+    if outside > OUTSIDE:
+        yield "outside the image", outside, ""
+
+
+def signed_area(points: Tensor) -> Tensor:
+    """Of polygons (N, P, 2): (N,); above zero where they run clockwise, since y points down."""
+    x, y = points.unbind(-1)
+    return (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1) / 2
+
+
+def judge_paths(seen: Record, untrained: bool) -> Judged:
+    """Paths (B, T, 2)."""
+    path = seen.values.float()
+    if not path.isfinite().all():
+        yield "not finite", None, ""
+        return
+    moved = float((path - path[:, :1]).abs().max())
+    if moved <= MOVED:
+        yield ("at birth", None, "") if untrained else ("never moves", moved, "")
+        return
+    cornered = float((path[:, 1:].abs().amin(-1) >= 1 - MOVED).float().mean())
+    if cornered >= NEARLY:
+        yield "in a corner", cornered, ""
+    spread = float(path.std(0, correction=0).max())
+    if len(path) > 1 and spread <= MOVED:
+        yield "constant", spread, ""

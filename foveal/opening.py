@@ -1,0 +1,74 @@
+"""Opening: a network by what somebody calls it, and images as it wants them. What `look` and `audit` share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from foveal.checkpoint import load_checkpoint
+from foveal.data import Data, load_data
+from foveal.networks import create_model
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network and the images that it wants."""
+
+    network: nn.Module
+    classes: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    shape: Sequence[int]
+    groups: str | None = None  # of the folder that it was trained on
+
+    def load(self, data: str) -> Data:
+        """A data set, at the size of the network's images."""
+        return load_data(data, image_size=self.shape[1], groups=self.groups)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 images as the network wants them."""
+        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
+
+    def coloured(self, images: Tensor) -> Tensor:
+        """uint8 images in grey or in colours, as the network wants them."""
+        if images.shape[1] == self.shape[0]:
+            return images
+        grey = images.float().mean(1, keepdim=True).to(torch.uint8)
+        return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
+
+    def validation(self, data: str, on_batch: Callable[[int, int], None]) -> Iterator[Tensor]:
+        """The validation images of a data set, batch by batch.
+
+        Args:
+            data: as for `foveal.load_data`.
+            on_batch: told the number of images given and of all.
+        """
+        part = self.load(data).validation
+        for start in range(0, len(part), BATCH):
+            end = min(start + BATCH, len(part))
+            yield self.normalised(self.coloured(part.__getitems__(range(start, end))[0]))
+            on_batch(end, len(part))
+
+
+def open_model(model: str) -> Opened:
+    """A run folder, a checkpoint, or a network's name; in evaluation mode.
+
+    Raises:
+        ValueError: no such network, or a file that is no checkpoint.
+    """
+    if Path(model).exists():
+        network, checkpoint = load_checkpoint(model)
+        facts, says = checkpoint.facts, checkpoint.facts["preprocessing"]
+        return Opened(network, facts["classes"], says["mean"], says["std"], says["shape"], facts["groups"])
+    network = create_model(model).eval()
+    says = getattr(network, "pretrained_cfg", None) or {
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "input_size": (3, 224, 224),
+    }
+    return Opened(network, (), says["mean"], says["std"], says["input_size"])
