@@ -249,14 +249,48 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
     from foveal.auditing import audit as audit_network
     from foveal.opening import open_model
 
-    opened, place = open_model(model), Path(model)
+    opened = open_model(model)
     with progress("auditing") as tell:
-        audited = audit_network(opened.network, opened.validation(data, tell))
+        audited = audit_network(opened.network, opened.batches(opened.load(data).validation, tell))
     print(audited)
-    file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / "audit.json"
-    file.write_text(audited.to_json() + "\n")
-    print(file)
+    print(written(audited.to_json(), output, model, "audit.json"))
     sys.exit(1 if audited.faults else 0)
+
+
+@app.command
+def score(model: str, data: str, *, output: Path | None = None) -> None:
+    """Find out whether a network's attention looks at the object, and whether the network needs it.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    data
+        A data set: its test part is scored, its validation part serves for every choice. Where the object is, is known
+        of distorted digits.
+    output
+        The score as JSON; score.json in the run's folder, or here for a network by name, if left out.
+    """
+    from foveal.opening import open_model
+    from foveal.scoring import score as score_network
+
+    opened = open_model(model)
+    parts = opened.load(data)
+    with progress("scoring") as tell:
+        scored = score_network(
+            opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=tell
+        )
+    print(scored)
+    print(written(scored.to_json(), output, model, "score.json"))
+
+
+def written(text: str, output: Path | None, model: str, name: str) -> Path:
+    """Write what was found of a model where told, else in its folder, else here; the path."""
+    place = Path(model)
+    file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text + "\n")
+    return file
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Opening: a network by what somebody calls it, and images as it wants them. What `look` and `audit` share."""
+"""Opening: a network by what somebody calls it, and images as it wants them. What `look`, `audit` and `score` share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.checkpoint import load_checkpoint
-from foveal.data import Data, load_data
+from foveal.data import Data, Part, load_data
 from foveal.networks import create_model
 
 BATCH = 64
@@ -41,18 +41,27 @@ class Opened:
         grey = images.float().mean(1, keepdim=True).to(torch.uint8)
         return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
 
-    def validation(self, data: str, on_batch: Callable[[int, int], None]) -> Iterator[Tensor]:
-        """The validation images of a data set, batch by batch.
+    def batches(self, part: Part, on_batch: Callable[[int, int], None] = lambda done, of: None) -> "Batches":
+        """A part of a data set as the network wants it; `on_batch` is told the number of images given and of all."""
+        return Batches(self, part, on_batch)
 
-        Args:
-            data: as for `foveal.load_data`.
-            on_batch: told the number of images given and of all.
-        """
-        part = self.load(data).validation
-        for start in range(0, len(part), BATCH):
-            end = min(start + BATCH, len(part))
-            yield self.normalised(self.coloured(part.__getitems__(range(start, end))[0]))
-            on_batch(end, len(part))
+
+@dataclass(frozen=True)
+class Batches:
+    """Images as a network wants them, labels and, where they are known, boxes; to be read as often as one likes."""
+
+    opened: Opened
+    part: Part
+    on_batch: Callable[[int, int], None]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        boxes = getattr(self.part, "boxes", None)
+        for start in range(0, len(self.part), BATCH):
+            end = min(start + BATCH, len(self.part))
+            images, labels = self.part.__getitems__(range(start, end))
+            batch = self.opened.normalised(self.opened.coloured(images)), labels
+            yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[start:end])  # of one object in each
+            self.on_batch(end, len(self.part))
 
 
 def open_model(model: str) -> Opened:

@@ -12,8 +12,9 @@ Every figure is a mean over images with its 95 % interval; differences are paire
 the same network would do on other such images, not what another training would give.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -62,6 +63,9 @@ class Score:
     images: int
     located: tuple[Located, ...]
     needed: tuple[Needed, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
 
     def __str__(self) -> str:
         lines = [f"accuracy {self.accuracy:.4f} of {self.images} images; means over images with 95 % intervals"]

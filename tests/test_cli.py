@@ -55,6 +55,8 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("look", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
         (("audit", "nowhere", "digits"), "unknown network 'nowhere'"),
         (("audit", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
+        (("score", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
+        (("score", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
         (("audit", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
     ],
 )
@@ -159,6 +161,20 @@ def test_audit_tells_faults_by_its_exit_code(foveal, tmp_path):
     assert "! saturated open: 100.0% of the weights" in out
     assert out.splitlines()[-2:] == ["3 faults, 3 places, 500 images", "run/audit.json"]
     assert len(json.loads((tmp_path / "run/audit.json").read_text())["findings"]) == 3
+
+
+@pytest.mark.slow
+def test_score_tells_a_transformer_that_looks_from_one_that_does_not(foveal, tmp_path):
+    foveal("train", "--model", "small_cnn+stn", "--epochs", "4", "--output", "run")
+    code, out, _ = foveal("score", "run", "digits/rts")
+    assert code == 0
+    assert "stem.stn: iou" in out
+    assert "not better than chance" not in out
+    scored = json.loads((tmp_path / "run/score.json").read_text())
+    assert scored["images"] == 1500
+    assert {each["instead"] for each in scored["needed"] if each["lost"]["low"] > 0} == {"mean", "another", "none"}
+    _, out, _ = foveal("score", "small_cnn+stn", "digits/rts")  # untrained
+    assert out.count("not better than chance") == 3
 
 
 @pytest.mark.slow
