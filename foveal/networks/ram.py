@@ -17,6 +17,14 @@ and the probabilities that they end in are averaged.
 
 Weights start as He et al. (2015) say. Under PyTorch's own start three layers leave a fifteenth of what an image adds
 to the state, and the policy can hardly tell images apart.
+
+Measured, on 3,000 cluttered digits of 60x60 pixels, in a minute and a half of one core:
+
+    foveal train --model ram --data digits/cluttered --epochs 80 --lr 1e-3                   24.8, 24.3 % test error
+    foveal train --model ram:policy=random --data digits/cluttered --epochs 80 --lr 1e-3     48.5, 47.5 %
+
+for seeds 0 and 1, with six glimpses. (The paper has endless digits: 4.96 % with four glimpses, 14.4 % with eight random
+ones.)
 """
 
 from collections.abc import Callable
