@@ -42,11 +42,6 @@ def transform(theta: Tensor, points: Tensor) -> Tensor:
     return points @ theta[..., :2].mT + theta[..., None, :, 2]
 
 
-def corners(theta: Tensor) -> Tensor:
-    """The four corners, clockwise, of the region that each transform shows: (B, 4, 2)."""
-    return transform(theta, torch.tensor(CORNERS, device=theta.device, dtype=theta.dtype))
-
-
 def invert(theta: Tensor) -> Tensor:
     """The transform back: (B, 2, 3) to (B, 2, 3)."""
     linear = torch.linalg.inv(theta[..., :2])

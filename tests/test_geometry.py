@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import affine_transform
 
-from foveal.geometry import IDENTITY, affine_grid, corners, invert, sample, to_pixels, transform
+from foveal.geometry import IDENTITY, affine_grid, invert, sample, to_pixels, transform
+from foveal.warps import outline
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (8, 8), (5, 12), (1, 1)])
@@ -43,7 +44,7 @@ def test_a_rotation_agrees_with_scipy(degrees):
 def test_theta_maps_output_to_input_so_its_corners_are_the_region_shown():
     """Half the size, shifted to the right half and the lower half: the lower right quarter of the image."""
     theta = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]])
-    assert corners(theta).tolist() == [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+    assert outline(theta, steps=1).tolist() == [[[0, 0], [1, 0], [1, 1], [0, 1]]]
     image = torch.arange(16.0).view(1, 1, 4, 4)
     assert sample(image, affine_grid(theta, 2, 2))[0, 0].tolist() == [[10, 11], [14, 15]]
 

