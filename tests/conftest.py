@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 
+torch.set_num_threads(1)  # tests run side by side, a process a core
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
