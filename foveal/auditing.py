@@ -37,8 +37,6 @@ GRADIENT = 4  # images for the backward pass: one would do, but for a norm over 
 STARVED = "all that it is given is 0"
 ROUNDS = 5  # timed passes, after one to warm up
 
-Layer = nn.Linear | nn.modules.conv._ConvNd
-
 
 @dataclass(frozen=True)
 class Audit:

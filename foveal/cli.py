@@ -137,7 +137,9 @@ def train(
     import yaml
 
     held = output / "config.yaml" if output and resume else None
-    if settings is None and held and held.is_file():
+    if held and not held.is_file():
+        raise ValueError(f"output={str(output)!r} holds no run to resume")
+    if settings is None and held:
         settings = Settings(**yaml.safe_load(held.read_text()))
     settings = settings or Settings()
     if print_config:

@@ -70,6 +70,8 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
         ValueError: no Record that can be drawn, as statistics cannot; images that are normalised, or not as many as the
             Records tell of.
     """
+    if most < 1:
+        raise ValueError(f"most={most}: at least one image is needed")
     given = list(seen)
     if not all(isinstance(record, Record) for record in given):
         raise ValueError("statistics cannot be drawn, only the values of images: watch(model, keep='values')")
@@ -82,9 +84,11 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
             raise ValueError(f"{len(pictures)} images, but {record.where!r} tells of {len(record.values)}")
     shown = pictures[:most]
     records = as_masks([record_head(record, len(shown)) for record in records])
-    for record in records:
-        if record.axes not in PANELS[record.kind].axes:
-            raise ValueError(f"{record.where!r}: no picture shows a {record.kind} of axes {record.axes!r}")
+    drawable = [record for record in records if record.axes in PANELS[record.kind].axes]
+    if not drawable:
+        first = records[0]
+        raise ValueError(f"{first.where!r}: no picture shows a {first.kind} of axes {first.axes!r}")
+    records = drawable
     groups = [(panel, chosen) for kind, panel in PANELS.items() if (chosen := [r for r in records if r.kind == kind])]
     heights = [panel.height(chosen, len(shown)) for panel, chosen in groups]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")

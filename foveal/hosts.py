@@ -43,7 +43,7 @@ class Attached(nn.Sequential):
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Beside which module a mechanism stands."""
 
     path: str  # that was asked for
@@ -54,10 +54,10 @@ class Place:
 NO_SITE = {"pre": "no one layer that begins its branch alone", "identity": "no module on its shortcut alone"}
 
 
-def place_at(model: nn.Module, path: str, attaches: str, position: str) -> Place:
+def site_at(model: nn.Module, path: str, attaches: str, position: str) -> Site:
     """The place that a path means: in a known block its end or another position, else after the module itself."""
     if attaches == "before":
-        return Place(path, outermost(model, path), before=True)
+        return Site(path, outermost(model, path), before=True)
     inner = path
     while isinstance(model.get_submodule(inner), Attached):
         inner += ".host"
@@ -66,13 +66,13 @@ def place_at(model: nn.Module, path: str, attaches: str, position: str) -> Place
     if block is None and position != "standard":
         raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, is no known block")
     if block is None:
-        return Place(path, outermost(model, path))
+        return Site(path, outermost(model, path))
     site = block.site(position)
     if site is None:
         raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, has {NO_SITE[position]}")
     within, before = path_within(module, site[0]), site[1]
     host = outermost(model, f"{inner}.{within}" if within else inner)
-    return Place(path, host, before and host not in ours(model))  # what fills a slot already comes first
+    return Site(path, host, before and host not in ours(model))  # what fills a slot already comes first
 
 
 def ours(model: nn.Module) -> set[str]:

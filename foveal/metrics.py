@@ -31,7 +31,8 @@ def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
     """Where a Record says that the model looks: weights from 0, (B, H, W) over the image; None where it says only what.
 
     A mask is its weights, their mean over channels where it has some; transforms, crops and glimpses are 1 in the
-    region that they show and 0 elsewhere, in pixels; an affinity is what each position gets from all queries and heads.
+    region that they show (a glimpse: in its sharpest patch) and 0 elsewhere, in pixels; an affinity is what each
+    position gets from all queries and heads.
     """
     values = record.values.float()
     if record.kind == "mask":

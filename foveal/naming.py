@@ -6,13 +6,15 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+MOST = 30  # names in one line
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not known: it names the nearest one, or else all."""
+    """The error for a name that is not known: it names the nearest one, or else the first of all."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    some = ", ".join(known[:MOST]) + (f" and {len(known) - MOST} more" if len(known) > MOST else "")
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {some}"
     return ValueError(f"unknown {kind} {name!r}; {hint}")
 
 

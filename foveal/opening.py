@@ -12,6 +12,7 @@ from foveal.data import Data, Part, load_data
 from foveal.networks import create_model
 
 BATCH = 64
+ORDER = 0  # seed of the order in which images are read: a folder's stand class by class
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,14 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         boxes = getattr(self.part, "boxes", None)
-        for start in range(0, len(self.part), BATCH):
-            end = min(start + BATCH, len(self.part))
-            images, labels = self.part.__getitems__(range(start, end))
+        order = torch.randperm(len(self.part), generator=torch.Generator().manual_seed(ORDER))
+        done = 0
+        for chosen in order.split(BATCH):
+            images, labels = self.part.__getitems__(chosen.tolist())
             batch = self.opened.normalised(self.opened.coloured(images)), labels
-            yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[start:end])  # of one object in each
-            self.on_batch(end, len(self.part))
+            yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[chosen])  # of one object in each
+            done += len(chosen)
+            self.on_batch(done, len(self.part))
 
 
 def open_model(model: str) -> Opened:

@@ -137,7 +137,7 @@ class Fold:
         self.model, self.site = model, path
         self.owner = model.get_submodule(path)
         self.gate = told.between.mean
-        trace = Trace(self.owner, model)
+        trace = Flow(self.owner, model)
         trace.run(images)
         if told.call or len(trace.owner_calls) != 1:
             raise Refused("it is not called just once, on a tensor and for a tensor")
@@ -171,7 +171,7 @@ class Fold:
         setattr(self.model.get_submodule(parent), name, module)
 
 
-class Trace(TorchFunctionMode):
+class Flow(TorchFunctionMode):
     """One pass: which module gave out which tensor, and who read it. Of nested modules only the outermost counts."""
 
     def __init__(self, owner: nn.Module, model: nn.Module):

@@ -115,9 +115,9 @@ class watch:  # noqa: N801 (used as a verb)
 
     Values are those of the forward pass, detached, on their own device unless told otherwise. Modules of timm and
     torchvision are known by their classes; `seen.unseen` names what cannot be seen, and why. The model's answers stay
-    the same, bit for bit. Inside the context a compiled model runs eagerly, since hooks added to a compiled graph never
-    fire. A pass that is recomputed in backward (activation checkpointing) is recorded once. Nothing stays behind,
-    whatever happens inside.
+    the same, bit for bit (to rounding for attention of ours that is one fused operation while nobody watches). Inside
+    the context a compiled model runs eagerly, since hooks added to a compiled graph never fire. A pass that is
+    recomputed in backward (activation checkpointing) is recorded once. Nothing stays behind, whatever happens inside.
 
     Args:
         model: any module; also wrapped in DataParallel, DistributedDataParallel or `torch.compile`.

@@ -21,10 +21,11 @@ New = Tensor | float | Callable[[Tensor], Tensor]
 class replace:  # noqa: N801 (used as a verb)
     """Let a model run with other attention weights: `with foveal.replace(model, {"layer1.0.se": 1.0}): model(images)`.
 
-    A place takes a tensor or a number, broadcast to the weights' shape (that of `foveal.watch`'s values, B first), or
-    a function from its own weights to others of their shape, such as `lambda gate: gate.roll(1, 0)` for another
-    image's. Gradients flow through what a function does. Where a place is called several times in a pass, each call is
-    replaced. A `watch` at the same time sees the new weights. Nothing stays behind, whatever happens inside.
+    A place takes a tensor or a number, broadcast to the weights' shape (that of `foveal.watch`'s values, B first), or a
+    function from its own weights to others of their shape, such as `lambda gate: gate.roll(1, 0)` for another image's.
+    Gradients flow through what a function does. Where a place is called several times in a pass, each call is replaced,
+    all under the path without `#`. A `watch` at the same time sees the new weights. Nothing stays behind, whatever
+    happens inside.
 
     Args:
         model: as for `foveal.watch`.
@@ -57,7 +58,10 @@ class replace:  # noqa: N801 (used as a verb)
 
 def changed(place: Place, new: New, values: Tensor) -> Tensor:
     """The new weights in the shape of a place's own."""
-    made = new(values) if callable(new) else torch.as_tensor(new, dtype=values.dtype, device=values.device)
+    given = new(values) if callable(new) else new
+    if not isinstance(given, Tensor | int | float):
+        raise TypeError(f"{place.where!r}: new weights are a {type(given).__name__}; a tensor or a number is needed")
+    made = torch.as_tensor(given, dtype=values.dtype, device=values.device)
     try:
         return made.expand_as(values)
     except RuntimeError as error:

@@ -5,8 +5,8 @@ against two nulls that have not seen the image. Needed: how much accuracy is los
 somewhere else,
 
     mean       the mean weights over a data set: what remains says nothing of the image
-    another    those of another image
-    none       weights that change nothing: 1, equal shares, the identity
+    another    those of another image, the one before in its batch
+    none       weights that prefer nothing: 1, equal shares, the identity
 
 Every figure is a mean over images with its 95 % interval; differences are paired, image by image. An interval says how
 the same network would do on other such images, not what another training would give.
@@ -91,7 +91,8 @@ def score(
     Args:
         model: on images, answering logits; scored in evaluation mode, and left as it was.
         loader: batches of images as the model wants them, labels and, where they are known, boxes (B, 4): x0, y0, x1,
-            y1 in pixels. It is read several times, in the same order.
+            y1 in pixels. It is read several times, in the same order: a list or a DataLoader, no generator; in an order
+            in which an image and the one before are no more alike than any others.
         choose: batches for every choice, those of the validation part: the threshold of the IoU, the mean weights; the
             loader itself if left out.
         on_progress: told the number of passes done and of all.
@@ -127,7 +128,7 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(1) == labels).float().cpu()
 
 
-def watched(model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+def where_it_looks(model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
     """Where each place looks on a batch, by path, and whether each answer is right."""
     images, labels, *_ = batch
     size = images.shape[2], images.shape[3]
@@ -157,7 +158,7 @@ def best_thresholds(model: nn.Module, loader: Iterable[Batch]) -> dict[str, floa
         if boxes is None:
             return {}
         size = batch[0].shape[2], batch[0].shape[3]
-        for path, maps in watched(model, batch)[0].items():
+        for path, maps in where_it_looks(model, batch)[0].items():
             ious = torch.stack([iou(maps, boxes, size, threshold) for threshold in THRESHOLDS])
             found.setdefault(path, []).append(ious)
     return {path: THRESHOLDS[int(torch.cat(ious, 1).mean(1).argmax())] for path, ious in found.items()}
@@ -169,14 +170,15 @@ def locate(model: nn.Module, loader: Iterable[Batch], thresholds: dict[str, floa
     right = []
     for batch in loader:
         boxes = boxes_of(batch)
-        places, answers = watched(model, batch)
+        places, answers = where_it_looks(model, batch)
         right.append(answers)
         size = batch[0].shape[2], batch[0].shape[3]
-        for path, maps in places.items() if boxes is not None else ():
+        alone = len(answers) == 1  # with no other image beside it
+        for path, maps in places.items() if boxes is not None and not alone else ():
             metrics: dict[str, Callable[..., Tensor]] = {
                 "pointing": pointing,
                 "energy": energy,
-                "iou": partial(iou, threshold=thresholds[path]),
+                "iou": partial(iou, threshold=thresholds.get(path, 0.5)),
             }
             for name, metric in metrics.items():
                 three = [metric(each, boxes, size) for each in (maps, centred(maps), another(maps))]
@@ -191,17 +193,25 @@ def locate(model: nn.Module, loader: Iterable[Batch], thresholds: dict[str, floa
 
 
 def alternatives(model: nn.Module, loader: Iterable[Batch]) -> dict[str, dict[str, New]]:
-    """For each place the weights to set in the place of its own. A glimpse's path is told when it is over: none."""
+    """For each place the weights to set in the place of its own. A glimpse's path is told when it is over: none.
+
+    A place that is called several times has a mean for each call but takes one weight for all: it gets another image's.
+    """
     with watch(model, keep="statistics") as seen:
         for images, *_ in loader:
             model(images)
     found: dict[str, dict[str, New]] = {}
     for path, held in zip(seen.paths(), seen, strict=True):
-        if held.kind != "glimpse" and "#" not in path:
-            mean = held.between.mean.float()
-            weights: dict[str, New] = {"mean": mean[None], "another": another}
-            unmoved = neutral(held.kind, held.axes, mean)
-            found[path] = weights if unmoved is None else {**weights, "none": unmoved}
+        where, _, call = path.partition("#")
+        if held.kind == "glimpse" or where in found:
+            continue
+        mean = held.between.mean.float()
+        found[where] = (
+            {"another": another} if call else {"mean": mean[None], "another": another}
+        )  # each call has its own
+        unmoved = None if call or held.hard else neutral(held.kind, held.axes, mean)
+        if unmoved is not None:
+            found[where]["none"] = unmoved
     return found
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal.hosts import Attached, Place, ours, outermost, peek, place_at, plug
+from foveal.hosts import Attached, Site, ours, outermost, peek, plug, site_at
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import unknown
 from foveal.places import POSITIONS, At, Block, between_stages, default_paths, known_block, matching_paths, path_within
@@ -77,9 +77,9 @@ def attach(
     if attaches == "instead":
         plan = instead(model, paths, name, build)
     elif at == "residual":
-        plan = beside(model, [Place(path, outermost(model, path)) for path in paths], name, attaches, build)
+        plan = beside(model, [Site(path, outermost(model, path)) for path in paths], name, attaches, build)
     else:
-        plan = beside(model, [place_at(model, path, attaches, position) for path in paths], name, attaches, build)
+        plan = beside(model, [site_at(model, path, attaches, position) for path in paths], name, attaches, build)
     standing = tuple(put() for put in plan)
     if not hasattr(model, "attachments"):
         model.register_load_state_dict_pre_hook(accept_plain_names)
@@ -150,7 +150,7 @@ def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[st
     return build
 
 
-def beside(model: nn.Module, places: list[Place], name: str, attaches: str, build: Build) -> list[Put]:
+def beside(model: nn.Module, places: list[Site], name: str, attaches: str, build: Build) -> list[Put]:
     """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
     hosts = {place.host: place.before for place in places}
     twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
@@ -178,7 +178,7 @@ def channels_at(path: str, shape: tuple[int, ...]) -> int:
     return shape[1]
 
 
-def put_beside(model: nn.Module, place: Place, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
+def put_beside(model: nn.Module, place: Site, name: str, module: nn.Module, attaches: str, empty: bool) -> Put:
     """The step that puts a mechanism into a slot, a Sequential, or around any other module."""
     end, before = place.host, place.before
 

@@ -75,7 +75,7 @@ def tally(record: Record) -> Statistics:
 def inner(record: Record) -> tuple[int, ...]:
     """The dimensions along which one image's weights are compared: channels and positions, or all if there are none."""
     letters = record.axes.split()
-    along = {"C", "H", "W", "Q"} | ({"K"} if record.kind == "affinity" else set())
+    along = {"C", "H", "W", "Q", "Y", "X"} | ({"K"} if record.kind == "affinity" else set())
     return tuple(i for i, letter in enumerate(letters) if letter in along) or tuple(range(1, len(letters)))
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-
 torch.set_num_threads(1)  # tests run side by side, a process a core
 
 

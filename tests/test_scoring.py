@@ -87,6 +87,15 @@ def test_the_threshold_is_chosen_on_other_images():
     assert found["pointing"] == 1.0
 
 
+def test_a_place_that_is_called_twice_is_replaced_at_each_call():
+    class Twice(Brightest):
+        def forward(self, x):
+            return super().forward(self.mask(x))
+
+    found = foveal.score(Twice(), bright_squares())
+    assert [(each.where, each.instead) for each in found.needed] == [("mask", "another")]
+
+
 def test_a_network_is_left_as_it_was():
     model = Brightest().train()
     foveal.score(model, bright_squares()[:1])

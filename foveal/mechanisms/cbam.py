@@ -64,7 +64,7 @@ class SpatialGate(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 7, *, identity: bool = False):
         super().__init__()
-        if kernel_size % 2 == 0:
+        if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size}: an odd number is needed, to keep the map's size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(1, momentum=0.01)

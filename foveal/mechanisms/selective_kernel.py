@@ -74,6 +74,8 @@ class SelectiveKernel(nn.Module):
             raise ValueError(f"branches={branches}: a selection needs two or more")
         if kernel % 2 == 0:
             raise ValueError(f"kernel={kernel}: an odd number is needed, to keep the map's size")
+        if groups < 1 or reduction < 1 or floor < 1:
+            raise ValueError(f"groups={groups}, reduction={reduction}, floor={floor}: at least 1 is needed")
         if channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} does not divide the channels, {channels} in and {out_channels} out")
         if first is None:

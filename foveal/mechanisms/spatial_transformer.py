@@ -10,8 +10,8 @@ localisation starts at zero weights and the identity's bias, so that a transform
 it learns at a lower rate than the network.
 
 Departures: outside the image lies its border, not zeros (see `foveal.geometry.sample`). The localisation net reads the
-moments of its feature maps, so that one small net serves every image size. Scales are regressed as logarithms, which
-cannot flip an image, and a homography's last row is bounded.
+moments of its feature maps, so that one small net serves every image size. In the narrower families scales are
+regressed as logarithms, which cannot flip an image, and a homography's last row is bounded.
 """
 
 import torch

@@ -66,6 +66,8 @@ def hidden_width(channels: int, reduction: int, divisor: int | None = None) -> i
     for name, value in (("channels", channels), ("reduction", reduction)):
         if value < 1:
             raise ValueError(f"{name}={value}: at least 1 is needed")
+    if divisor is not None and divisor < 1:
+        raise ValueError(f"divisor={divisor}: at least 1 is needed")
     if divisor is None:
         return max(1, channels // reduction)
     return max(divisor, int(channels / reduction + divisor / 2) // divisor * divisor)
