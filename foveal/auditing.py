@@ -113,6 +113,7 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
     owners = owners_of(model, watching)
     with evaluating(model):
         look = survey(model, images_of(loader, model), watching, owners)
+        look.fresh = {where for where, owner in owners.items() if any(map(untrained, parts_above(model, where, owner)))}
         live = in_graph(model, look.first[:GRADIENT], owners, watching.places)
         shares = time_shares(model, look.first, owners)
     findings = [
@@ -152,6 +153,7 @@ class Look:
         self.sizes: dict[nn.Module, tuple[int, int] | None] = {}
         self.collapsed: set[nn.Module] = set()
         self.fed: set[nn.Module] = set()  # given more than zeros
+        self.fresh: set[str] = set()  # places that change nothing yet
         self.values: dict[str, list[Tensor]] = defaultdict(list)
 
     def given(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -297,6 +299,13 @@ def in_and_out(layer: nn.Linear | nn.modules.conv._ConvNd) -> tuple[int, int]:
     return layer.in_channels, layer.out_channels
 
 
+def parts_above(model: nn.Module, where: str, owner: nn.Module) -> list[nn.Module]:
+    """The owner of a place and, where it is a part of one, the mechanism that joins it to the network."""
+    modules = plain_paths(model)
+    above = [modules.get(where[:end]) for end in range(len(where)) if where[end] == "."]
+    return [owner, *(module for module in above if module is not None and hasattr(module, "attaches"))]
+
+
 def judged(where: str, module: nn.Module, place: Place | None, look: Look, live: bool) -> Iterator[Finding]:
     """All that is to be said of a place."""
     unseen = look.seen.unseen.get(where)
@@ -317,11 +326,11 @@ def judged(where: str, module: nn.Module, place: Place | None, look: Look, live:
         yield Finding(where, "unseen", note=unseen)
     elif place and geometric:
         record = Record(**vars(place.facts), where=where, values=torch.cat(look.values[where]))
-        yield from findings_of(record, where, untrained=untrained(module))
+        yield from findings_of(record, where, untrained=where in look.fresh)
     else:
         starved = module in look.sizes and module not in look.fed
         for path in (path for path in look.seen.paths() if belongs(path, where)):
-            for each in findings_of(look.seen[path], path, untrained=untrained(module), weighed=size):
+            for each in findings_of(look.seen[path], path, untrained=where in look.fresh, weighed=size):
                 yield replace(each, note=STARVED) if starved and each.what == "constant" else each
 
 

@@ -206,6 +206,13 @@ class TestPlaces:
     def test_a_hard_mechanism_learns_without_the_answers_gradient(self):
         assert found(foveal.audit(RAM(in_chans=3), images())) == {"glimpse": ["at birth"]}
 
+    @pytest.mark.parametrize("name", ["mhsa", "nl", "gc", "cbam", "coord"])
+    def test_whatever_joins_as_the_identity_is_at_birth_and_no_fault(self, name):
+        model = foveal.create_model("small_cnn", in_chans=3)
+        foveal.attach(model, name, at="features.2")
+        audited = foveal.audit(model, images())
+        assert {each.what for each in audited.findings} == {"at birth"}
+
     def test_glimpses_that_never_move_though_their_policy_has_weights(self):
         net = RAM(in_chans=3, glimpses=3)
         nn.init.normal_(net.glimpse.fc2.weight, std=1e-6)
@@ -324,6 +331,9 @@ class TestWeights:
         assert gate(affinity[:1].expand(5, -1, -1, -1), "B G Q K", "affinity") == ["constant"]
         assert gate((1e4 * affinity).softmax(3), "B G Q K", "affinity") == ["saturated on one key"]
         assert gate(affinity.view(5, 2, 4, 4, 4, 4), "B G H W Y X", "affinity") == []
+        alike = affinity[:, :, :1].expand(-1, -1, 16, -1)  # every query reads the same keys, not all keys the same
+        assert gate(alike, "B G Q K", "affinity") == []
+        assert gate(alike.reshape(5, 2, 4, 4, 4, 4), "B G H W Y X", "affinity") == []
         mixed = torch.randn(5, 2, 16, 16)  # heads mixed after the softmax: any sign, any sum
         assert gate(mixed, "B G Q K", "affinity", within=(-math.inf, math.inf)) == []
         assert gate(torch.ones(5, 2, 9, 1), "B G Q K", "affinity") == ["constant", "uniform"]  # a single key

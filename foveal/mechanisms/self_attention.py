@@ -122,6 +122,7 @@ class SelfAttention(nn.Module):
         width = heads * max(1, channels // (reduction * heads))
         self.attention = RelativeAttention(channels, width, heads, size)
         self.out = nn.Conv2d(width, channels, 1)
+        self.starts_as_identity = identity
         if identity:
             for weight in self.out.parameters():
                 nn.init.zeros_(weight)
