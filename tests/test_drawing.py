@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from foveal.drawing import BOX, GRID_POINTS, draw
+from foveal.drawing import draw
+from foveal.drawing.canvas import BOX
+from foveal.drawing.regions import GRID_POINTS
 from foveal.record import Record
 from foveal.warps import CONTROL
 

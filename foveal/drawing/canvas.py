@@ -1,0 +1,49 @@
+"""What the panels share: images, colours, and words on them."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
+POINTS = "#56b4e9"
+PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
+SCALE = "viridis"
+WIDTH = 9.5  # inches
+
+
+def as_pictures(images: Tensor) -> Tensor:
+    """Images in [0, 1] with three channels: (B, 3, H, W). Of two channels one is shown orange and the other blue."""
+    if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
+        raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
+    images = images.detach().cpu()
+    images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
+            "normalisation, in [0, 1]"
+        )
+    if images.shape[1] == 2:
+        return torch.einsum("bchw,cd->bdhw", images, torch.tensor(PAIR)).clamp(max=1)
+    return images.expand(-1, 3, -1, -1)
+
+
+def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
+    """An image (3, H, W) with room around it for what lies outside."""
+    height, width = image.shape[1:]
+    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.set_xlim(-0.5 - margin * width, (1 + margin) * width - 0.5)
+    axis.set_ylim((1 + margin) * height - 0.5, -0.5 - margin * height)
+
+
+def say(axis: Axes, predictions: Sequence[str] | None, index: int) -> None:
+    """What the network said of an image."""
+    text = str(predictions[index]) if predictions else ""
+    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=20, transform=axis.transAxes)
+
+
+def fitting(title: str, width: float) -> float:
+    """The font size, seven points at most, at which the longest line fits into a width in inches."""
+    longest = max(len(line) for line in title.split("\n"))
+    return min(7.0, 72 * width / (0.6 * longest))
