@@ -28,6 +28,7 @@ STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what th
 IMAGES = ((1, 64, 64), (1, 128, 128), (1, 256, 256), (1, 512, 512))  # for mechanisms that look at images, not at maps
 BATCH, ROUNDS = 8, 5
 RUNS = {  # in which a mechanism is drawn; else small_cnn+NAME on digits/cluttered
+    "stn": Settings(model="small_cnn+stn", data="digits/rts"),
     "glimpse": Settings(model="ram", data="digits/cluttered", epochs=80, lr=1e-3),
     "hard_crop": Settings(model="small_cnn+hard_crop:size=64", data="digits/scene"),
 }
@@ -69,7 +70,7 @@ def page(name: str) -> str:
 
 def cost_table(name: str) -> str:
     """What a mechanism costs at the stages of a ResNet-50; one that looks at images, with its network."""
-    run = RUNS.get(name)
+    run = RUNS[name] if MECHANISMS[name].hard else None
     of = f"images, `{run.model}` as a whole" if run else "maps"
     head = [
         "## Cost",
