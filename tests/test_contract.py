@@ -67,10 +67,10 @@ TABLE = {
     "se, rounded": Row(SqueezeExcite, ("B C",), {"divisor": 8}),
     "sk": Row(SelectiveKernel, ("B K C",), {"groups": 4}, born_with=("strength", "branches.0")),
     "sk, three branches": Row(
-        SelectiveKernel, ("B K C",), {"groups": 4, "branches": 3}, born_with=("strength", "branches.0")
+        SelectiveKernel, ("B K C",), {"groups": 4, "dilations": (1, 2, 3)}, born_with=("strength", "branches.0")
     ),
     "sk, a 1x1 branch": Row(
-        SelectiveKernel, ("B K C",), {"groups": 4, "kernel": 1}, born_with=("strength", "branches.0")
+        SelectiveKernel, ("B K C",), {"groups": 4, "dilations": (1, 0)}, born_with=("strength", "branches.0")
     ),
     "eca": Row(EfficientChannel, ("B C",)),
     "eca, five neighbours": Row(EfficientChannel, ("B C",), {"kernel_size": 5}),
@@ -188,7 +188,7 @@ def test_states_its_attention(row):
             "2": 2,
             "3": 3,
             "P": 16,
-            "K": row.options.get("branches", 2),
+            "K": len(row.options.get("dilations", (1, 2))),
             "G": 4,
         }
         expected |= {"Y": 5, "X": 6} if row.options.get("subsample") else {"Y": 10, "X": 12}
@@ -355,13 +355,14 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (SqueezeExcite, {"reduction": 0}, "reduction=0"),
         (SqueezeExcite, {"channels": 0}, "channels=0"),
         (SelectiveKernel, {"groups": 5}, "groups=5 does not divide the channels, 16 in and 16 out"),
-        (SelectiveKernel, {"branches": 1}, "branches=1"),
+        (SelectiveKernel, {"dilations": (1,)}, r"dilations=\(1,\)"),
+        (SelectiveKernel, {"dilations": 2}, "dilations=2"),
         (CBAM, {"kernel_size": 4}, "kernel_size=4"),
         (NonLocal, {"reduction": 0}, "reduction=0"),
         (SelfAttention, {"heads": 0}, "heads=0"),
         (SelfAttention, {"size": 0}, "size=0"),
         (ResidualMask, {"depth": 0}, "depth=0"),
-        (SelectiveKernel, {"groups": 4, "kernel": 2}, "kernel=2"),
+        (SelectiveKernel, {"groups": 4, "dilations": (1, -1)}, r"dilations=\(1, -1\)"),
         (SpatialTransformer, {"padding": "zeros"}, "padding='zeros'"),
         (SpatialTransformer, {"size": 0}, "size=0"),
         (SpatialTransformer, {"family": "afine"}, "unknown family 'afine'; did you mean 'affine'"),

@@ -69,7 +69,7 @@ class TestSelectiveKernel:
         assert SelectiveKernel(channels).fc1.out_features == width
 
     def test_each_channel_chooses_among_branches_alone(self):
-        module = SelectiveKernel(8, groups=2, branches=3).eval()
+        module = SelectiveKernel(8, groups=2, dilations=(1, 2, 3)).eval()
         with foveal.watch(module) as seen:
             module(torch.randn(4, 8, 6, 6))
         selection = next(iter(seen)).values

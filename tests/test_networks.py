@@ -222,7 +222,7 @@ def test_options_find_their_owner():
     model = foveal.create_model("resnet18+se", num_classes=3, reduction=8, drop_path_rate=0.2)
     assert model.layer4[1].se.fc1.out_features == 64
     assert model.layer4[1].drop_path.drop_prob == 0.2
-    model = foveal.create_model("resnet18+sk:branches=3,groups=16+se:bias=False", num_classes=3)
+    model = foveal.create_model("resnet18+sk:dilations=(1,2,3),groups=16+se:bias=False", num_classes=3)
     assert len(model.layer1[0].conv1.branches) == 3
     assert model.layer4[1].se.fc1.bias is None
 

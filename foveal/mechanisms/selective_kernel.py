@@ -1,12 +1,12 @@
 """Selective kernel (Li et al., 2019, eq. 1-6). Channel domain, soft: each channel chooses its receptive field.
 
-    U_k = relu(norm(conv3x3_k(x)))        split: branch k has dilation k + 1, and the stride
+    U_k = relu(norm(conv3x3_k(x)))        split: branch k has its dilation, and the stride
     z = relu(norm(W mean(sum_k U_k)))     fuse (1)-(4), W without bias, z of width max(C / r, L)
     a = softmax over k of (A_k z)         select (5), per channel, A_k without bias
     out = sum_k a_k U_k                   (6)
 
 As in the authors' networks, what the paper draws as 5x5 is a 3x3 of dilation 2, and the 3x3 convolutions are grouped.
-On images of 32x32 the other branches may be 1x1 instead (`kernel`).
+A dilation of 0 is a 1x1, for images of 32x32.
 
 Departures: the first branch may be a module that exists (`first`), such as the convolution that this unit replaces,
 under its own weights. At birth as the identity the selection is a + s (a - first branch), see
@@ -14,7 +14,7 @@ under its own weights. At birth as the identity the selection is a + s (a - firs
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import torch
@@ -31,18 +31,17 @@ class SelectiveKernel(nn.Module):
     Args:
         channels: of the input.
         out_channels: C, of the output; those of the input if left out.
-        branches: M, two or more.
+        dilations: of the M branches, two or more; 0 is a 1x1 convolution.
         groups: G, of each 3x3 convolution.
         reduction: r.
         floor: L, the smallest width of z.
-        kernel: side of the convolutions after the first, which is 3x3; odd.
         stride: of every branch.
         act: makes the activation of a branch.
-        first: an existing module to serve as first branch; it has the output's channels and size.
+        first: an existing module as first branch, whatever its dilation; it has the output's channels and size.
         identity: start as the first branch alone.
 
     Raises:
-        ValueError: fewer than two branches; an even `kernel`; channels that `groups` does not divide; a training batch
+        ValueError: fewer than two dilations, or one below 0; channels that `groups` does not divide; a training batch
             of one image, over which the norm of z has no variance.
 
     >>> SelectiveKernel(128, stride=2)(torch.rand(8, 128, 14, 14)).shape
@@ -58,11 +57,10 @@ class SelectiveKernel(nn.Module):
         channels: int,
         out_channels: int | None = None,
         *,
-        branches: int = 2,
+        dilations: Sequence[int] = (1, 2),
         groups: int = 32,
         reduction: int = 16,
         floor: int = 32,
-        kernel: int = 3,
         stride: int = 1,
         act: Callable[[], nn.Module] = nn.ReLU,
         first: nn.Module | None = None,
@@ -70,23 +68,19 @@ class SelectiveKernel(nn.Module):
     ):
         super().__init__()
         out_channels = out_channels or channels
-        if branches < 2:
-            raise ValueError(f"branches={branches}: a selection needs two or more")
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel={kernel}: an odd number is needed, to keep the map's size")
+        if not isinstance(dilations, Sequence) or len(dilations) < 2 or min(dilations) < 0:
+            raise ValueError(f"dilations={dilations}: a selection needs two or more, each at least 0")
         if groups < 1 or reduction < 1 or floor < 1:
             raise ValueError(f"groups={groups}, reduction={reduction}, floor={floor}: at least 1 is needed")
         if channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} does not divide the channels, {channels} in and {out_channels} out")
-        if first is None:
-            first = conv_norm_act(channels, out_channels, 3, stride, 1, groups, act)
-        dilations = range(2, branches + 1)
-        more = [conv_norm_act(channels, out_channels, kernel, stride, dilation, groups, act) for dilation in dilations]
-        self.branches = nn.ModuleList([first, *more])
+        made = dilations if first is None else dilations[1:]
+        branches = [conv_norm_act(channels, out_channels, stride, dilation, groups, act) for dilation in made]
+        self.branches = nn.ModuleList(branches if first is None else [first, *branches])
         width = max(out_channels // reduction, floor)
         self.fc1 = nn.Linear(out_channels, width, bias=False)
         self.norm = nn.BatchNorm1d(width)
-        self.fc2 = nn.Linear(width, branches * out_channels, bias=False)
+        self.fc2 = nn.Linear(width, len(dilations) * out_channels, bias=False)
         self.strength = Strength(identity)
         self.tap = Tap(
             Facts(mechanism="selective_kernel", kind="selection", domain="channel", axes="B K C", within=(0, 1))
@@ -109,8 +103,8 @@ class SelectiveKernel(nn.Module):
 
 
 def conv_norm_act(
-    channels: int, out_channels: int, kernel: int, stride: int, dilation: int, groups: int, act: Callable[[], nn.Module]
+    channels: int, out_channels: int, stride: int, dilation: int, groups: int, act: Callable[[], nn.Module]
 ) -> nn.Sequential:
-    padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
+    kernel = 3 if dilation else 1
+    conv = nn.Conv2d(channels, out_channels, kernel, stride, dilation, max(dilation, 1), groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels), act=act()))

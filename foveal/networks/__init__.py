@@ -4,6 +4,7 @@ A recipe is one line. `backbone+mechanism` works for every other backbone, witho
 """
 
 import inspect
+import re
 from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ RECIPES = {
     "sknet50": Recipe("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
     "sknet101": Recipe("resnext101_32x4d", "sk"),
     # The branches and r of SKNet-29 are not told by the paper's text but by its count, see the test.
-    "sknet29": Recipe("resnext29_16x32d", "sk:kernel=1,reduction=32,floor=16"),
+    "sknet29": Recipe("resnext29_16x32d", "sk:dilations=(1,0),reduction=32,floor=16"),
     "cbam_resnet18": Recipe("resnet18", "cbam"),
     "cbam_resnet34": Recipe("resnet34", "cbam"),
     "cbam_resnet50": Recipe("resnet50", "cbam"),
@@ -166,7 +167,7 @@ def create_model(
 
 
 def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
-    """`sk:groups=8,branches=3` as the mechanism's short name and its options.
+    """`sk:groups=8,dilations=(1,3)` as the mechanism's short name and its options.
 
     Raises:
         ValueError: an unknown mechanism or option, or one that is not NAME=VALUE.
@@ -186,9 +187,9 @@ def parse_network(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_options(spec: str, given: str) -> dict[str, Any]:
-    """`groups=8,branches=3` as options; ValueError for one that is not NAME=VALUE."""
+    """`groups=8,dilations=(1,3)` as options; ValueError for one that is not NAME=VALUE."""
     options: dict[str, Any] = {}
-    for pair in given.split(",") if given else ():
+    for pair in re.split(r",(?![^(]*\))", given) if given else ():  # not at a comma within parentheses
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{spec!r}: {pair!r} is not an option, NAME=VALUE")
