@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from foveal.findings import MEANINGS, Finding, findings_of
+from foveal.findings import Finding, findings_of
 from foveal.hooks import Hooks
+from foveal.meanings import MEANINGS
 from foveal.mechanisms.strength import Strength
 from foveal.record import Record, Tap
 from foveal.recording import Seen, watch
@@ -91,7 +92,7 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
     """Find out whether the attention of a network does anything: `print(foveal.audit(model, loader))`.
 
     Faults are attention that is never called, gets no gradient, is the same for every image, is at an end of its range,
-    has lost its map, shows what is outside the image, and the like: `foveal.findings.MEANINGS` has them all. Modules
+    has lost its map, shows what is outside the image, and the like: `foveal.meanings` has them all. Modules
     whose names look like attention are audited also where foveal does not know their classes.
 
     The model runs in evaluation mode, on its own device. Its hooks, modes, buffers and gradients are afterwards what

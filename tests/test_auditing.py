@@ -10,8 +10,9 @@ from torch import nn
 
 import foveal
 from foveal.auditing import narrow
-from foveal.findings import MEANINGS, Finding, findings_of, signed_area
+from foveal.findings import Finding, findings_of, signed_area
 from foveal.foreign import TABLE
+from foveal.meanings import MEANINGS
 from foveal.mechanisms import CBAM, GlobalContext, NonLocal, SelectiveKernel, SpatialTransformer, SqueezeExcite
 from foveal.networks.ram import RAM
 from foveal.record import Facts, Record
