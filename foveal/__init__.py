@@ -22,6 +22,7 @@ HOMES = {
     "audit": "foveal.auditing",
     "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
+    "plain": "foveal.switching",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
     "train": "foveal.training",
@@ -46,6 +47,7 @@ __all__ = [
     "list_models",
     "load_data",
     "load_weights",
+    "plain",
     "prune_constant",
     "replace",
     "score",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from foveal.scoring import score
     from foveal.standing import attachments
     from foveal.surgery import attach, detach
+    from foveal.switching import plain
     from foveal.training import train
 
 

@@ -12,7 +12,7 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings", "functionals", "meanings"],
+    ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
@@ -30,7 +30,8 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
     "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "prune_constant", "replace", "score", "train", "watch", "write_report",
+    "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score", "train",
+    "watch", "write_report",
 }  # fmt: skip
 
 
