@@ -15,7 +15,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
-    ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
+    ["mechanisms", "places", "tracing", "drawing", "metrics", "verdicts", "costs", "foreign", "tally"],
     ["hosts", "showing", "findings"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing"],
