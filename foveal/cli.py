@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -172,43 +172,59 @@ def compare(
     *contenders: str,
     recipe: Annotated[Recipe | None, Flags] = None,
     backbone: str | None = None,
-    seeds: int = 3,
+    seeds: int | None = None,
+    tune: int = 0,
+    full: bool = False,
     output: Path | None = None,
+    dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
-    """Train contenders over several seeds, print a table and write a report with what each attends to.
+    """Train contenders over several seeds, say whether any is better, and write a report. Without any, the main job.
 
     Parameters
     ----------
     contenders
-        none for the plain backbone, or a mechanism with its options (sk:groups=8); without any, the main job.
+        none for the plain backbone; a mechanism with its options (sk:groups=8); wider or deeper for the plain backbone
+        as large as the dearest of them (wider:match=macs, wider:match=ms); NAME=CONTENDER gives another name.
     backbone
         Any network's name; small_cnn if left out.
     seeds
-        How many.
+        How many; 3 if left out.
+    tune
+        Trials by which each contender's learning rate is searched for.
+    full
+        The longer version: ten seeds, thirty epochs.
     output
         The folder; runs/DATA-BACKBONE if left out. The same comparison is continued there.
+    dry_run
+        Print the plan with its estimated minutes, and stop.
     config
         A YAML file with the recipe; flags that are given beside it win.
     """
-    from foveal.comparing import CONTENDERS
-    from foveal.comparing import compare as compare_contenders
-    from foveal.report import table_rows, write_report
+    from foveal.comparing import run_plan
+    from foveal.plans import BACKBONE, CONTENDERS, FULL, SEEDS, make_plan
+    from foveal.report import write_report
+    from foveal.tables import costs_table, results_table
 
+    recipe = recipe or Recipe()
+    if full:
+        recipe = replace(recipe, epochs=FULL["epochs"])
+    if seeds is None:
+        seeds = FULL["seeds"] if full else SEEDS
+    plan = make_plan(contenders or CONTENDERS, backbone or BACKBONE, seeds, recipe, output, tune)
+    print(plan)
+    if dry_run:
+        return
     with progress("comparing") as tell:
-        result = compare_contenders(
-            contenders or CONTENDERS,
-            backbone=backbone,
-            seeds=seeds,
-            output=output,
-            recipe=recipe,
-            on_progress=tell,
-        )
-    head, *rows = table_rows(result)
-    table = Table(*head, box=None)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        result = run_plan(plan, tell)
+    for head, *rows in (results_table(result), costs_table(result)):
+        table = Table(*head, box=None)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for row in result.rows:
+        for seed, reason in row.failed.items():
+            print(f"{row.name}, seed {seed} failed: {reason}")
     print(write_report(result))
 
 

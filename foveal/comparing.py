@@ -1,62 +1,65 @@
-"""Compare: contenders, seeds, one recipe for all; a table and what each contender attends to.
+"""Compare: contenders, seeds, one recipe for all; figures, verdicts, and what each contender learned.
 
-Everything but the mechanism is the same for all contenders of a seed: the split, the order of the images, the start of
-the backbone, the epochs, the learning rate. Runs are jobs, spread over the cores with one thread each; a finished job
-is not run again.
+Everything but the mechanism is the same for all contenders of a seed: the split, the order of the images and how they
+are augmented, the start of the backbone, the epochs, the learning rate. Where a rate is searched for, each contender
+has the same number of trials. All choices are made on validation; each run reads the test part once, at its end.
 """
 
 import json
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from foveal.costs import Cost, costs
-from foveal.data import load_data
-from foveal.naming import slug
-from foveal.networks import create_model
+from foveal.auditing import audit
+from foveal.costs import Cost
+from foveal.jobs import Failed, run_jobs
+from foveal.opening import open_model
+from foveal.plans import BACKBONE, CONTENDERS, SEEDS, Plan, epochs_done, make_plan, with_changes
+from foveal.scoring import score
 from foveal.settings import Recipe, Settings
-from foveal.training import Result, read_lines, train
+from foveal.showing import find_places
+from foveal.training import Result, predicted_right, train
+from foveal.tuning import tuned_rate
+from foveal.verdicts import McNemar, Verdict, judge, mcnemar
 
-CONTENDERS = ("none", "stn", "se", "sk:groups=8", "cbam")
-BACKBONE = "small_cnn"
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A contender's figures; errors in per cent of the test part, one a seed."""
+    """A contender's figures. Errors in per cent of the test part, by seed; a seed that failed has its reason instead."""
 
     name: str
-    errors: tuple[float, ...]
+    model: str
+    lr: float
+    errors: dict[int, float]
+    balanced: dict[int, float]  # errors in per cent, the mean over classes
+    recall: dict[str, float]  # by class, the mean over seeds
     cost: Cost
+    failed: dict[int, str] = field(default_factory=dict)
+    learned: dict[str, Any] = field(default_factory=dict)  # of the first seed: its audit and score, as JSON has them
 
     @property
     def mean(self) -> float:
-        return statistics.mean(self.errors)
+        return statistics.mean(self.errors.values()) if self.errors else float("nan")
 
     @property
     def spread(self) -> float:
         """The standard deviation over seeds; 0 for one seed."""
-        return statistics.stdev(self.errors) if len(self.errors) > 1 else 0.0
+        return statistics.stdev(self.errors.values()) if len(self.errors) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What was compared, and how it ended."""
 
-    folder: Path
-    backbone: str
-    recipe: Recipe
+    plan: Plan
     rows: tuple[Row, ...]
+    verdicts: dict[str, Verdict]  # of each contender but the baseline
+    pairs: dict[str, dict[int, McNemar]]  # by seed: of two trained networks, never the verdict
     seconds: float
 
 
@@ -64,25 +67,28 @@ def compare(
     contenders: Sequence[str] = CONTENDERS,
     data: str | None = None,
     backbone: str | None = None,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     epochs: int | None = None,
     output: str | Path | None = None,
     *,
+    tune: int = 0,
     recipe: Recipe | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
+    on_progress: Progress = lambda done, of: None,
 ) -> Comparison:
-    """Train contenders over several seeds with one recipe, and measure what each costs.
+    """Train contenders over several seeds with one recipe, judge them, and measure what each costs.
 
     In a script of your own, call it under `if __name__ == "__main__":`, since its jobs are processes.
 
     Args:
-        contenders: "none" for the plain backbone, or a mechanism with its options, as "sk:groups=8".
+        contenders: "none" for the plain backbone; a mechanism with its options, "sk:groups=8"; the controls "wider" and
+            "deeper", the plain backbone as large as the dearest contender; "twin=none" renames one. See `foveal.plans`.
         data: as for `foveal.load_data`; the recipe's if left out, as `epochs`.
         backbone: as for `foveal.create_model`; `small_cnn` if left out.
         seeds: how many.
         epochs: of each run.
-        output: the folder; named after data and backbone if left out. The same comparison is continued there, also
-            with more contenders or seeds.
+        output: the folder; named after data and backbone if left out. The same comparison is continued there, job by
+            job and epoch by epoch, also with more contenders or seeds.
+        tune: trials by which each contender's learning rate is searched for; none if left out.
         recipe: all that the runs share.
         on_progress: told the number of epochs done and of all.
 
@@ -90,107 +96,88 @@ def compare(
         ValueError: no contender, or one twice; one that cannot stand in the backbone; no seeds; a folder that holds
             another comparison.
     """
+    planned = with_changes(recipe, data, epochs)
+    return run_plan(make_plan(contenders, backbone or BACKBONE, seeds, planned, output, tune), on_progress)
+
+
+def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> Comparison:
+    """Run what is planned and not done yet. A contender that fails is reported as failed, and the others go on."""
     begin = time.perf_counter()
-    recipe = recipe or Recipe()
-    recipe = replace(recipe, data=data or recipe.data, epochs=recipe.epochs if epochs is None else epochs)
-    backbone = backbone or BACKBONE
-    check(contenders, seeds)
-    loaded = load_data(recipe.data, image_size=recipe.image_size, groups=recipe.groups)
-    networks = {
-        name: create_model(spec(backbone, name), num_classes=len(loaded.classes), in_chans=loaded.shape[0]).eval()
-        for name in contenders
-    }
-    folder = Path(output) if output else Path("runs") / slug(f"{recipe.data}-{backbone}")
-    prepare(folder, {"backbone": backbone, **asdict(recipe)})
-    measured = costs(networks, loaded.shape)
-    longest_first = sorted(contenders, key=lambda name: -measured[name].milliseconds)  # no core waits for a late one
+    plan.write()
+    of = plan.recipe.epochs * (plan.seeds + plan.tune) * len(plan.models)
+    folders = [folder for name in plan.models for folder in (*plan.runs(name), *plan.trials(name))]
+
+    def tick() -> None:
+        on_progress(sum(map(epochs_done, folders)), of)
+
+    longest_first = sorted(plan.models, key=lambda name: -plan.seconds[name])  # no core waits for a late one
+    searches = {name: (tuned_rate, (plan.settings(name, 0), plan.trials(name))) for name in longest_first}
+    rates = run_jobs(searches, tick) if plan.tune else dict.fromkeys(plan.models, plan.recipe.lr)
     jobs = {
-        job_folder(folder, name, seed): Settings(**asdict(recipe), model=spec(backbone, name), seed=seed)
+        (name, seed): (run, (plan.settings(name, seed, rates[name]), folder))
         for name in longest_first
-        for seed in range(seeds)
+        if not isinstance(rates[name], Failed)
+        for seed, folder in enumerate(plan.runs(name))
     }
-    results = run_jobs(jobs, on_progress)
-    rows = []
-    for name in contenders:
-        errors = [100 * (1 - results[job_folder(folder, name, seed)].accuracy) for seed in range(seeds)]
-        rows.append(Row(name, tuple(errors), measured[name]))
-    (folder / "results.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    return Comparison(folder, backbone, recipe, tuple(rows), time.perf_counter() - begin)
+    results = run_jobs(jobs, tick)
+    told = {name: plan.runs(name)[0] for name in plan.models if isinstance(results.get((name, 0)), Result)}
+    learned = run_jobs({name: (examine, (folder, plan.recipe.data)) for name, folder in told.items()})
+    rows = tuple(row_of(plan, name, rates[name], results, learned.get(name)) for name in plan.models)
+    return Comparison(plan, rows, *judged(plan, rows), time.perf_counter() - begin)
 
 
-def check(contenders: Sequence[str], seeds: int) -> None:
-    if seeds < 1:
-        raise ValueError(f"seeds={seeds}: one or more")
-    if not contenders:
-        raise ValueError("contenders: none given; 'none' is the plain backbone")
-    twice = next((name for name in contenders if list(contenders).count(name) > 1), None)
-    if twice:
-        raise ValueError(f"contender {twice!r} is named twice")
-
-
-def spec(backbone: str, contender: str) -> str:
-    return backbone if contender == "none" else f"{backbone}+{contender}"
-
-
-def job_folder(folder: Path, contender: str, seed: int) -> Path:
-    return folder / f"{slug(contender)}-{seed}"
-
-
-def prepare(folder: Path, plan: dict[str, Any]) -> None:
-    """The folder of a comparison; contenders and seeds may be added to it, nothing else may differ."""
-    path = folder / "comparison.json"
-    held = json.loads(path.read_text()) if path.is_file() else plan
-    differ = next((name for name, value in plan.items() if held.get(name) != value), None)
-    if differ:
-        raise ValueError(
-            f"output={str(folder)!r} holds a comparison with another {differ}, {held.get(differ)!r}; "
-            "name another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan, indent=1))
-
-
-def run_jobs(jobs: dict[Path, Settings], on_progress: Callable[[int, int], None]) -> dict[Path, Result]:
-    """Run jobs side by side, a process a core. Progress is read from what the jobs write."""
-    of = sum(job.epochs for job in jobs.values())
-    workers = min(len(jobs), cores())
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
-    with keeping_memory(), pool:
-        futures = {pool.submit(run_job, job, folder): folder for folder, job in jobs.items()}
-        waiting = set(futures)
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                on_progress(sum(epochs_done(folder) for folder in jobs), of)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return {folder: future.result() for future, folder in futures.items()}
-
-
-@contextmanager
-def keeping_memory() -> Iterator[None]:
-    """For processes started meanwhile: glibc keeps what was freed, since pages for fresh large tensors cost time."""
-    earlier = dict(os.environ)
-    os.environ.update({name: value for name, value in MALLOC.items() if name not in earlier})
-    try:
-        yield
-    finally:
-        for name in MALLOC:
-            if name not in earlier:
-                os.environ.pop(name, None)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def run_job(settings: Settings, folder: Path) -> Result:
+def run(settings: Settings, folder: Path) -> Result:
     return train(settings, folder, resume=True)
 
 
-def epochs_done(folder: Path) -> int:
-    return sum("epoch" in line for line in read_lines(folder))
+def examine(folder: Path, data: str) -> dict[str, Any]:
+    """The audit and the score of a trained run, left in its folder as the command leaves them; nothing to audit: {}."""
+    opened = open_model(str(folder))
+    if not any(find_places(opened.network)):
+        return {}
+    parts = opened.load(data)
+    validation, test = opened.batches(parts.validation), opened.batches(parts.test)
+    found = {"audit": audit(opened.network, validation), "score": score(opened.network, test, validation)}
+    for name, each in found.items():
+        (folder / f"{name}.json").write_text(each.to_json() + "\n")
+    return {name: json.loads(each.to_json()) for name, each in found.items()}
+
+
+def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any], learned: Any) -> Row:
+    by_seed = {seed: rate if isinstance(rate, Failed) else results[name, seed] for seed in range(plan.seeds)}
+    done = {seed: result for seed, result in by_seed.items() if isinstance(result, Result)}
+    failed = {seed: result.reason for seed, result in by_seed.items() if isinstance(result, Failed)}
+    classes = sorted({label for result in done.values() for label in result.recall})
+    return Row(
+        name,
+        plan.models[name],
+        plan.recipe.lr if isinstance(rate, Failed) else rate,
+        {seed: 100 * (1 - result.accuracy) for seed, result in done.items()},
+        {seed: 100 * (1 - result.balanced_accuracy) for seed, result in done.items()},
+        {label: statistics.mean(result.recall[label] for result in done.values()) for label in classes},
+        plan.costs[name],
+        failed,
+        {"failed": learned.reason} if isinstance(learned, Failed) else learned or {},
+    )
+
+
+def judged(plan: Plan, rows: Sequence[Row]) -> tuple[dict[str, Verdict], dict[str, dict[int, McNemar]]]:
+    """The verdict over seeds and, seed by seed, McNemar's p, of each contender that has a seed with the baseline."""
+    errors = {row.name: row.errors for row in rows}
+    base = errors[plan.baseline]
+    shared = {
+        name: [seed for seed in own if seed in base]
+        for name, own in errors.items()
+        if name != plan.baseline and set(own) & set(base)
+    }
+    verdicts = judge({name: [base[seed] - errors[name][seed] for seed in seeds] for name, seeds in shared.items()})
+    right = {
+        (name, seed): predicted_right(plan.runs(name)[seed])
+        for name, seeds in {**shared, plan.baseline: list(base)}.items()
+        for seed in seeds
+    }
+    pairs = {
+        name: {seed: mcnemar(right[plan.baseline, seed], right[name, seed]) for seed in seeds}
+        for name, seeds in shared.items()
+    }
+    return verdicts, pairs

@@ -1,11 +1,24 @@
-"""What a network costs: counted, and measured against others in one process."""
+"""What a network costs: counted, and measured against others in one process.
 
+Times are taken in turn, round by round, so that what else happens on the machine meets all alike; with one thread,
+as the runs of a comparison have it. Memory is that of live tensors: what an operator takes and gives back while it runs
+is not counted.
+"""
+
+import copy
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.shapes import evaluating
@@ -16,19 +29,35 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Cost:
+    """Of one network; times in milliseconds, medians."""
+
     parameters: int
     macs: int  # multiplications with addition, of matrices and convolutions, for one image
-    milliseconds: float  # for a batch of `BATCH` images, one thread, median
+    single: float  # ms, inference, one image
+    batch: float  # ms, inference, a batch of `BATCH`
+    step: float  # ms, a training step without the optimizer's
+    saved: int  # bytes that a training step saves for its backward pass, weights apart
+    peak: int  # bytes of live tensors at the height of a training step, the network's own among them
 
 
-def costs(models: dict[str, nn.Module], shape: tuple[int, int, int]) -> dict[str, Cost]:
-    """Parameters, MACs and inference time of each model for images (C, H, W).
-
-    Times are taken in turn, round by round, so that what else happens on the machine meets all alike.
-    """
-    times = interleaved(models, torch.rand(BATCH, *shape))
+def costs(models: dict[str, nn.Module], shape: tuple[int, int, int], batch_size: int = 32) -> dict[str, Cost]:
+    """What each model costs for images (C, H, W); `batch_size` is that of training."""
+    device = next((weight.device for model in models.values() for weight in model.parameters()), torch.device("cpu"))
+    images = torch.rand(max(BATCH, batch_size), *shape, device=device)
+    copies = {name: copy.deepcopy(model).train() for name, model in models.items()}
+    single, batch = (inference(models, images[:count]) for count in (1, BATCH))
+    step = interleaved({name: partial(backward, model, images[:batch_size]) for name, model in copies.items()}, device)
     return {
-        name: Cost(count_parameters(model), count_macs(model, shape), times[name]) for name, model in models.items()
+        name: Cost(
+            count_parameters(model),
+            count_macs(model, shape),
+            single[name],
+            batch[name],
+            step[name],
+            saved_bytes(copies[name], images[:batch_size]),
+            peak_bytes(copies[name], images[:batch_size]),
+        )
+        for name, model in models.items()
     }
 
 
@@ -44,20 +73,86 @@ def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-@torch.no_grad()
-def interleaved(models: dict[str, nn.Module], images: torch.Tensor) -> dict[str, float]:
-    """Median milliseconds of each model's forward pass, after one to warm up, with one thread."""
+def loss_of(model: nn.Module, images: Tensor) -> Tensor:
+    """The loss for labels of the first class; of a network that says its own, its own."""
+    outputs = model(images)
+    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    own = getattr(model, "loss", None)
+    return own(outputs, labels, F.cross_entropy) if own else F.cross_entropy(outputs, labels)
+
+
+def backward(model: nn.Module, images: Tensor) -> None:
+    model.zero_grad()
+    loss_of(model, images).backward()
+
+
+def saved_bytes(model: nn.Module, images: Tensor) -> int:
+    """Bytes that the forward pass keeps for the backward pass; each storage once, the model's weights not."""
+    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        loss_of(model, images)
+    return sum(kept.values())
+
+
+class Live(TorchDispatchMode):
+    """Watches which tensors live; `peak` is the most bytes that did at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[StorageWeakRef, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                self.held[StorageWeakRef(storage)] = storage.nbytes()
+        self.held = {reference: size for reference, size in self.held.items() if not reference.expired()}
+        self.peak = max(self.peak, sum(self.held.values()))
+        return out
+
+
+def peak_bytes(model: nn.Module, images: Tensor) -> int:
+    """Bytes of the tensors alive at the height of a training step: weights, gradients, maps."""
+    model.zero_grad()
+    with Live() as live:
+        loss_of(model, images).backward()
+    return live.peak + sum(value.nbytes for value in (*model.parameters(), *model.buffers()))
+
+
+def inference(models: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
+    """Median milliseconds of each model's answer to some images."""
+    return interleaved({name: partial(answer, model, images) for name, model in models.items()}, images.device)
+
+
+def answer(model: nn.Module, images: Tensor) -> None:
+    with evaluating(model), torch.no_grad():
+        model(images)
+
+
+def interleaved(calls: Mapping[str, Callable[[], None]], device: torch.device) -> dict[str, float]:
+    """Median milliseconds of each call, taken in turn after one round to warm up, with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     try:
         for turn in range(ROUNDS + 1):
-            for name, model in models.items():
-                with evaluating(model):
-                    begin = time.perf_counter()
-                    model(images)
-                    if turn:
-                        seconds[name].append(time.perf_counter() - begin)
+            for name, call in calls.items():
+                begin = time.perf_counter()
+                call()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if turn:
+                    seconds[name].append(time.perf_counter() - begin)
     finally:
         torch.set_num_threads(threads)
     return {name: 1000 * statistics.median(taken) for name, taken in seconds.items()}

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from foveal.auditing import images_of, owners_of
-from foveal.costs import interleaved
+from foveal.costs import inference
 from foveal.findings import judge_constant
 from foveal.recording import watch
 from foveal.shapes import evaluating
@@ -101,7 +101,7 @@ def prune_constant(
             refused[where] = str(reason)
     for name in ("made_as", "attachments") if folded else ():
         pruned.__dict__.pop(name, None)
-    times = interleaved({"before": model, "after": pruned}, batches[0])
+    times = inference({"before": model, "after": pruned}, batches[0])
     return Pruned(pruned, folded, refused, change, (times["before"], times["after"]))
 
 

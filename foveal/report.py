@@ -11,10 +11,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import foveal
-from foveal.comparing import Comparison, cores, job_folder
+from foveal.comparing import Comparison
 from foveal.costs import BATCH
 from foveal.drawing import Picture
+from foveal.jobs import cores
 from foveal.looking import look
+from foveal.tables import costs_table, results_table, write_tables
 
 IMAGES = 6  # drawn for each contender
 
@@ -58,19 +60,22 @@ deviation over seeds. Milliseconds: median for {{ batch }} images on one thread,
 def write_report(comparison: Comparison) -> Path:
     """Write `report.html` into the comparison's folder, and each contender's picture beside it; the page's path."""
     pictures = []
+    plan = comparison.plan
     for row in comparison.rows:
-        if row.name != "none":
-            looked = look(str(job_folder(comparison.folder, row.name, 0)), [comparison.recipe.data], IMAGES)
-            looked.picture.save(comparison.folder / f"{job_folder(Path(), row.name, 0)}.png")
+        if row.learned:
+            folder = plan.runs(row.name)[0]
+            looked = look(str(folder), [plan.recipe.data], IMAGES)
+            looked.picture.save(plan.folder / f"{folder.name}.png")
             pictures.append(
                 (row.name, embedded(looked.picture, f"what {row.name} attends to, on {IMAGES} test images"))
             )
-    head, *rows = table_rows(comparison)
-    recipe, seeds = comparison.recipe, len(comparison.rows[0].errors)
+    write_tables(comparison)
+    head, *rows = results_table(comparison)
+    recipe = plan.recipe
     template = Environment(autoescape=True).from_string(PAGE)
     page = template.render(
         title=f"Attention on {recipe.data}",
-        summary=f"{len(rows)} contenders in {comparison.backbone}, {seeds} seeds, {recipe.epochs} epochs, one recipe "
+        summary=f"{len(rows)} contenders in {plan.backbone}, {plan.seeds} seeds, {recipe.epochs} epochs, one recipe "
         f"for all; {comparison.seconds:.0f} s.",
         head=head,
         rows=rows,
@@ -81,27 +86,9 @@ def write_report(comparison: Comparison) -> Path:
         machine=f"foveal {foveal.__version__}, torch {version('torch')}, timm {version('timm')}; {platform.system()}, "
         f"{cores()} cores.",
     )
-    path = comparison.folder / "report.html"
+    path = plan.folder / "report.html"
     path.write_text(page)
     return path
-
-
-def table_rows(comparison: Comparison) -> list[list[str]]:
-    """Head and rows of the table."""
-    rows = [["contender", "error %", "each seed", "parameters", "MMACs", "ms"]]
-    for row in comparison.rows:
-        each = "  ".join(f"{error:.2f}" for error in row.errors)
-        rows.append(
-            [
-                row.name,
-                f"{row.mean:.2f} ± {row.spread:.2f}",
-                each,
-                f"{row.cost.parameters:,}",
-                f"{row.cost.macs / 1e6:.2f}",
-                f"{row.cost.milliseconds:.1f}",
-            ]
-        )
-    return rows
 
 
 def plot(comparison: Comparison) -> Picture:
@@ -110,7 +97,7 @@ def plot(comparison: Comparison) -> Picture:
     axis = figure.subplots()
     for place, row in enumerate(comparison.rows):
         axis.plot([row.mean] * 2, [place - 0.25, place + 0.25], color="#0072b2", linewidth=2)
-        axis.scatter(row.errors, [place] * len(row.errors), color="#e69f00", s=28, zorder=3)
+        axis.scatter(list(row.errors.values()), [place] * len(row.errors), color="#e69f00", s=28, zorder=3)
     axis.set_yticks(range(len(comparison.rows)), [row.name for row in comparison.rows])
     axis.invert_yaxis()
     axis.set_xlim(left=0)

@@ -67,10 +67,12 @@ class Settings(Recipe):
     Attributes:
         model: A network by name, alone or with attention, as resnet18+cbam.
         seed: Of the weights, the order of the images and their augmentation.
+        name: Of the run; with the seed it gives what is random within the network, as dropout.
     """
 
     model: str = "small_cnn"
     seed: int = 0
+    name: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

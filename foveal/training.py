@@ -4,9 +4,10 @@ A network that has a method `loss(outputs, labels, criterion)` says its own loss
 `lr_scale` learns at that share of the rate (a localisation net at a tenth).
 
 Every epoch starts its random streams from the seed and its own number, so a run that is resumed goes on as if nothing
-had happened. The learning rate is a function of the step. With a moving average of the weights (`ema`) it is the
-average that answers: on the validation part, on the test part, and in `best.safetensors`. What a run leaves in its
-folder:
+had happened. Images are ordered and augmented from one stream, the network draws (dropout) from another, which the
+run's name gives as well: two networks of one seed get the same images. The learning rate is a function of the step.
+With a moving average of the weights (`ema`) it is the average that answers: on the validation part, on the test part,
+and in `best.safetensors`. What a run leaves in its folder:
 
     config.yaml         its settings
     split.json          which images trained, chose and tested
@@ -21,8 +22,10 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -76,12 +79,20 @@ def train(
 
     Raises:
         ValueError: a folder that holds a run; one to resume with other settings; and what the data and network raise.
+        FloatingPointError: a loss that is not finite.
     """
     folder = Path(output)
     check_folder(folder, settings, resume)
-    done = finished(folder)
-    if done is not None:
-        return done
+    return finished(folder) or conclude(*fit(settings, folder, on_step, on_epoch))
+
+
+def fit(
+    settings: Settings,
+    folder: Path,
+    on_step: Callable[[int, int], None] = lambda done, of: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> tuple["Run", Path, list[dict[str, Any]]]:
+    """All epochs, from the one where the folder's run stopped; the run, its folder and its lines. It reads no test."""
     data = load_data(settings.data, image_size=settings.image_size, groups=settings.groups)
     run = Run(settings, data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +116,7 @@ def train(
         run.save(folder / "last.safetensors", lines=lines, to_go_on=True)
         write_lines(folder, lines)
         on_epoch(line)
-    return conclude(run, folder, lines)
+    return run, folder, lines
 
 
 class Run:
@@ -143,11 +154,14 @@ class Run:
 
     def train_epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> float:
         """One pass over the training part; the mean loss."""
-        set_seed(EPOCHS_A_SEED * (self.settings.seed + 1) + epoch)
+        stream = EPOCHS_A_SEED * (self.settings.seed + 1) + epoch
+        set_seed(stream)
         self.model.train()
         order = torch.randperm(len(self.data.train))[: self.steps * self.settings.batch_size]
+        batches = on_a_stream(torch.get_rng_state(), self.batches(self.data.train, order))
+        torch.manual_seed((crc32(self.settings.name.encode()) << 32) + stream)  # what the network draws
         total = 0.0
-        for step, (images, labels) in enumerate(self.batches(self.data.train, order), start=1 + epoch * self.steps):
+        for step, (images, labels) in enumerate(batches, start=1 + epoch * self.steps):
             with self.precision():
                 outputs = self.model(images)
                 loss = self.loss(outputs, labels)
@@ -158,6 +172,8 @@ class Run:
                 self.average.update(self.model, step)
             self.step_schedule(step)
             total += loss.item()
+            if not isfinite(total):
+                raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
             on_step(step, self.steps * self.settings.epochs)
         return total / self.steps
 
@@ -232,6 +248,19 @@ class Run:
         lines = checkpoint.facts["lines"]
         self.step_schedule(len(lines) * self.steps)
         return lines
+
+
+def on_a_stream(state: Tensor, batches: Iterator[Any]) -> Iterator[Any]:
+    """Batches drawn from a random stream in this state, whatever is drawn between them: augmented alike for all."""
+    while True:
+        between = torch.get_rng_state()
+        torch.set_rng_state(state)
+        batch = next(batches, None)
+        state = torch.get_rng_state()
+        torch.set_rng_state(between)
+        if batch is None:
+            return
+        yield batch
 
 
 def as_it_comes(batch: Any) -> Any:
@@ -333,6 +362,12 @@ def conclude(run: Run, folder: Path, lines: list[dict[str, Any]]) -> Result:
     )
     write_lines(folder, [*lines, {"test": asdict(result)}])
     return result
+
+
+def predicted_right(folder: Path) -> list[bool]:
+    """Whether a finished run is right, image by image of the test part."""
+    with (folder / "predictions.csv").open(newline="") as file:
+        return [line["class"] == line["predicted"] for line in csv.DictReader(file)]
 
 
 def accuracy_of(probabilities: Tensor, labels: Tensor) -> float:

@@ -1,0 +1,229 @@
+"""The plan of a comparison: its contenders by name, the settings of each run, what all of it costs. Nothing is trained.
+
+A contender is `none`, the plain backbone; a mechanism with its options, `sk:groups=8`, or several, `stn+se`; a control,
+`wider` or `deeper`, the plain backbone made as large as the dearest contender; or any of these under another name,
+`twin=none`. The dearest is the one with the most parameters, `wider:match=macs` and `wider:match=ms` go by what they
+say; what a control was found to be is kept in the folder, so that it stays the same network.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveal.costs import BATCH, Cost, costs, count_macs, count_parameters, inference
+from foveal.data import Data, load_data
+from foveal.jobs import workers
+from foveal.naming import look_up, slug
+from foveal.networks import create_model
+def scaled(*a, **k): raise NotImplementedError  # TEMP
+from foveal.settings import Recipe, Settings
+from foveal.training import read_lines
+
+CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
+BACKBONE = "small_cnn"
+SEEDS = 3
+FULL = {"seeds": 10, "epochs": 30}  # of the longer version
+CONTROLS = ("wider", "deeper")
+MATCHES = ("parameters", "macs", "ms")
+FILE = "comparison.json"
+START = 4.0  # seconds until a process of a comparison trains
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run, where, and about how long it takes."""
+
+    folder: Path
+    backbone: str
+    recipe: Recipe
+    seeds: int
+    tune: int  # trials for the learning rate of each contender
+    models: dict[str, str]  # contender to the network's name, as `foveal.create_model` takes it
+    costs: dict[str, Cost]
+    seconds: dict[str, float]  # of one run, estimated
+
+    @property
+    def baseline(self) -> str:
+        """The contender that the others are judged against: the plain backbone, or else the first."""
+        return next((name for name, model in self.models.items() if model == self.backbone), next(iter(self.models)))
+
+    @property
+    def minutes(self) -> float:
+        """Estimated, of what is not done yet."""
+        folders = {folder: name for name in self.models for folder in (*self.runs(name), *self.trials(name))}
+        left = (self.seconds[name] * (1 - epochs_done(folder) / self.recipe.epochs) for folder, name in folders.items())
+        return sum(left) / workers() / 60
+
+    def runs(self, contender: str) -> list[Path]:
+        """The folder of each seed."""
+        return [self.folder / f"{slug(contender)}-{seed}" for seed in range(self.seeds)]
+
+    def trials(self, contender: str) -> list[Path]:
+        """The folder of each trial for the learning rate."""
+        return [self.folder / f"{slug(contender)}-tune" / f"trial-{number}" for number in range(self.tune)]
+
+    def settings(self, contender: str, seed: int, lr: float | None = None) -> Settings:
+        held = asdict(self.recipe) | ({} if lr is None else {"lr": lr})
+        return Settings(**held, model=self.models[contender], seed=seed, name=contender)
+
+    def __str__(self) -> str:
+        tuned = f" and {self.tune} trials for the learning rate" if self.tune else ""
+        lines = [
+            f"{self.recipe.data}, {self.recipe.epochs} epochs, {self.seeds} seeds{tuned}; in {self.folder}",
+            *(
+                f"  {name}: {model}, {self.costs[name].parameters:,} parameters, "
+                f"{self.costs[name].macs / 1e6:.1f} MMACs, about {self.seconds[name]:.0f} s a run"
+                for name, model in self.models.items()
+            ),
+            f"about {self.minutes:.1f} minutes with {workers()} at a time",
+        ]
+        return "\n".join(lines)
+
+    def write(self) -> None:
+        """Into the folder, beside what is planned there already."""
+        held = held_in(self.folder)
+        models = {**held.get("contenders", {}), **self.models}
+        plan = {"backbone": self.backbone, "tune": self.tune, **asdict(self.recipe), "contenders": models}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / FILE).write_text(json.dumps(plan, indent=1))
+
+
+def make_plan(
+    contenders: Sequence[str],
+    backbone: str,
+    seeds: int,
+    recipe: Recipe,
+    output: str | Path | None = None,
+    tune: int = 0,
+) -> Plan:
+    """What `foveal.compare` would run; everything that can be wrong with it shows here, before anything is written.
+
+    Args:
+        contenders, backbone, seeds, recipe, output, tune: as for `foveal.compare`.
+
+    Raises:
+        ValueError: no contender, or one twice; one that cannot stand in the backbone; no seeds; a folder that holds
+            another comparison, or something else.
+    """
+    check_number("seeds", seeds, 1)
+    check_number("tune", tune, 0)
+    named = by_name(contenders)
+    data = load_data(recipe.data, image_size=recipe.image_size, groups=recipe.groups)
+    folder = Path(output) if output else Path("runs") / slug(f"{recipe.data}-{backbone}")
+    held = held_in(folder)
+    check_held(folder, held, {"backbone": backbone, "tune": tune, **asdict(recipe)})
+    models = as_networks(named, backbone, held.get("contenders", {}), data)
+    check_held(folder, held.get("contenders", {}), models)
+    networks = {name: build(model, data).eval() for name, model in models.items()}
+    measured = costs(networks, data.shape, recipe.batch_size)
+    seconds = {name: estimate(cost, recipe, data) for name, cost in measured.items()}
+    return Plan(folder, backbone, recipe, seeds, tune, models, measured, seconds)
+
+
+def check_number(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}={value}: {least} or more")
+
+
+def by_name(contenders: Sequence[str]) -> dict[str, str]:
+    """What each contender adds to the backbone, by its name."""
+    if not contenders:
+        raise ValueError("contenders: none given; 'none' is the plain backbone")
+    named: dict[str, str] = {}
+    for each in contenders:
+        name, renamed, what = each.partition("=")
+        name, what = (name, what) if renamed and ":" not in name else (each, each)
+        if not name or not what:
+            raise ValueError(f"contender {each!r}: NAME=CONTENDER is needed")
+        if slug(name) in map(slug, named):
+            raise ValueError(f"contender {name!r} is named twice; another name for it: twin={what}")
+        named[name] = what
+    return named
+
+
+def held_in(folder: Path) -> dict[str, Any]:
+    """The plan that a folder holds; nothing where it is new."""
+    path = folder / FILE
+    if path.is_file():
+        return json.loads(path.read_text())
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"output={str(folder)!r} holds something else than a comparison; name another folder")
+    return {}
+
+
+def check_held(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Contenders and seeds may be added to a comparison; nothing else may differ."""
+    differ = next((name for name, value in wanted.items() if held.get(name, value) != value), None)
+    if differ is not None:
+        raise ValueError(
+            f"output={str(folder)!r} holds a comparison with another {differ}, {held[differ]!r}; name another folder"
+        )
+
+
+def as_networks(named: Mapping[str, str], backbone: str, frozen: Mapping[str, str], data: Data) -> dict[str, str]:
+    """The network's name for each contender; a control keeps that of the folder."""
+    models = {name: network_name(backbone, what) for name, what in named.items() if control_of(what) is None}
+    for name, what in named.items():
+        control = control_of(what)
+        if control is not None:
+            models[name] = frozen.get(name) or as_large(control, what, models, backbone, data)
+    return {name: models[name] for name in named}
+
+
+def control_of(what: str) -> str | None:
+    return next((control for control in CONTROLS if what.partition(":")[0] == control), None)
+
+
+def network_name(backbone: str, what: str) -> str:
+    return backbone if what == "none" else f"{backbone}+{what}"
+
+
+def as_large(control: str, what: str, models: Mapping[str, str], backbone: str, data: Data) -> str:
+    """The plain backbone made as large as the dearest of some networks."""
+    option = what.partition(":")[2] or "match=parameters"
+    key, _, match = option.partition("=")
+    look_up("option of a control", key, {"match": None})
+    look_up("match", match, dict.fromkeys(MATCHES))
+    attentive = [model for model in models.values() if model != backbone]
+    if not attentive:
+        raise ValueError(f"contender {what!r}: there is no contender with attention to be as large as")
+
+    def cost(network: nn.Module) -> float:
+        if match == "parameters":
+            return count_parameters(network)
+        if match == "macs":
+            return count_macs(network, data.shape)
+        return inference({match: network}, torch.rand(BATCH, *data.shape))[match]
+
+    budget = max(cost(build(model, data)) for model in attentive)
+    return scaled(backbone, control, cost, budget, num_classes=len(data.classes), in_chans=data.shape[0])
+
+
+def build(model: str, data: Data) -> nn.Module:
+    return create_model(model, num_classes=len(data.classes), in_chans=data.shape[0])
+
+
+def estimate(cost: Cost, recipe: Recipe, data: Data) -> float:
+    """Seconds of one run: its training steps, with the images that they read, and two parts to answer."""
+    begin = time.perf_counter()
+    data.train.__getitems__(range(min(BATCH, len(data.train))))
+    reading = (time.perf_counter() - begin) / BATCH
+    steps = len(data.train) // recipe.batch_size
+    answering = cost.batch / 1000 / BATCH + reading
+    epoch = steps * (cost.step / 1000 + recipe.batch_size * reading) + len(data.validation) * answering
+    return START + recipe.epochs * epoch + len(data.test) * answering
+
+
+def epochs_done(folder: Path) -> int:
+    return sum("epoch" in line for line in read_lines(folder))
+
+
+def with_changes(recipe: Recipe | None, data: str | None, epochs: int | None) -> Recipe:
+    recipe = recipe or Recipe()
+    return replace(recipe, data=data or recipe.data, epochs=recipe.epochs if epochs is None else epochs)
