@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Row:
-    """A contender's figures. Errors in per cent of the test part, by seed; a seed that failed has its reason instead."""
+    """A contender's figures. Errors in per cent of the test part, by seed; one that failed has its reason instead."""
 
     name: str
     model: str

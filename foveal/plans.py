@@ -21,7 +21,7 @@ from foveal.data import Data, load_data
 from foveal.jobs import workers
 from foveal.naming import look_up, slug
 from foveal.networks import create_model
-def scaled(*a, **k): raise NotImplementedError  # TEMP
+from foveal.networks.matching import scaled
 from foveal.settings import Recipe, Settings
 from foveal.training import read_lines
 
@@ -194,15 +194,9 @@ def as_large(control: str, what: str, models: Mapping[str, str], backbone: str, 
     if not attentive:
         raise ValueError(f"contender {what!r}: there is no contender with attention to be as large as")
 
-    def cost(network: nn.Module) -> float:
-        if match == "parameters":
-            return count_parameters(network)
-        if match == "macs":
-            return count_macs(network, data.shape)
-        return inference({match: network}, torch.rand(BATCH, *data.shape))[match]
-
+    cost = {"parameters": count_parameters, "macs": partial(count_macs, shape=data.shape)}.get(match, milliseconds)
     budget = max(cost(build(model, data)) for model in attentive)
-    return scaled(backbone, control, cost, budget, num_classes=len(data.classes), in_chans=data.shape[0])
+    return scaled(backbone, control, budget, cost, num_classes=len(data.classes), in_chans=data.shape[0])
 
 
 def build(model: str, data: Data) -> nn.Module:

@@ -16,7 +16,7 @@ from foveal.costs import BATCH
 from foveal.drawing import Picture
 from foveal.jobs import cores
 from foveal.looking import look
-from foveal.tables import costs_table, results_table, write_tables
+from foveal.tables import results_table, write_tables
 
 IMAGES = 6  # drawn for each contender
 

@@ -1,4 +1,4 @@
-"""A comparison as rows of text, and as files: `results.json`, `results.csv` (a line a run), `results.md` (the tables)."""
+"""A comparison as rows of text and as files: `results.json`, `results.csv` (a line a run), `results.md` (tables)."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from foveal.verdicts import Verdict
 
 RESULTS = ("contender", "error %", "better by", "95 % interval", "adjusted p", "verdict")
 COSTS = (
-    "contender", "parameters", "MMACs", "ms, 1 image", f"ms, {BATCH} images", "ms, a step", "MB saved", "MB at the peak",
+    "contender", "parameters", "MMACs", "ms, 1 image", f"ms, {BATCH} images", "ms, a step", "MB saved", "MB peak",
 )  # fmt: skip
 RUNS = ("contender", "model", "lr", "seed", "error_percent", "balanced_error_percent", "failed")
 

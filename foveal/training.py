@@ -159,7 +159,7 @@ class Run:
         self.model.train()
         order = torch.randperm(len(self.data.train))[: self.steps * self.settings.batch_size]
         batches = on_a_stream(torch.get_rng_state(), self.batches(self.data.train, order))
-        torch.manual_seed((crc32(self.settings.name.encode()) << 32) + stream)  # what the network draws
+        torch.manual_seed(crc32(f"{self.settings.name} {stream}".encode()))  # what the network draws
         total = 0.0
         for step, (images, labels) in enumerate(batches, start=1 + epoch * self.steps):
             with self.precision():

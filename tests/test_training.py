@@ -13,6 +13,7 @@ import foveal
 from foveal import training
 from foveal.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from foveal.data import Data, InMemory
+from foveal.data.parts import Augmented
 from foveal.settings import Settings
 from foveal.surgery import attach
 from foveal.training import finished, parameter_groups, read_lines, train
@@ -266,3 +267,47 @@ class TestCheckpoint:
         save_file(load_file(path), path, {"foveal": json.dumps(facts)})
         with pytest.raises(ValueError, match="does not hold the network it names"):
             load_checkpoint(path)
+
+
+class Noisy(nn.Module):
+    """Draws random numbers between two batches, as dropout does, and remembers the images."""
+
+    def __init__(self, draws):
+        super().__init__()
+        self.head = nn.Linear(256, 2)
+        self.draws, self.images, self.drawn = draws, [], []
+
+    def forward(self, x):
+        if self.training:
+            self.images.append(x.clone())
+            self.drawn.append(torch.rand(self.draws))
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize(("name", "draws"), [("other", 1), ("one", 5)])
+def test_images_and_their_augmentation_are_those_of_the_seed_alone(data, tmp_path, monkeypatch, name, draws):
+    """Whatever else a network draws, and whatever its run is called."""
+    part = data.train
+    noise = lambda image: image + torch.randint(0, 9, image.shape, dtype=torch.uint8)  # noqa: E731
+    augmented = replace(data, train=Augmented(part.images, part.labels, part.names, transform=noise))
+    monkeypatch.setattr(training, "load_data", lambda *_, **__: augmented)
+    made = []
+
+    def make(*_, **__):
+        made.append(Noisy(1 if not made else draws))
+        made[-1].__dict__["made_as"] = {"backbone": "small_cnn", "options": {}}
+        return made[-1]
+
+    monkeypatch.setattr(training, "create_model", make)
+    for each in ("one", name):
+        train(replace(SETTINGS, name=each, epochs=2), tmp_path / f"{each}-{len(made)}")
+    one, other = made
+    assert torch.equal(torch.cat(one.images), torch.cat(other.images))
+    assert not torch.equal(one.images[0], one.images[6])  # another epoch
+    alike = torch.equal(torch.cat(one.drawn)[0], torch.cat(other.drawn)[0])
+    assert alike == (name == "one")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(data, tmp_path):
+    with pytest.raises(FloatingPointError, match="the loss is nan at step"):
+        train(replace(SETTINGS, lr=1e30), tmp_path / "run")
