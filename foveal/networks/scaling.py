@@ -96,7 +96,7 @@ def scaling_options(network: nn.Module, width: float = 1.0, extra_blocks: int = 
     for family, options in FAMILIES.items():
         if isinstance(network, family):
             return options(network, width, extra_blocks)
-    raise ValueError(f"a {type(network).__name__} cannot be made wider or deeper by its name; {KNOWN} can")
+    raise ValueError(f"{type(network).__name__} cannot be made wider or deeper by its name; {KNOWN} can")
 
 
 def widened(channels: int, width: float, multiple: int) -> int:
