@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import timm
+import torch
 from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
@@ -23,6 +24,7 @@ from foveal.networks.cifar import resnet, resnext29_16x32d
 from foveal.networks.inception import inception_v3
 from foveal.networks.ram import RAM
 from foveal.networks.residual_attention import ResidualAttentionNetwork
+from foveal.networks.scaling import SCALES, scaling_options
 from foveal.networks.shufflenet import shufflenet_v2_x1_0
 from foveal.networks.small_cnn import SmallCNN
 from foveal.networks.stn_cnn import STNCNN
@@ -86,7 +88,7 @@ RECIPES = {
 
 def resnext26_32x4d(**options: Any) -> nn.Module:
     """The backbone of SKNet-26, two blocks a stage, which timm has no name for."""
-    return ResNet(Bottleneck, [2, 2, 2, 2], cardinality=32, base_width=4, **options)
+    return ResNet(Bottleneck, cardinality=32, base_width=4, **{"layers": (2, 2, 2, 2), **options})
 
 
 UNTRAINED: dict[str, Callable[..., nn.Module]] = {
@@ -132,9 +134,10 @@ def create_model(
 
     Args:
         name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`; one of our own with its options, `ram:glimpses=8`. Attention stands where
-            `foveal.places` says, a spatial transformer in front of the image; `se:position=pre` and `se:at=residual`
-            are those of `foveal.attach`.
+            `resnet18+stn:size=160+se`; with options of the network, `ram:glimpses=8`, of which `width=1.2` and
+            `extra_blocks=2` make many larger (`foveal.networks.scaling`). Attention stands where `foveal.places` says,
+            a spatial transformer in front of the image; `se:position=pre` and `se:at=residual` are those of
+            `foveal.attach`.
         pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
             at the identity. Needs a network to fetch from.
         num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
@@ -145,12 +148,13 @@ def create_model(
     Raises:
         ValueError: an unknown name; pretrained weights that nobody has, or no network to fetch them from.
     """
-    recipe = RECIPES.get(name)
-    backbone, *rest = (recipe.backbone, recipe.mechanism) if recipe else name.split("+")
+    head, colon, scale = name.partition(":")
+    recipe = RECIPES.get(head) if "+" not in scale else None
+    backbone, *rest = (recipe.backbone + colon + scale, recipe.mechanism) if recipe else name.split("+")
     backbone, given = parse_network(backbone)
     options = {**given, **options}
     mechanisms = [parse_mechanism(each) for each in rest]
-    whole = recipe.whole if recipe and pretrained else None
+    whole = recipe.whole if recipe and pretrained and not options.keys() & set(SCALES) else None
     identity = options.pop("identity", pretrained and not whole)
     common = {"num_classes": num_classes, "in_chans": in_chans}
     for mechanism, own in mechanisms:
@@ -181,9 +185,10 @@ def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_network(spec: str) -> tuple[str, dict[str, Any]]:
-    """`ram:glimpses=8` as the network's name and its options; only networks of our own take some."""
-    name, _, given = spec.partition(":")
-    return (name, parse_options(spec, given)) if name in OWN else (spec, {})
+    """`ram:glimpses=8` as the network's name and its options."""
+    timms = "timm:" if spec.startswith("timm:") else ""
+    name, _, given = spec.removeprefix("timm:").partition(":")
+    return timms + name, parse_options(spec, given)
 
 
 def parse_options(spec: str, given: str) -> dict[str, Any]:
@@ -215,7 +220,14 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
     if name not in OWN and not timm.is_model(name.removeprefix("timm:")):
         raise unknown("network", name, {*list_models(), *OWN, *timm.list_models()})
     build = OWN.get(name) or (lambda **given: timm.create_model(name.removeprefix("timm:"), **given))
+    scale = {key: options.pop(key) for key in SCALES if key in options}
+    if scale and pretrained:
+        raise ValueError(f"network {name!r} with {scale}: nobody offers pretrained weights of a scaled network")
     try:
+        if scale:
+            with torch.device("meta"):
+                plain = build(pretrained=False, **options)
+            options.update(scaling_options(plain, **scale))
         return build(pretrained=pretrained, **options)
     except TypeError as error:
         raise ValueError(f"network {name!r}: {error}") from error

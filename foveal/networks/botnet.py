@@ -14,14 +14,14 @@ from torch import nn
 
 from foveal.mechanisms import RelativeAttention
 
-SIZES = (14, 7, 7)  # of the maps on which the three blocks attend, for an image of 224 pixels
+SIZE = 14  # of the map on which the first block attends, for an image of 224 pixels; the others on half of it
 
 
 def botnet50(**options: object) -> nn.Module:
     """timm's `resnet50` with attention in its last stage."""
     model = timm.create_model("resnet50", **options)
-    for block, size in zip(model.layer4, SIZES, strict=True):
-        block.conv2 = attention_like(block.conv2, size)
+    for index, block in enumerate(model.layer4):
+        block.conv2 = attention_like(block.conv2, SIZE // 2 if index else SIZE)
     return model
 
 

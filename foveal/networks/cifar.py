@@ -5,7 +5,8 @@ logits. The blocks are timm's, so that attention finds its place in them. Depart
 changes the shortcut is a 1x1 convolution with BatchNorm, as in most code for these images, not a padding with zeros.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from timm.models.resnet import BasicBlock, Bottleneck
@@ -17,8 +18,8 @@ class CifarResNet(nn.Module):
 
     Args:
         block: timm's `BasicBlock` or `Bottleneck`.
-        blocks: in each stage.
-        width: of the first stage's blocks; it doubles twice.
+        blocks: in each of the three stages.
+        widths: of each stage's blocks.
         stem: channels of the first convolution.
         num_classes: of the answer.
         in_chans: C, of the images.
@@ -28,22 +29,23 @@ class CifarResNet(nn.Module):
     def __init__(
         self,
         block: type[BasicBlock | Bottleneck],
-        blocks: int,
-        width: int,
+        blocks: Sequence[int],
+        widths: Sequence[int],
         stem: int,
         num_classes: int = 10,
         in_chans: int = 3,
         **options: Any,
     ):
         super().__init__()
+        self.widths = tuple(widths)
         self.conv1 = nn.Conv2d(in_chans, stem, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.act1 = nn.ReLU()
-        wide = width * block.expansion
-        self.layer1 = stage(block, blocks, stem, width, stride=1, **options)
-        self.layer2 = stage(block, blocks, wide, 2 * width, stride=2, **options)
-        self.layer3 = stage(block, blocks, 2 * wide, 4 * width, stride=2, **options)
-        self.fc = nn.Linear(4 * wide, num_classes)
+        first, second, third = (width * block.expansion for width in widths)
+        self.layer1 = stage(block, blocks[0], stem, widths[0], stride=1, **options)
+        self.layer2 = stage(block, blocks[1], first, widths[1], stride=2, **options)
+        self.layer3 = stage(block, blocks[2], second, widths[2], stride=2, **options)
+        self.fc = nn.Linear(third, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -71,9 +73,10 @@ def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
 
 def resnet(depth: int) -> Callable[..., nn.Module]:
     """ResNet-20, 32, 56, 110: 6 n + 2 layers."""
-    return lambda **options: CifarResNet(BasicBlock, (depth - 2) // 6, 16, 16, **options)
+    return partial(CifarResNet, BasicBlock, blocks=((depth - 2) // 6,) * 3, widths=(16, 32, 64), stem=16)
 
 
 def resnext29_16x32d(**options: Any) -> nn.Module:
     """ResNeXt-29, 16x32d: three bottlenecks a stage, in 16 groups of 32 channels and more."""
-    return CifarResNet(Bottleneck, 3, 64, 64, cardinality=16, base_width=32, **options)
+    plain = {"blocks": (3, 3, 3), "widths": (64, 128, 256), "stem": 64}
+    return CifarResNet(Bottleneck, cardinality=16, base_width=32, **{**plain, **options})

@@ -1,8 +1,11 @@
 """A small convolutional net for small images: the backbone of the main job.
 
-Four 3x3 convolutions with BatchNorm and ReLU and a maximum over all positions, so that it takes any image size. Wide
-enough (32 channels and more) for a selective kernel to stand in it.
+Four 3x3 convolutions or more with BatchNorm and ReLU and a maximum over all positions, so that it takes any image size.
+Wide enough (32 channels and more) for a selective kernel to stand in it.
 """
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -27,14 +30,18 @@ class SmallCNN(nn.Module):
     Args:
         num_classes: of the answer.
         in_chans: C, of the images.
-        widths: channels of the four convolutions.
+        widths: channels of the convolutions, four or more.
+
+    Raises:
+        ValueError: fewer widths.
     """
 
-    feature_info = ({"module": "features.0"}, {"module": "features.3"})  # where its two stages end, as timm says it
-
-    def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, int, int, int] = (32, 64, 64, 128)):
+    def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (32, 64, 64, 128)):
         super().__init__()
-        first, second, third, fourth = widths
+        if len(widths) < 4:
+            raise ValueError(f"widths={widths}: four or more")
+        self.widths = tuple(widths)
+        first, second, *_, last = widths
         self.stem = nn.Sequential(
             nn.Conv2d(in_chans, first, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(first),
@@ -44,10 +51,11 @@ class SmallCNN(nn.Module):
         self.features = nn.Sequential(
             ConvBlock(first, second),
             nn.MaxPool2d(2),
-            ConvBlock(second, third),
-            ConvBlock(third, fourth),
+            *(ConvBlock(channels, out_channels) for channels, out_channels in pairwise(widths[1:])),
         )
-        self.head = nn.Linear(fourth, num_classes)
+        self.head = nn.Linear(last, num_classes)
+        ends = (0, len(self.features) - 1)
+        self.feature_info = tuple({"module": f"features.{end}"} for end in ends)  # of its two stages, as timm says it
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(self.stem(x)).amax((2, 3)))
