@@ -222,9 +222,9 @@ def compare(
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    for row in result.rows:
-        for seed, reason in row.failed.items():
-            print(f"{row.name}, seed {seed} failed: {reason}")
+    for each in result.rows:
+        for seed, reason in each.failed.items():
+            print(f"{each.name}, seed {seed} failed: {reason}")
     print(write_report(result))
 
 

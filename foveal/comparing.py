@@ -137,10 +137,13 @@ def examine(folder: Path, data: str) -> dict[str, Any]:
         return {}
     parts = opened.load(data)
     validation, test = opened.batches(parts.validation), opened.batches(parts.test)
-    found = {"audit": audit(opened.network, validation), "score": score(opened.network, test, validation)}
-    for name, each in found.items():
-        (folder / f"{name}.json").write_text(each.to_json() + "\n")
-    return {name: json.loads(each.to_json()) for name, each in found.items()}
+    found = {
+        "audit": audit(opened.network, validation).to_json(),
+        "score": score(opened.network, test, validation).to_json(),
+    }
+    for name, text in found.items():
+        (folder / f"{name}.json").write_text(text + "\n")
+    return {name: json.loads(text) for name, text in found.items()}
 
 
 def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any], learned: Any) -> Row:

@@ -41,9 +41,7 @@ def run_jobs(jobs: Mapping[Key, Job], on_tick: Callable[[], None] = lambda: None
     return {key: results[key] for key in jobs}
 
 
-def attempt(
-    jobs: Mapping[Key, Job], count: int, results: dict[Key, Any], on_tick: Callable[[], None]
-) -> list[Key]:
+def attempt(jobs: Mapping[Key, Job], count: int, results: dict[Key, Any], on_tick: Callable[[], None]) -> list[Key]:
     """Run jobs until all are done or a process dies; the jobs that were at work then."""
     context = get_context("spawn")
     begun = context.Value("i", 0)

@@ -8,13 +8,13 @@ say; what a control was found to be is kept in the folder, so that it stays the 
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from foveal.costs import BATCH, Cost, costs, count_macs, count_parameters, inference
 from foveal.data import Data, load_data
@@ -29,8 +29,13 @@ CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
 BACKBONE = "small_cnn"
 SEEDS = 3
 FULL = {"seeds": 10, "epochs": 30}  # of the longer version
-CONTROLS = ("wider", "deeper")
-MATCHES = ("parameters", "macs", "ms")
+Control = Literal["wider", "deeper"]
+CONTROLS: tuple[Control, ...] = ("wider", "deeper")
+MATCHES: dict[str, Callable[..., float]] = {
+    "parameters": lambda network, shape: count_parameters(network),
+    "macs": count_macs,
+    "ms": lambda network, shape: inference({"": network}, torch.rand(BATCH, *shape))[""],
+}
 FILE = "comparison.json"
 START = 4.0  # seconds until a process of a comparison trains
 
@@ -176,7 +181,7 @@ def as_networks(named: Mapping[str, str], backbone: str, frozen: Mapping[str, st
     return {name: models[name] for name in named}
 
 
-def control_of(what: str) -> str | None:
+def control_of(what: str) -> Control | None:
     return next((control for control in CONTROLS if what.partition(":")[0] == control), None)
 
 
@@ -184,22 +189,23 @@ def network_name(backbone: str, what: str) -> str:
     return backbone if what == "none" else f"{backbone}+{what}"
 
 
-def as_large(control: str, what: str, models: Mapping[str, str], backbone: str, data: Data) -> str:
+def as_large(control: Control, what: str, models: Mapping[str, str], backbone: str, data: Data) -> str:
     """The plain backbone made as large as the dearest of some networks."""
     option = what.partition(":")[2] or "match=parameters"
     key, _, match = option.partition("=")
     look_up("option of a control", key, {"match": None})
-    look_up("match", match, dict.fromkeys(MATCHES))
+    look_up("match", match, MATCHES)
     attentive = [model for model in models.values() if model != backbone]
     if not attentive:
         raise ValueError(f"contender {what!r}: there is no contender with attention to be as large as")
 
-    cost = {"parameters": count_parameters, "macs": partial(count_macs, shape=data.shape)}.get(match, milliseconds)
+    cost = partial(MATCHES[match], shape=data.shape)
     budget = max(cost(build(model, data)) for model in attentive)
-    return scaled(backbone, control, budget, cost, num_classes=len(data.classes), in_chans=data.shape[0])
+    device = "cpu" if match == "ms" else "meta"
+    return scaled(backbone, control, budget, cost, device, num_classes=len(data.classes), in_chans=data.shape[0])
 
 
-def build(model: str, data: Data) -> nn.Module:
+def build(model: str, data: Data) -> torch.nn.Module:
     return create_model(model, num_classes=len(data.classes), in_chans=data.shape[0])
 
 
