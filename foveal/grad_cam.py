@@ -40,7 +40,8 @@ def class_activation(model: nn.Module, images: Tensor, at: str | None = None, ta
         targets: the class of each image, (B,); left out, the one that the model says.
 
     Returns:
-        A mask over the positions of the layer, (B, H, W), from 0; `where` is the layer's path.
+        A mask over the positions of the layer, (B, H, W), from 0; `where` is the layer's path. After a transformer, a
+        crop or a glimpse these are positions of what it shows, not of the image.
 
     Raises:
         TypeError: `model` is no module.

@@ -20,6 +20,7 @@ from foveal.recording import watch
 from foveal.showing import find_places
 
 Batch = Sequence[Tensor]  # images as the network wants them, labels, and boxes where they are known
+MOVING = ("transform", "crop", "glimpse")  # kinds after which a map shows other places than its own
 THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))  # of a map's range, from which the IoU's is chosen
 
 
@@ -69,13 +70,18 @@ def look_through(model: nn.Module, loader: Iterable[Batch]) -> Looking:
     first = next(iter(labelled(loader, model)), None)
     if first is None:
         raise ValueError("loader: it gave no images")
-    attention, layer, left_out = any(find_places(model)), None, []
+    places, unseen = find_places(model)
+    attention, layer, left_out = bool(places or unseen), None, []
     if not attention:
         left_out.append(f"{type(model).__name__} has no attention to watch; foveal.attach adds one")
-    try:
-        layer = class_activation(model, first[0][:1]).where
-    except ValueError as reason:
-        left_out.append(str(reason))
+    moving = [where for where, place in places.items() if place.facts.kind in MOVING]
+    if moving:
+        left_out.append(f"Grad-CAM: {moving[0]!r} moves the image, so that the maps after it do not lie over it")
+    else:
+        try:
+            layer = class_activation(model, first[0][:1]).where
+        except ValueError as reason:
+            left_out.append(str(reason))
     if layer is None and not attention:
         raise ValueError("; ".join(left_out))
     return Looking(model, attention, layer, tuple(left_out))

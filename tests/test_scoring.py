@@ -156,6 +156,8 @@ def test_attention_that_looks_nowhere_is_no_better_than_chance():
     found = foveal.score(model, bright_squares())
     assert not any(each.beats_both for each in found.located)
     assert {each.lost.mean for each in found.needed} == {0.0}
+    assert {each.where for each in (*found.located, *found.curves)} == {"stem.stn"}
+    assert found.left_out == ("Grad-CAM: 'stem.stn' moves the image, so that the maps after it do not lie over it",)
     assert "not better than chance" in str(found)
 
 
