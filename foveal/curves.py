@@ -1,4 +1,4 @@
-"""Deletion and insertion curves (Petsiuk et al., 2018, RISE, sec. 4.1): does what a map marks carry the answer?
+"""Deletion and insertion curves (Petsiuk et al., 2018, RISE): does what a map marks carry the answer?
 
     deletion    pixels take the image's mean colour, the largest weight first: the probability should fall early
     insertion   a blurred image gets its pixels back in the same order: the probability should rise early
@@ -8,8 +8,8 @@ trapezoidal rule over `STEPS` equal steps: for a good map small in deletion, lar
 of the cell of the map that it lies in. Pixels of one weight, as those of a cell or of a transform's region, come in a
 random order, the same for every map.
 
-Departures: ten steps for all image sizes; the blur's width goes with the image (the paper's, five pixels of 224, hides
-nothing in a small image); the mean colour where the paper's deletion takes zeros.
+Departures: ten steps for all image sizes; the blur's width goes with the image (five pixels of 224 in the authors'
+code, which hide nothing in a small image); the mean colour of each image, where theirs takes zeros after normalisation.
 
 This file knows no model: an answer is a function of images. Axes: B batch, C channel, H W image.
 """
