@@ -20,6 +20,7 @@ HOMES = {
     "load_data": "foveal.data",
     "watch": "foveal.recording",
     "audit": "foveal.auditing",
+    "class_activation": "foveal.grad_cam",
     "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
     "plain": "foveal.switching",
@@ -39,6 +40,7 @@ __all__ = [
     "attach",
     "attachments",
     "audit",
+    "class_activation",
     "compare",
     "create_model",
     "detach",
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from foveal.comparing import compare
     from foveal.data import load_data
     from foveal.drawing import draw
+    from foveal.grad_cam import class_activation
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
     from foveal.networks.loading import load_weights

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from foveal.findings import Finding, findings_of
 from foveal.hooks import Hooks
+from foveal.inputs import images_of
 from foveal.meanings import MEANINGS
 from foveal.mechanisms.strength import Strength
 from foveal.record import Record, Tap
@@ -106,7 +107,7 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
 
     Raises:
         ValueError: a model without attention; a loader without images, or with such as the model does not take.
-        TypeError: a batch whose first element is no tensor.
+        TypeError: `model` is no module; a batch whose first element is no tensor.
 
     >>> print(foveal.audit(foveal.create_model("small_cnn+se"), loader))
     """
@@ -135,15 +136,6 @@ def owners_of(model: nn.Module, watching: watch) -> dict[str, nn.Module]:
     owners |= {where: modules[where] for where in watching.reasons}
     order = {module: index for index, module in enumerate(modules.values())}
     return dict(sorted(owners.items(), key=lambda item: order[item[1]]))
-
-
-def images_of(loader: Iterable[Any], model: nn.Module) -> Iterator[Tensor]:
-    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    for batch in loader:
-        images = batch if isinstance(batch, Tensor) else batch[0] if isinstance(batch, list | tuple) else None
-        if not isinstance(images, Tensor):
-            raise TypeError(f"loader: a batch is a {type(batch).__name__}; its first element must be images, a tensor")
-        yield images.to(device)
 
 
 class Look:

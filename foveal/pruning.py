@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from foveal.auditing import images_of, owners_of
+from foveal.auditing import owners_of
 from foveal.costs import inference
 from foveal.findings import judge_constant
+from foveal.inputs import check_model, images_of
 from foveal.recording import watch
 from foveal.shapes import evaluating
 from foveal.showing import Extra
@@ -75,10 +76,12 @@ def prune_constant(
         tolerance: the largest change of an answer, as a share of the largest answer, up to which a gate is folded.
 
     Raises:
+        TypeError: `model` is no module.
         ValueError: a model without attention; a loader without images.
 
     >>> print(foveal.prune_constant(network, loader))
     """
+    check_model(model)
     batches = list(images_of(loader, model))
     if not batches:
         raise ValueError("loader: no image came of it")

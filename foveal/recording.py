@@ -117,7 +117,8 @@ class watch:  # noqa: N801 (used as a verb)
     torchvision are known by their classes; `seen.unseen` names what cannot be seen, and why. The model's answers stay
     the same, bit for bit (to rounding for attention of ours that is one fused operation while nobody watches). Inside
     the context a compiled model runs eagerly, since hooks added to a compiled graph never fire. A pass that is
-    recomputed in backward (activation checkpointing) is recorded once. Nothing stays behind, whatever happens inside.
+    recomputed in backward (activation checkpointing) is recorded once. Nothing stays behind, whatever happens inside;
+    after an exception `seen` tells of the passes that came to their end, their values or their statistics.
 
     Args:
         model: any module; also wrapped in DataParallel, DistributedDataParallel or `torch.compile`.
@@ -130,6 +131,7 @@ class watch:  # noqa: N801 (used as a verb)
             do no harm. As `{MyGate: ("sigmoid", "gate")}`.
 
     Raises:
+        TypeError: `model` is no module.
         ValueError: the model holds no attention; `keep` is neither; `extra` names what is not there.
 
     >>> network = timm.create_model("seresnet50")
@@ -167,6 +169,8 @@ class watch:  # noqa: N801 (used as a verb)
 
     def __exit__(self, *exception: Any) -> None:
         self.hooks.close()
+        if self.inside:  # a KeyboardInterrupt stopped a pass, after which no hook ran
+            self.seen._drop(self.passes)
 
     def _begin(self, *_: Any) -> None:
         if not recomputing():

@@ -11,6 +11,7 @@ from torch import nn
 
 from foveal.foreign import LOOKS_LIKE_ATTENTION, TABLE, UNSEEN, Shown, class_names, of_ones_own
 from foveal.functionals import FUNCTIONALS
+from foveal.inputs import check_model
 from foveal.record import Facts, Tap
 
 Extra = Mapping[str | type, tuple[str, str]]  # a class, the child whose output its weights are, their kind
@@ -38,8 +39,10 @@ def find_places(model: nn.Module, extra: Extra | None = None) -> tuple[dict[str,
     Taps is told apart by their own names.
 
     Raises:
+        TypeError: `model` is no module.
         ValueError: `extra` names a class that the model has not, or a child that the class has not.
     """
+    check_model(model)
     own = dict(of_ones_own(cls, *row) for cls, row in (extra or {}).items())
     modules = plain_paths(model)
     owners = [path.rpartition(".")[0] for path, module in modules.items() if isinstance(module, Tap)]

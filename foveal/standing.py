@@ -26,7 +26,7 @@ class Attachment:
     mechanism: str
     at: tuple[str, ...]  # paths in the model as it then was, "input" or "residual"
     position: str
-    identity: bool
+    identity: bool  # it began as the identity, because it was asked to or because its paper begins so
     options: dict[str, Any]
     standing: tuple[Standing, ...]
 

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from foveal.hosts import Attached, Site, ours, outermost, peek, plug, site_at
+from foveal.inputs import check_model
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import unknown
 from foveal.places import POSITIONS, At, Block, between_stages, default_paths, known_block, matching_paths, path_within
@@ -54,19 +55,21 @@ def attach(
             stages.
         position: where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre" before
             the branch, "post" after the whole block, "identity" on the shortcut.
-        identity: the model's answer does not change until it is trained; False is the paper's own start. A class of
-            your own keeps this promise if it takes `identity`. A hard crop cannot keep it: the network sees other
-            pixels from the first, and the `Attachment` says so.
+        identity: the model's answer does not change until it is trained; False is the paper's own start, which for gc,
+            nl and stn is the identity, too. A class of your own keeps this promise if it takes `identity`. A hard crop
+            cannot keep it: the network sees other pixels from the first, and the `Attachment` says so.
         options: for the mechanism, as `reduction=8`.
 
     Returns:
         The same model; `foveal.attachments(model)` says what stands where.
 
     Raises:
+        TypeError: `model` is no module, `mechanism` neither a name nor a class of modules.
         ValueError: nothing matches `at`, or something twice; a place that no forward pass reaches, or where no map
             (B, C, H, W) flows; a block without such a position; the mechanism cannot stand there. The model is then as
             it was.
     """
+    check_model(model)
     made, name = resolve(mechanism)
     attaches = getattr(made, "attaches", "after")
     check_position(position, name, attaches, at)
@@ -84,7 +87,7 @@ def attach(
     if not hasattr(model, "attachments"):
         model.register_load_state_dict_pre_hook(accept_plain_names)
     where = (at,) if at in ("input", "residual") else tuple(paths)
-    unchanged = identity and (takes_identity or getattr(made, "starts_as_identity", False))
+    unchanged = getattr(made, "starts_as_identity", False) or (identity and takes_identity)
     remember(model, [*attachments(model), Attachment(name, where, position, unchanged, options, standing)])
     return model
 

@@ -58,7 +58,6 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("train", "--model", "small_cnn+se:divisor=0"), "divisor=0"),
         (("audit", "nowhere", "digits"), "unknown network 'nowhere'"),
         (("audit", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
-        (("score", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
         (("score", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
         (("audit", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
     ],
@@ -171,13 +170,17 @@ def test_score_tells_a_transformer_that_looks_from_one_that_does_not(foveal, tmp
     foveal("train", "--model", "small_cnn+stn", "--epochs", "4", "--output", "run")
     code, out, _ = foveal("score", "run", "digits/rts")
     assert code == 0
-    assert "stem.stn: iou" in out
-    assert "not better than chance" not in out
+    located = "stem.stn: pointing", "stem.stn: energy", "stem.stn: iou"
+    assert [line.endswith("beats both nulls") for line in out.splitlines() if line.startswith(located)] == [True] * 3
     scored = json.loads((tmp_path / "run/score.json").read_text())
     assert scored["images"] == 1500
     assert {each["instead"] for each in scored["needed"] if each["lost"]["low"] > 0} == {"mean", "another", "none"}
     _, out, _ = foveal("score", "small_cnn+stn", "digits/rts")  # untrained
-    assert out.count("not better than chance") == 3
+    told = [line for line in out.splitlines() if line.startswith(located)]
+    assert [line.endswith("not better than chance") for line in told] == [True] * 3
+    code, out, _ = foveal("score", "small_cnn", "digits/rts")  # without attention
+    assert (code, out.splitlines()[-1]) == (0, "score.json")
+    assert "left out: SmallCNN has no attention to watch; foveal.attach adds one" in out.splitlines()
 
 
 @pytest.mark.slow

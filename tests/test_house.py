@@ -14,13 +14,13 @@ PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
     ["warps"],
-    ["record", "shapes", "standing", "data"],
+    ["record", "shapes", "standing", "inputs", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "verdicts", "costs", "foreign", "tally", "jobs"],
-    ["hosts", "showing", "findings"],
+    ["hosts", "showing", "findings", "curves"],
     ["surgery", "hooks"],
-    ["weights", "recording", "replacing"],
-    ["networks", "auditing", "scoring"],
-    ["checkpoint", "pruning"],
+    ["weights", "recording", "replacing", "grad_cam"],
+    ["networks", "auditing", "locating"],
+    ["checkpoint", "pruning", "scoring"],
     ["training", "opening"],
     ["plans", "tuning", "looking"],
     ["comparing"],
@@ -31,9 +31,9 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score", "train",
-    "watch", "write_report",
+    "Record", "Tap", "attach", "attachments", "audit", "class_activation", "compare", "create_model", "detach", "draw",
+    "list_mechanisms", "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score",
+    "train", "watch", "write_report",
 }  # fmt: skip
 
 

@@ -219,6 +219,45 @@ def test_a_pass_that_fails_half_way_is_forgotten():
     assert [len(record.values) for record in seen] == [2, 2]
 
 
+@pytest.mark.parametrize("stops", [RuntimeError, KeyboardInterrupt])
+def test_statistics_keep_the_passes_that_ended(stops):
+    """Also of a pass that a key stopped, after which no hook runs, and of a loader that failed between two."""
+
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = SqueezeExcite(4, 2), SqueezeExcite(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            if len(x) == 1:
+                raise stops("half-way")
+            return self.second(x)
+
+    def see(batches):
+        with foveal.watch(model, "statistics") as held[0]:
+            for x in batches:
+                model(x)
+
+    def loader():
+        yield parts[0]
+        raise OSError("disk")
+
+    model, parts, held = Fails(), [torch.rand(2, 4, 3, 3), torch.rand(3, 4, 3, 3)], [None]
+    with foveal.watch(model) as values:
+        for x in parts:
+            model(x)
+    with pytest.raises(stops):
+        see([*parts, torch.rand(1, 4, 3, 3), torch.rand(7, 4, 3, 3)])
+    assert [each.count for each in held[0]] == [5, 5]
+    for path in ("first", "second"):
+        torch.testing.assert_close(held[0][path].between.mean.float(), values[path].values.mean(0))
+    with pytest.raises(OSError, match="disk"):
+        see(loader())
+    assert [each.count for each in held[0]] == [2, 2]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 def test_maps_of_several_sizes_are_not_joined():
     model = CBAM(8).eval()
     with foveal.watch(model) as seen:

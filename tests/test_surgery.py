@@ -482,6 +482,16 @@ class TestCorners:
         with pytest.raises(ValueError, match=says):
             foveal.attach(nn.Sequential(conv), "sk", at="0", groups=3)
 
+    @pytest.mark.parametrize(("name", "at"), [("gc", "layer4.*"), ("nl", "layer4.*"), ("stn", "input")])
+    def test_where_the_papers_own_start_is_the_identity_both_are_the_same(self, name, at):
+        model = randomise_norms(timm.create_model("resnet18")).eval()
+        x = torch.rand(2, 3, 64, 64)
+        plain, weights = model(x), plain_weights(model)
+        foveal.attach(model, name, at, identity=False)
+        torch.testing.assert_close(model(x), plain, rtol=0, atol=1e-5 * plain.abs().max().item())
+        assert model.attachments[0].identity  # so that a plain checkpoint fits
+        model.load_state_dict(weights)
+
     def test_a_class_that_promises_no_identity_is_not_taken_for_one(self):
         model = torchvision.models.resnet18()
         foveal.attach(model, timm.layers.SqueezeExcite, at="layer4.*")

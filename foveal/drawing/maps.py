@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
-from math import prod
+from math import isinf, prod
 
 import torch
 from matplotlib.figure import SubFigure
@@ -71,9 +71,11 @@ def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictio
 
 
 def mask_scale(record: Record) -> tuple[float, float]:
-    """The range that a mask states; shares of the positions, which are one in sum, from 0 to the largest of them."""
+    """The range that a mask states; from 0 to the largest of its weights where that range has no end, and for shares of
+    the positions, which are one in sum.
+    """
     shares = (record.values.sum((1, 2)) - 1).abs().max() < SHARES
-    return (0.0, record.values.max().item()) if shares else record.within
+    return (0.0, record.values.max().item() or 1.0) if shares or isinf(record.within[1]) else record.within
 
 
 def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:

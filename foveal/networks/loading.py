@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.inputs import check_model
 from foveal.networks import RECIPES, create_model
 from foveal.weights import best_fit, read, take_over
 
@@ -32,12 +33,14 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
         The name of the layout that fitted.
 
     Raises:
+        TypeError: `model` is no module.
         ValueError: no layout fits, or not the named one; the first names that differ are listed with the network that
             the weights are nearest to, and the model is as it was. A file that cannot be read; an unknown layout.
 
     >>> load_weights(create_model("seresnet18"), create_model("seresnet18").state_dict())
     'plain'
     """
+    check_model(model)
     state = source if isinstance(source, Mapping) else read(Path(source))
     best = best_fit(model, state, layout)
     try:
