@@ -15,6 +15,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
+    ["tokens"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
     ["hosts", "showing", "findings"],
     ["surgery", "hooks"],
