@@ -7,17 +7,21 @@ import numpy as np
 from matplotlib.figure import SubFigure
 from torch import Tensor
 
-from foveal.drawing.canvas import BOX, WIDTH, fitting
+from foveal.drawing.canvas import WIDTH, fitting
 from foveal.record import Record
 
 BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
+RANGE = "#f3c66b"
 BESIDE = 4  # places of gates side by side at most
+ROOM = 3  # places, for which there is room at least
+LETTERS = 100  # of seven points that fit beside one another below the bars
+FEW = 4  # bars, for which there is room at least
 
 
 def grid(places: int) -> tuple[int, int]:
     """Rows and columns of so many places."""
     rows = ceil(places / BESIDE)
-    return rows, ceil(places / rows)
+    return rows, max(ceil(places / rows), ROOM)
 
 
 def gates_height(places: int) -> float:
@@ -38,7 +42,8 @@ def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictio
         gates = gates[:, np.argsort(-gates.mean(0), kind="stable")]
         low, high = (edge if isfinite(edge) else None for edge in record.within)
         axis.stairs(gates.mean(0), baseline=low or 0, fill=True, color=BRANCHES[0])
-        axis.stairs(gates.max(0), baseline=gates.min(0), fill=True, color=BOX, alpha=0.6)
+        axis.stairs(gates.max(0), baseline=gates.min(0), fill=True, color=RANGE)
+        axis.stairs(gates.mean(0), baseline=None, color="black", linewidth=0.8)
         axis.set_ylim(low, high)
         axis.set_xlim(0, gates.shape[1])
         axis.set_xticks([0, gates.shape[1]])
@@ -47,7 +52,9 @@ def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictio
         axis.set_title(title, fontsize=fitting(title, 0.85 * WIDTH / columns))
     for axis in axes[:, 0]:
         axis.set_ylabel("gate", fontsize=7)
-    part.suptitle("channels sorted by their mean over the images, blue; orange: range over the images", fontsize=9)
+    part.suptitle(
+        "channels sorted by their mean over the images, black line; orange: range over the images", fontsize=9
+    )
 
 
 def draw_selections(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
@@ -76,7 +83,3 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
     axis.set_ylabel("mean selection", fontsize=8)
     axis.set_title("share of each branch; dots: branch 1, image by image", fontsize=9)
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-
-
-LETTERS = 100  # of seven points that fit beside one another below the bars
-FEW = 4  # bars, for which there is room at least

@@ -18,7 +18,7 @@ from foveal.record import Record
 from foveal.warps import CONTROL
 
 HERE = Path(__file__).parent
-COLOURS = 64  # of a stored sheet, so that it is small
+COLOURS = 256  # of a stored sheet, so that it is small
 SIDE = 32  # pixels of an image
 WORDS = ["seven", "five"]
 
@@ -173,7 +173,7 @@ def main() -> None:
         image = Image.open(io.BytesIO(sheet(name).png())).convert("RGB")
         path = HERE / f"{name}.png"
         image.quantize(COLOURS).save(path, optimize=True)
-        print(path, path.stat().st_size)  # noqa: T201
+        print(path, path.stat().st_size)
 
 
 if __name__ == "__main__":
