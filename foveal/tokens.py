@@ -81,7 +81,7 @@ def rollout(records: Sequence[Record]) -> Tensor:
     for record in records:
         if not can_roll_out(record):
             raise ValueError(
-                f"{record.where!r}: a {record.kind} {tuple(record.values.shape)} of axes {record.axes!r} "
+                f"{record.where!r}: {tuple(record.values.shape)} of axes {record.axes!r} "
                 "is no layer of a rollout, which takes shares (B, G, K, K)"
             )
         if record.values.shape[-1] != shape[-1]:

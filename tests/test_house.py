@@ -21,7 +21,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["surgery", "hooks"],
     ["weights", "recording", "replacing"],
     ["networks", "auditing", "scoring"],
-    ["checkpoint", "pruning"],
+    ["checkpoint", "pruning", "analysing"],
     ["training", "opening"],
     ["comparing", "looking"],
     ["report"],
@@ -30,9 +30,10 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score", "train",
-    "watch", "write_report",
+    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw",
+    "excitation_by_class", "list_mechanisms", "list_models", "load_data", "load_weights", "plain",
+    "pose_before_and_after", "prune_constant", "replace", "score", "selection_by_size", "train", "watch",
+    "write_report",
 }  # fmt: skip
 
 

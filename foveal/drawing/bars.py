@@ -74,9 +74,10 @@ def draw_selections(part: SubFigure, records: list[Record], images: Tensor, pred
         below = below + height
     for place, share in enumerate(shares):
         axis.scatter(np.full(len(share), place), share[:, 0], s=8, color="black", zorder=3)
-    few = sum(len(record.where) for record in records) < LETTERS
-    slope = {} if few else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axis.set_xticks(range(len(records)), [record.where for record in records], fontsize=7, **slope)
+    axis.set_xticks(range(len(records)), [record.where for record in records], fontsize=7)
+    if sum(len(record.where) for record in records) > LETTERS:
+        for label in axis.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
     axis.set_xlim(-0.5, max(len(records), FEW) - 0.5)
     axis.set_ylim(0, 1)
     axis.tick_params(axis="y", labelsize=7)

@@ -74,7 +74,7 @@ def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> 
     for axis in axes.flat:
         axis.set_axis_off()
     for band, rows in enumerate(axes.reshape(below, len(images) + 1, -1)):
-        pictures = rows[:-1, 0]
+        pictures = list(rows[:-1, 0])
         for axis, image in zip(pictures, images, strict=True):
             show(axis, image, margin=0)
         pictures[0].set_title("input", fontsize=8)
@@ -103,8 +103,9 @@ def draw_column(
     bar.set_axis_on()
     part.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[low, high], format="%.2g")
     bar.tick_params(labelsize=6)
-    for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
-        label.set_horizontalalignment(side)  # beside a neighbour's
+    first, last = bar.get_xticklabels()
+    first.set_horizontalalignment("left")  # both within the bar, clear of a neighbour's
+    last.set_horizontalalignment("right")
 
 
 def columns_width(axis: Axes) -> float:
