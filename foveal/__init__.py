@@ -26,6 +26,9 @@ HOMES = {
     "plain": "foveal.switching",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
+    "excitation_by_class": "foveal.analysing",
+    "selection_by_size": "foveal.analysing",
+    "pose_before_and_after": "foveal.analysing",
     "train": "foveal.training",
     "compare": "foveal.comparing",
     "write_report": "foveal.report",
@@ -45,20 +48,24 @@ __all__ = [
     "create_model",
     "detach",
     "draw",
+    "excitation_by_class",
     "list_mechanisms",
     "list_models",
     "load_data",
     "load_weights",
     "plain",
+    "pose_before_and_after",
     "prune_constant",
     "replace",
     "score",
+    "selection_by_size",
     "train",
     "watch",
     "write_report",
 ]
 
 if TYPE_CHECKING:
+    from foveal.analysing import excitation_by_class, pose_before_and_after, selection_by_size
     from foveal.auditing import audit
     from foveal.comparing import compare
     from foveal.data import load_data

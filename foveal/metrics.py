@@ -14,7 +14,6 @@ Boxes are x0, y0, x1, y1 in pixels of the image, from edge to edge. Axes: B batc
 """
 
 from dataclasses import dataclass
-from math import isqrt
 from statistics import NormalDist
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from foveal.geometry import centres
 from foveal.record import Record
+from foveal.tokens import layout
 from foveal.warps import outline
 
 TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
@@ -43,19 +43,18 @@ def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
         return shown if record.kind == "transform" else shown.unflatten(0, values.shape[:2]).amax(1)
     if record.kind == "glimpse":
         return squares(values, record.size or (1, 1), image)
-    return received(record.axes, values) if record.kind == "affinity" and record.domain != "channel" else None
+    return received(record.axes, values, image) if record.kind == "affinity" and record.domain != "channel" else None
 
 
-def received(axes: str, values: Tensor) -> Tensor | None:
-    """What the keys of an affinity get, where they are a map; one key before a square map is a class token."""
+def received(axes: str, values: Tensor, image: tuple[int, int]) -> Tensor | None:
+    """What the keys of an affinity get, where they are a map; the few before it are class token and registers."""
     if axes.endswith("Y X"):
         return values.flatten(1, -3).mean(1)  # (B, Y, X)
     if "N" in axes.split():
         return None  # windows: the keys of one are not those of another
     keys = values.flatten(1, -2).mean(1)  # (B, K)
-    side = isqrt(keys.shape[1])
-    rest = keys.shape[1] - side * side
-    return keys[:, rest:].unflatten(1, (side, side)) if rest in (0, 1) else None
+    tokens = layout(keys.shape[1], *image)
+    return tokens.map(keys) if tokens else None
 
 
 def squares(path: Tensor, size: tuple[int, int], image: tuple[int, int]) -> Tensor:

@@ -136,6 +136,118 @@ def test_the_shares_of_a_selection_reach_one():
     assert heights == [0.25, 0.75]
 
 
+def test_gates_are_sorted_by_their_mean_and_show_their_range():
+    values = torch.tensor([[0.2, 0.9, 0.4], [0.4, 0.7, 0.4], [0.3, 0.8, 0.4]])
+    (axis,) = axes_of(draw([record("gate", "B C", values, within=(0.0, 2.0))], IMAGES))
+    bars, band, line = axis.patches
+    assert bars.get_data().values.tolist() == pytest.approx([0.8, 0.4, 0.3])
+    assert line.get_data().values.tolist() == pytest.approx([0.8, 0.4, 0.3])
+    assert band.get_data().values.tolist() == pytest.approx([0.9, 0.4, 0.4])
+    assert band.get_data().baseline.tolist() == pytest.approx([0.7, 0.4, 0.2])
+    assert axis.get_ylim() == (0.0, 2.0)
+
+
+def test_gates_of_many_places_are_in_a_grid():
+    seen = [record("gate", "B C", torch.rand(3, 4), where=f"layer{place}.se") for place in range(6)]
+    axes = axes_of(draw(seen, IMAGES))
+    assert [axis.get_title() for axis in axes] == [f"layer{place}.se\ntest" for place in range(6)]
+    assert len({axis.get_position().x0 for axis in axes}) == 3
+
+
+def test_gates_of_channel_and_position_say_what_beside_where():
+    """A channel that is open on the right and one that is open everywhere."""
+    values = torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).expand(3, 2, 1, 2)
+    picture = draw([record("gate", "B C H W", values, where="layer1.ge")], IMAGES)
+    assert mask_columns(picture) == [("test\nlayer1.ge\nmean over channels", [[0.5, 1.0]], (0.0, 1.0))]
+    axis = axes_of(picture)[-1]
+    assert axis.get_title() == "layer1.ge\nmean over positions\ntest"
+    assert axis.patches[0].get_data().values.tolist() == [1.0, 0.5]
+
+
+def read_by(query: int, tokens: int, key: int) -> torch.Tensor:
+    """Attention (3, 2, Q, K) where one query reads one key with its first head alone, and all others the last key."""
+    weights = torch.zeros(3, 2, tokens, tokens)
+    weights[..., -1] = 1
+    weights[:, 0, query] = torch.eye(tokens)[key]
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("tokens", "query", "key", "said"),
+    [
+        (10, 0, 1 + 2, "class token"),  # reads the upper right patch
+        (9, 4, 2, "centre"),
+        (11, 2 + 4, 2 + 2, "centre"),  # two registers
+    ],
+)
+def test_tokens_are_drawn_as_what_the_class_token_or_the_centre_reads(tokens, query, key, said):
+    picture = draw([record("affinity", "B G Q K", read_by(query, tokens, key), where="attn")], IMAGES)
+    (drawn,) = mask_columns(picture)
+    assert drawn == (f"attn\n{said}", [[0, 0, 0.5], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
+    frames = [patch.get_xy() for patch in axes_of(picture)[0].patches]
+    assert frames == ([] if said == "class token" else [pytest.approx((8 / 3 - 0.5, 8 / 3 - 0.5))])
+
+
+def test_windows_are_drawn_as_their_mean_and_not_on_the_image():
+    weights = torch.stack([read_by(4, 9, 2), read_by(4, 9, 0)], 1)  # (B, N, G, Q, K)
+    picture = draw([record("affinity", "B N G Q K", weights, where="attn")], IMAGES)
+    (drawn,) = mask_columns(picture)
+    assert drawn == ("attn\ncentre, 2 windows", [[0.25, 0, 0.25], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
+    image, *_ = axes_of(picture)
+    assert not image.patches
+
+
+def test_layers_of_the_same_tokens_have_a_rollout():
+    """Two layers that read themselves: the class token holds nothing of the map. Other tokens have no part in it."""
+    same = torch.eye(10).expand(3, 2, 10, 10)
+    layers = [record("affinity", "B G Q K", same, where=f"blocks.{place}.attn") for place in range(2)]
+    other = record("affinity", "B G Q K", torch.eye(16).expand(3, 2, 16, 16), where="stage.attn")
+    drawn = mask_columns(draw([*layers, other], IMAGES))
+    assert [title for title, *_ in drawn] == [
+        "blocks.0.attn\nclass token",
+        "blocks.1.attn\nclass token",
+        "stage.attn\ncentre",
+        "rollout of 2 layers\nclass token",
+    ]
+    assert drawn[-1][1] == [[0.0] * 3] * 3
+
+
+def test_many_columns_go_on_below():
+    masks = [record("mask", "B H W", torch.ones(3, 2, 2), where=f"layer{place}") for place in range(16)]
+    picture = draw(masks, IMAGES)
+    assert [title for title, *_ in mask_columns(picture)] == [f"test\nlayer{place}" for place in range(16)]
+    assert [axis.get_title() for axis in axes_of(picture)].count("input") == 3
+
+
+def test_what_no_picture_shows_is_said_beside_what_one_does():
+    channels = record("affinity", "B G Q K", torch.eye(9).expand(3, 2, 9, 9), where="xca", domain="channel")
+    odd = [record("affinity", "B G Q K", torch.rand(3, 2, 4, 7), where=f"text.{place}") for place in range(5)]
+    picture = draw([quarter(), channels, *odd], IMAGES)
+    (text,) = picture.figure.subfigs[-1].texts
+    assert text.get_text().split("\n") == [
+        "not shown: xca: its keys are channels",
+        "not shown: text.0, text.1, text.2 and 2 more: its 7 keys are no map of the image",
+    ]
+    assert len(axes_of(picture)) == 3 * 6
+    with pytest.raises(ValueError, match="'xca': its keys are channels"):
+        draw([channels], IMAGES)
+
+
+def test_labels_of_many_selections_do_not_overlap():
+    values = torch.full((3, 2, 6), 0.5)
+    seen = [record("selection", "B K C", values, where=f"layer{1 + at // 4}.{at % 4}.conv2") for at in range(16)]
+    picture = draw(seen, IMAGES)
+    picture.png()
+    (axis,) = axes_of(picture)
+    starts = [label.get_window_extent().x1 for label in axis.get_xticklabels()]
+    heights = [label.get_fontsize() * picture.figure.dpi / 72 for label in axis.get_xticklabels()]
+    slope = torch.tensor(40.0).deg2rad().sin().item()  # sloping lines are apart by the sine of their distance
+    assert all(
+        slope * (after - before) > height
+        for before, after, height in zip(starts, starts[1:], heights[1:], strict=False)
+    )
+
+
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_pictures_are_saved(ending, tmp_path):
     path = draw([quarter()], IMAGES).save(tmp_path / f"new/seen.{ending}")

@@ -15,12 +15,13 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
     ["warps"],
     ["record", "shapes", "standing", "inputs", "data"],
+    ["tokens"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "verdicts", "costs", "foreign", "tally", "jobs"],
     ["hosts", "showing", "findings", "curves"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing", "grad_cam"],
     ["networks", "auditing", "locating"],
-    ["checkpoint", "pruning", "scoring"],
+    ["checkpoint", "pruning", "scoring", "analysing"],
     ["training", "opening"],
     ["plans", "tuning", "looking"],
     ["comparing"],
@@ -32,8 +33,9 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
     "Record", "Tap", "attach", "attachments", "audit", "class_activation", "compare", "create_model", "detach", "draw",
-    "list_mechanisms", "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score",
-    "train", "watch", "write_report",
+    "excitation_by_class", "list_mechanisms", "list_models", "load_data", "load_weights", "plain",
+    "pose_before_and_after", "prune_constant", "replace", "score", "selection_by_size", "train", "watch",
+    "write_report",
 }  # fmt: skip
 
 

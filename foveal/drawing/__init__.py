@@ -12,9 +12,10 @@ from pathlib import Path
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from foveal.drawing.bars import draw_gates, draw_selections
+from foveal.drawing.affinities import AXES, count_columns, draw_affinities, no_map
+from foveal.drawing.bars import draw_gates, draw_selections, gates_height
 from foveal.drawing.canvas import WIDTH, as_pictures
-from foveal.drawing.maps import as_masks, draw_affinities, draw_masks
+from foveal.drawing.maps import columns_height, draw_masks, marginals
 from foveal.drawing.regions import PATHS, draw_crops, draw_glimpses, draw_transforms
 from foveal.record import Record
 
@@ -67,19 +68,44 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
         if len(record.values) != len(pictures):
             raise ValueError(f"{len(pictures)} images, but {record.where!r} tells of {len(record.values)}")
     shown = pictures[:most]
-    records = as_masks([record_head(record, len(shown)) for record in records])
-    drawable = [record for record in records if record.axes in PANELS[record.kind].axes]
-    if not drawable:
-        first = records[0]
-        raise ValueError(f"{first.where!r}: no picture shows a {first.kind} of axes {first.axes!r}")
-    records = drawable
-    groups = [(panel, chosen) for kind, panel in PANELS.items() if (chosen := [r for r in records if r.kind == kind])]
-    heights = [panel.height(chosen, len(shown)) for panel, chosen in groups]
+    size = shown.shape[2], shown.shape[3]
+    records = marginals([record_head(record, len(shown)) for record in records])
+    refused = {record.where: why for record in records if (why := refusal(record, size))}
+    groups = []
+    for kind, panel in PANELS.items():
+        chosen = [record for record in records if record.kind == kind and not refusal(record, size)]
+        groups += [(panel, chosen)] if chosen else []
+    if not groups:
+        where, why = next(iter(refused.items()))
+        raise ValueError(f"{where!r}: {why}")
+    lines = not_shown(refused)
+    heights = [panel.height(chosen, shown) for panel, chosen in groups] + ([0.1 + 0.16 * len(lines)] if lines else [])
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, (panel, chosen) in zip(parts, groups, strict=True):
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, (panel, chosen) in zip(parts, groups, strict=False):
         panel.fill(part, chosen, shown, predictions)
+    if lines:
+        parts[-1].text(0.01, 0.5, "\n".join(lines), fontsize=7, va="center")
     return Picture(figure)
+
+
+def refusal(record: Record, size: tuple[int, int]) -> str:
+    """Why no picture shows a Record, or ""."""
+    panel = PANELS[record.kind]
+    if record.axes not in panel.axes:
+        return f"no picture shows a {record.kind} of axes {record.axes!r}"
+    return panel.refuses(record, size)
+
+
+def not_shown(refused: dict[str, str]) -> list[str]:
+    """What the sheet leaves out: a line for each reason."""
+    places: dict[str, list[str]] = {}
+    for where, why in refused.items():
+        places.setdefault(why, []).append(where)
+    return [
+        f"not shown: {', '.join(each[:3])}{f' and {len(each) - 3} more' if len(each) > 3 else ''}: {why}"
+        for why, each in places.items()
+    ]
 
 
 def record_head(record: Record, count: int) -> Record:
@@ -88,21 +114,26 @@ def record_head(record: Record, count: int) -> Record:
 
 @dataclass(frozen=True)
 class Panel:
-    """How one kind of Record is drawn: its axes, inches of height for so many Records and images, the drawing."""
+    """How one kind of Record is drawn: its axes, inches of height for Records and images, the drawing."""
 
     axes: tuple[str, ...]
-    height: Callable[[list[Record], int], float]
+    height: Callable[[list[Record], Tensor], float]
     fill: Callable[[SubFigure, list[Record], Tensor, Sequence[str] | None], None]
+    refuses: Callable[[Record, tuple[int, int]], str] = lambda record, size: ""
 
 
 PANELS = {
     "transform": Panel(
-        ("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * images, draw_transforms
+        ("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * len(images), draw_transforms
     ),
-    "mask": Panel(("B H W",), lambda records, images: 0.8 + 1.6 * images, draw_masks),
-    "affinity": Panel(("B H W Y X", "B G H W Y X"), lambda records, images: 1.4 + 1.6 * images, draw_affinities),
-    "gate": Panel(("B C",), lambda records, images: 0.6 + (0.5 + 0.14 * images) * len(records), draw_gates),
+    "mask": Panel(("B H W",), lambda records, images: columns_height(len(records), images), draw_masks),
+    "affinity": Panel(
+        AXES, lambda records, images: 0.3 + columns_height(count_columns(records), images), draw_affinities, no_map
+    ),
+    "gate": Panel(("B C",), lambda records, images: gates_height(len(records)), draw_gates),
     "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
-    "glimpse": Panel(("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * images // PATHS), draw_glimpses),
-    "crop": Panel(("B K 2 3",), lambda records, images: 0.5 + 2.2 * len(records) * images, draw_crops),
+    "glimpse": Panel(
+        ("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * len(images) // PATHS), draw_glimpses
+    ),
+    "crop": Panel(("B K 2 3",), lambda records, images: 0.5 + 2.2 * len(records) * len(images), draw_crops),
 }

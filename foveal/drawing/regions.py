@@ -37,6 +37,8 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
     rows = ((record, index) for record in records for index in range(len(images)))
     for row, (record, index) in zip(axes, rows, strict=True):
         image, theta = images[index : index + 1], record.values[index : index + 1]
+        if index == 0 and len(records) > 1:
+            row[0].text(0, 0.87, record.where, fontsize=7, transform=row[0].transAxes)
         crop = sample(image, grid_of(theta, *(record.size or (height, width))))
         for axis in row:
             axis.set_axis_off()
@@ -48,7 +50,8 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
         for axis, shown in ((row[4], identity), (row[5], theta)):
             points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
-    part.suptitle(", ".join(record.where for record in records), fontsize=10)
+    if len(records) == 1:
+        part.suptitle(records[0].where, fontsize=10)
 
 
 def draw_crops(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
