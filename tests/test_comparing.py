@@ -62,4 +62,4 @@ def test_contenders_are_checked_before_anything_runs(contenders, tmp_path):
 def test_a_picture_is_of_a_figure():
     from matplotlib.figure import Figure
 
-    assert Picture(Figure()).png().startswith(b"\x89PNG")
+    assert Picture(Figure(), "nothing").png().startswith(b"\x89PNG")

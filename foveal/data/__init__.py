@@ -36,7 +36,7 @@ def load_data(spec: str, *, image_size: int = 224, groups: str | Path | None = N
     from foveal.data.digits import ADDITION, load
 
     if name not in NAMES:
-        raise unknown("data", name, [*NAMES, "folder:PATH"])
+        raise unknown("data", name or spec, [*NAMES, "folder:PATH"])
     if distortion:
         if name not in DISTORTED:
             raise ValueError(
