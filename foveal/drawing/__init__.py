@@ -99,7 +99,7 @@ def in_words(records: Sequence[Record], predictions: Sequence[str], images: int)
     """What a drawing shows, for who cannot see it; the first places by name."""
     places = [f"{record.kind} of {' '.join(record.where.split()) or record.mechanism}" for record in records]
     named = ", ".join(places[:NAMED]) + (f" and {len(places) - NAMED} more" if len(places) > NAMED else "")
-    said = f"; predicted: {', '.join(predictions)}" if predictions else ""
+    said = f"; predicted: {', '.join(map(str, predictions))}" if predictions else ""
     return f"{images} image{'s' * (images != 1)} with {named}{said}"
 
 
