@@ -25,8 +25,8 @@ from foveal.drawing import Picture
 from foveal.drawing.curves import draw_classes, draw_poses, draw_sizes
 from foveal.geometry import affine_grid, sample
 from foveal.record import Record
+from foveal.locating import Batch, boxes_of
 from foveal.recording import watch
-from foveal.scoring import Batch, boxes_of
 from foveal.shapes import evaluating
 
 CHANNELS = 50  # of those of a place that the figure of the classes shows, as the paper's does
@@ -72,7 +72,8 @@ class Excitation:
                 raise ValueError(f"classes: {name!r} has no image; there are {', '.join(held)}")
         rows = [self.classes.index(name) for name in names]
         means = {where: torch.cat([mean[rows], self.overall[where][None]]) for where, mean in self.means.items()}
-        return Picture(draw_classes(means, {at: each[rows] for at, each in self.deviations.items()}, names, channels))
+        figure = draw_classes(means, {at: each[rows] for at, each in self.deviations.items()}, names, channels)
+        return Picture(figure, f"mean gates of {len(names)} classes, channel by channel, at {', '.join(means)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ class SelectionBySize:
         return {where: share[:, -1] - share[:, 0] for where, share in self.shares.items()}
 
     def draw(self) -> Picture:
-        return Picture(draw_sizes(self.shares, self.scales))
+        says = f"share of each branch at {', '.join(self.shares)}, with the object enlarged {self.scales} times"
+        return Picture(draw_sizes(self.shares, self.scales), says)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,8 @@ class Poses:
     def draw(self) -> Picture:
         before, after = self.deviations()
         sheet = {where: (self.after[where], spread) for where, spread in after.items()}
-        return Picture(draw_poses((self.before, before), sheet))
+        says = f"centres and sizes of {len(self.before)} objects before and after {', '.join(sheet)}"
+        return Picture(draw_poses((self.before, before), sheet), says)
 
 
 def excitation_by_class(model: nn.Module, loader: Iterable[Batch], classes: Sequence[str]) -> Excitation:

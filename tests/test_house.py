@@ -12,7 +12,7 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
+    ["naming", "geometry", "settings", "functionals", "meanings", "switching", "templates"],
     ["warps"],
     ["record", "shapes", "standing", "inputs", "data"],
     ["tokens"],
@@ -26,7 +26,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["plans", "tuning", "looking"],
     ["comparing"],
     ["tables"],
-    ["report"],
+    ["browsing", "report"],
     ["cli"],
     ["__main__"],
 ]
