@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from foveal.drawing import Picture
 from foveal.drawing.curves import draw_classes, draw_poses, draw_sizes
 from foveal.geometry import affine_grid, sample
-from foveal.record import Record
 from foveal.locating import Batch, boxes_of
+from foveal.record import Record
 from foveal.recording import watch
 from foveal.shapes import evaluating
 
