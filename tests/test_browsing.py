@@ -130,10 +130,10 @@ def test_a_warning_is_given_where_the_image_was_moved_before():
 def test_places_that_no_picture_shows_are_listed_with_the_reason(looked, tmp_path):
     seen = Seen(["a", "b"], {})
     seen._add(mask("a"))
-    seen._add(mask("b", kind="affinity", axes="B G Q K", values=torch.ones(1, 2, 3, 3)))
+    seen._add(mask("b", kind="affinity", axes="B G Q K", values=torch.ones(1, 2, 4, 7)))
     alone = replace(looked, seen=seen, images=looked.images[:1], names=["a"], predictions=["cat"], skipped={})
     text = write_page(alone, tmp_path / "look.html").read_text()
-    assert "<dt>b</dt><dd>&#39;b&#39;: no picture shows a affinity of axes &#39;B G Q K&#39;</dd>" in text
+    assert "<dt>b</dt><dd>&#39;b&#39;: its 7 keys are no map of the image</dd>" in text
     assert "not seen" not in text
     assert "left out" not in text
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import check_page, chromium, opened
 from torch import nn
 
 import foveal
@@ -108,18 +107,6 @@ def test_contenders_are_checked_before_anything_is_written(contenders, says, tmp
 def test_numbers_are_checked(seeds, tune, says, tmp_path):
     with pytest.raises(ValueError, match=says):
         make_plan(["none"], "small_cnn", seeds, RECIPE, tmp_path / "cmp", tune)
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_the_report(width, tmp_path):
-    row = Row("none", (2.0, 4.0, 6.0), Cost(10_000_000, 2_000_000, 1.5))
-    recipe = Recipe(data="folder:/somewhere/" + "deep/" * 30)
-    page = foveal.write_report(foveal.comparing.Comparison(tmp_path, "small_cnn", recipe, (row,) * 3, 1.0))
-    with chromium() as browser, opened(browser, page, width) as shown:
-        check_page(shown)
-        assert shown.locator("tbody tr").first.locator("td").all_inner_texts() == [
-            "none", "4.00 ± 2.00", "2.00 4.00 6.00", "10,000,000", "2.00", "1.5"
-        ]  # fmt: skip
 
 
 def test_the_contenders_of_the_main_job_stand_in_its_backbone():
