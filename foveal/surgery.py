@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.fast import slow_down, speed_up
 from foveal.hosts import Attached, Site, ours, outermost, peek, plug, site_at
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import unknown
@@ -86,7 +87,7 @@ def attach(
     where = (at,) if at in ("input", "residual") else tuple(paths)
     unchanged = identity and (takes_identity or getattr(made, "starts_as_identity", False))
     remember(model, [*attachments(model), Attachment(name, where, position, unchanged, options, standing)])
-    return model
+    return speed_up(model)
 
 
 def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
@@ -308,6 +309,7 @@ def detach(model: nn.Module) -> nn.Module:
     """
     if not attachments(model):
         raise ValueError(f"nothing is attached to this {type(model).__name__}")
+    slow_down(model)
     for attachment in reversed(attachments(model)):
         for standing in reversed(attachment.standing):
             take_out(model, standing)

@@ -17,6 +17,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
     ["hosts", "showing", "findings"],
+    ["fast"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing"],
     ["networks", "auditing", "scoring"],

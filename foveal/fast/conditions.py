@@ -16,7 +16,7 @@ DEVICES = ("cpu",)  # on which the fused forms were tested and measured
 
 def eager(x: Tensor) -> bool:
     """Whether a forward pass on x is an ordinary one, in which fast forms are on."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not fast():
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or not fast():
         return False
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
     modes = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()

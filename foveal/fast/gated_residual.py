@@ -26,9 +26,7 @@ from foveal.fast.maps import parts, row_dots, row_sums, wide
 from foveal.fast.norms import Norm
 
 
-def gated_residual(
-    c: Tensor, norm: Norm, means: Tensor, gate: Callable[[Tensor], Tensor], shortcut: Tensor
-) -> Tensor:
+def gated_residual(c: Tensor, norm: Norm, means: Tensor, gate: Callable[[Tensor], Tensor], shortcut: Tensor) -> Tensor:
     """relu(gate(z) norm(c) + shortcut), z the means of norm(c) over H and W.
 
     Args:
@@ -75,8 +73,8 @@ class Squeeze(Function):
             if e is not None and carried is not None:
                 du = du + e * carried[0, :, :, None, None]
             made = iter(torch.autograd.grad(norm.applied(c), wanted, du.to(c.dtype).expand_as(c), create_graph=True))
-            found = [next(made) if each is not None and each.requires_grad else None for each in (c, weight, bias)]
-            return (*found, None, None, None, None, None)
+            tracked = [next(made) if each is not None and each.requires_grad else None for each in (c, weight, bias)]
+            return (*tracked, None, None, None, None, None)
         if e is None or carried is None:
             g = sums = dots = torch.zeros_like(means)
         else:
@@ -86,8 +84,16 @@ class Squeeze(Function):
 
 
 def gradients(
-    wanted: bool, c: Tensor, norm: Norm, means: Tensor, dz: Tensor, e: Tensor | None, g: Tensor, sums: Tensor, dots: Tensor
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    wanted: bool,
+    c: Tensor,
+    norm: Norm,
+    means: Tensor,
+    dz: Tensor,
+    e: Tensor | None,
+    g: Tensor,
+    sums: Tensor,
+    dots: Tensor,
+) -> tuple[Tensor | None, ...]:
     """dL/dc, dL/dweight, dL/dbias from dL/du = g e + dz / (H W), of e only its sums and its sums with c."""
     rstd, (scale, _) = norm.rstd(), norm.affine()
     dbias = (g * sums + dz).sum(0)

@@ -4,6 +4,7 @@ Their own children are called, so that whoever watches, replaces or hooks the we
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from foveal.foreign import class_names
 from foveal.mechanisms.efficient_channel import EfficientChannel
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
 
+OURS = (SqueezeExcite, EfficientChannel)
 Gate = Callable[[Tensor], Tensor]  # from means (B, C) to weights (B, C)
 
 
@@ -19,13 +21,16 @@ def gate_of(module: nn.Module | None) -> Gate | None:
     """How a module makes its gate from means; None where it is no such module, or somebody hooks it itself."""
     if module is None or not bypassable(module, type(module)):
         return None
-    if type(module) in (SqueezeExcite, EfficientChannel):
-        return lambda means: module.weigh(means[:, :, None, None])
+    if isinstance(module, SqueezeExcite | EfficientChannel) and type(module) in OURS:
+        weigh = module.weigh
+        return lambda means: weigh(means[:, :, None, None])
     if class_names(module)[0] != "timm.layers.squeeze_excite.SEModule" or module.add_maxpool:
         return None
 
+    timms: Any = module
+
     def gate(means: Tensor) -> Tensor:
-        z = module.fc1(means[:, :, None, None])
-        return module.gate(module.fc2(module.act(module.bn(z)))).flatten(1)
+        z = timms.fc1(means[:, :, None, None])
+        return timms.gate(timms.fc2(timms.act(timms.bn(z)))).flatten(1)
 
     return gate

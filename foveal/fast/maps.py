@@ -50,5 +50,5 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         var = rows.mean(0) / (x.shape[2] * x.shape[3]) - exact.square()
         if bool((exact.square() <= STEEP * var).all()):  # also false for what is not finite
             return means, mean, var.to(mean.dtype)
-    _, var = torch.batch_norm_update_stats(x, *(torch.zeros_like(mean) for _ in range(2)), 0.0)
+    _, var = torch.batch_norm_update_stats(x, torch.zeros_like(mean), torch.zeros_like(mean), 0.0)
     return means, mean, var.to(mean.dtype)

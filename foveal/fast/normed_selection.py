@@ -49,8 +49,11 @@ def normed(c: Tensor, norm: Norm) -> Tensor:
 def unpacked(flat: Sequence[Any], facts: Sequence[tuple[float, bool]]) -> list[tuple[Tensor, Norm]]:
     """Each branch's map and norm."""
     step = FIELDS + 1
-    branches = [flat[at : at + step] for at in range(0, len(flat), step)]
-    return [(c, Norm(*fields, *each)) for (c, *fields), each in zip(branches, facts, strict=True)]
+    branches = (flat[at : at + step] for at in range(0, len(flat), step))
+    return [
+        (c, Norm(weight, bias, mean, var, eps, of_batch))
+        for (c, weight, bias, mean, var), (eps, of_batch) in zip(branches, facts, strict=True)
+    ]
 
 
 class Fuse(Function):
@@ -82,10 +85,9 @@ def first(
     c: Tensor, norm: Norm, dv: Tensor | None, weight: Tensor | None, row: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """dL/dc, dL/dweight and dL/dbias of one branch, from dL/dU = weight dv + row."""
-    if dv is None or weight is None:
-        du = torch.zeros_like(c)
-    else:
-        du = torch.mul(dv, weight, out=torch.empty_like(c))
+    du = torch.zeros_like(c)
+    if dv is not None and weight is not None:
+        torch.mul(dv, weight, out=du)
     if row is not None:
         du += row
     for d, each in parts(c, du, c):

@@ -1,6 +1,6 @@
 """BatchNorm as numbers: what a fused Function needs of a norm, taken once, its running statistics brought up to date.
 
-    u = scale c + shift,  scale = weight / sqrt(var + eps),  shift = bias - scale mean
+u = scale c + shift,  scale = weight / sqrt(var + eps),  shift = bias - scale mean
 """
 
 from typing import NamedTuple
@@ -49,19 +49,20 @@ def taken(norm: nn.BatchNorm2d, c: Tensor) -> tuple[Norm, Tensor]:
     Raises:
         ValueError: in training, one value for each channel.
     """
-    of_batch = norm.training or norm.running_mean is None or norm.running_var is None
+    stored = (norm.running_mean, norm.running_var)
+    if not norm.training and all(each is not None for each in stored):
+        mean, var = (each.to(wide(c.dtype), copy=True) for each in stored if each is not None)  # they may move on
+        return Norm(norm.weight, norm.bias, mean, var, norm.eps, False), row_means(c)
     size = c.numel() // c.shape[1]
-    if of_batch and size == 1:
+    if size == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(c.shape)}")
-    means, mean, var = moments(c) if of_batch else (row_means(c), norm.running_mean, norm.running_var)
-    if norm.training and norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
+    means, mean, var = moments(c)
+    if norm.training and norm.track_running_stats:
         share = norm.momentum
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
             share = 1 / float(norm.num_batches_tracked) if share is None else share
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share or 0.0)
-        norm.running_var.lerp_((var * (size / (size - 1))).to(norm.running_var.dtype), share or 0.0)
-    elif not of_batch:
-        dtype = wide(c.dtype)
-        mean, var = mean.to(dtype, copy=True), var.to(dtype, copy=True)  # the buffers may move before backward
-    return Norm(norm.weight, norm.bias, mean, var, norm.eps, of_batch), means
+        for held, new in zip(stored, (mean, var * (size / (size - 1))), strict=True):
+            if held is not None:
+                held.lerp_(new.to(held.dtype), share or 0.0)
+    return Norm(norm.weight, norm.bias, mean, var, norm.eps, True), means
