@@ -34,17 +34,24 @@ def with_se(block: type = resnet.Bottleneck, mechanism: str = "se", **options) -
     return foveal.attach(small(block, **options), mechanism, identity=False)
 
 
-def at_birth(model: nn.Module, mechanism: str) -> nn.Module:
+def at_birth(model: nn.Module, mechanism: str, **options) -> nn.Module:
     """Attached as the identity, and moved a little from it."""
-    foveal.attach(model, mechanism)
+    foveal.attach(model, mechanism, **options)
     for name, weight in model.named_parameters():
         if name.endswith("strength.s"):
             weight.data.fill_(0.3)
     return model
 
 
-def torchvision_small(block: type) -> nn.Module:
-    return torchvision.models.ResNet(block, [1, 1, 1, 1], num_classes=5)
+class TorchvisionSmall(nn.Sequential):
+    """Two of torchvision's blocks between a convolution and a layer of logits."""
+
+    def __init__(self, block: type):
+        wide = 4 * block.expansion
+        shortcut = nn.Sequential(nn.Conv2d(wide, 2 * wide, 1, 2, bias=False), nn.BatchNorm2d(2 * wide))
+        stem = nn.Conv2d(3, wide, 3, 2, padding=1, bias=False)
+        blocks = block(wide, 4), block(wide, 8, 2, shortcut)
+        super().__init__(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * wide, 5))
 
 
 def frozen_norms() -> nn.Module:
@@ -64,19 +71,21 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "timm, anti-aliased": lambda: with_se(aa_layer=BlurPool2d),
     "timm, frozen norms": frozen_norms,
     "timm's own": lambda: speed_up(small(block_args={"attn_layer": "se"})),
-    "torchvision bottleneck": lambda: at_birth(torchvision_small(torchvision.models.resnet.Bottleneck), "se"),
-    "torchvision basic": lambda: at_birth(torchvision_small(torchvision.models.resnet.BasicBlock), "se"),
+    "torchvision bottleneck": lambda: at_birth(TorchvisionSmall(torchvision.models.resnet.Bottleneck), "se"),
+    "torchvision basic": lambda: at_birth(TorchvisionSmall(torchvision.models.resnet.BasicBlock), "se"),
     "sk": lambda: foveal.attach(small(cardinality=2), "sk", identity=False),
     "sk, at birth": lambda: at_birth(small(cardinality=2), "sk"),
     "sk, three branches": lambda: foveal.attach(small(cardinality=2), "sk", identity=False, dilations=(1, 2, 0)),
-    "torchvision, sk": lambda: at_birth(torchvision_small(torchvision.models.resnet.BasicBlock), "sk"),
+    "torchvision, sk": lambda: at_birth(TorchvisionSmall(torchvision.models.resnet.BasicBlock), "sk", groups=2),
     "sk and se": lambda: foveal.attach(foveal.attach(small(cardinality=2), "sk", identity=False), "se", identity=False),
     "timm's own sk": lambda: speed_up(small(SelectiveKernelBottleneck, cardinality=2)),
     "timm's own sk, not split": lambda: speed_up(
         small(SelectiveKernelBottleneck, cardinality=2, block_args={"sk_kwargs": {"split_input": False}})
     ),
 }
+SOME = ("timm, at birth", "timm, drop path", "timm's own", "torchvision basic", "sk, at birth", "timm's own sk")
 made = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS.keys())
+some_made = pytest.mark.parametrize("make", [NETWORKS[name] for name in SOME], ids=SOME)
 
 
 def images(count: int = 4, **options) -> torch.Tensor:
@@ -200,7 +209,7 @@ def test_squeeze_excitation_adds_two_per_cent_at_most_to_what_training_keeps():
     plain = resnet.ResNet(resnet.Bottleneck, **options)
     ours = foveal.attach(resnet.ResNet(resnet.Bottleneck, **options), "se")
     theirs = resnet.ResNet(resnet.Bottleneck, **options, block_args={"attn_layer": "se"})
-    x = torch.randn(2, 3, 128, 128)
+    x = torch.randn(2, 3, 96, 96)
     assert share(ours, plain, x) <= 1.02
     assert share(theirs, plain, x) > 1.15
 
@@ -247,6 +256,32 @@ OTHERS: dict[str, Callable[[nn.Module], object]] = {
     "evaluation": nn.Module.eval,
     "half precision": lambda model: model.bfloat16(),
 }
+
+
+UNIT_OTHERS: dict[str, Callable[[nn.Module], object]] = {
+    "hook on a branch": hook_on("branches.0", "forward_hook"),
+    "hook on a norm": hook_on("branches.1.norm", "forward_hook"),
+    "pre-hook on an activation": hook_on("branches.1.act", "forward_pre_hook"),
+    "backward hook on a norm": hook_on("branches.0.norm", "full_backward_hook"),
+    "another norm": replaced("branches.0.norm", nn.GroupNorm(4, 16)),
+    "another activation": replaced("branches.1.act", nn.SiLU()),
+    "another branch": replaced("branches.0", nn.Conv2d(16, 16, 3, padding=1)),
+    "evaluation": nn.Module.eval,
+}
+
+
+@pytest.mark.parametrize("change", UNIT_OTHERS.values(), ids=UNIT_OTHERS.keys())
+def test_a_selective_kernel_runs_its_plain_form_there_too(change, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "foveal.fast.selective_kernel.normed_selection", lambda *args: calls.append(1) or normed_selection(*args)
+    )
+    unit = speed_up(foveal.mechanisms.SelectiveKernel(16, groups=2))
+    unit(block_input())
+    assert len(calls) == 1
+    change(unit)
+    unit(block_input())
+    assert len(calls) == 1
 
 
 @pytest.fixture
@@ -354,11 +389,11 @@ def test_an_exported_network_answers_the_same():
 
 class TestFunctions:
     def inputs(self, affine: bool = True):
-        c, r = (torch.randn(3, 4, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-        norm = nn.BatchNorm2d(4, affine=affine).double()
+        c, r = (torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        norm = nn.BatchNorm2d(3, affine=affine).double()
         if affine:
             randomise_norms(norm)
-        return c, r, norm, torch.randn(4, 4, dtype=torch.float64, requires_grad=True)
+        return c, r, norm, torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
 
     @pytest.mark.parametrize("affine", [True, False])
     @pytest.mark.parametrize("training", [True, False])
@@ -435,7 +470,7 @@ class TestWatching:
         for path in seen.paths():
             torch.testing.assert_close(seen[path].values, wanted[path].values, rtol=1e-5, atol=1e-6)
 
-    @made
+    @some_made
     def test_replaced_weights_are_used_and_gradients_flow_through_them(self, make):
         model = randomise_norms(make()).double()
         x = images(dtype=torch.float64)
@@ -476,7 +511,7 @@ class TestPrecision:
             if key in right:
                 assert (found[key] - right[key]).norm() <= 1.5 * (theirs[key] - right[key]).norm(), key
 
-    @made
+    @some_made
     def test_a_short_training_gives_the_same_losses(self, make):
         fast = randomise_norms(make()).double()
         plain = slow_down(copy.deepcopy(fast))
@@ -524,7 +559,7 @@ class TestSeam:
     def test_create_model_speeds_up_a_backbones_own_attention(self):
         assert fast_ones(foveal.create_model("seresnet26t" if timm.is_model("seresnet26t") else "seresnext26d_32x4d"))
 
-    @made
+    @some_made
     def test_copies_and_pickles(self, make):
         model = make().train()
         x = images()
