@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.fast import slow_down, speed_up
 from foveal.hosts import Attached, Site, ours, outermost, peek, plug, site_at
 from foveal.inputs import check_model
 from foveal.mechanisms import MECHANISMS, short_name
@@ -55,9 +56,16 @@ def attach(
             stages.
         position: where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre" before
             the branch, "post" after the whole block, "identity" on the shortcut.
+<<<<<<< HEAD
         identity: the model's answer does not change until it is trained; False is the paper's own start, which for gc,
             nl and stn is the identity, too. A class of your own keeps this promise if it takes `identity`. A hard crop
             cannot keep it: the network sees other pixels from the first, and the `Attachment` says so.
+=======
+        identity: the model's answer does not change until it is trained (in training mode but for rounding, where a
+            block then runs its faster form, see `foveal.fast`); False is the paper's own start. A class of
+            your own keeps this promise if it takes `identity`. A hard crop cannot keep it: the network sees other
+            pixels from the first, and the `Attachment` says so.
+>>>>>>> fasttrain
         options: for the mechanism, as `reduction=8`.
 
     Returns:
@@ -89,7 +97,7 @@ def attach(
     where = (at,) if at in ("input", "residual") else tuple(paths)
     unchanged = getattr(made, "starts_as_identity", False) or (identity and takes_identity)
     remember(model, [*attachments(model), Attachment(name, where, position, unchanged, options, standing)])
-    return model
+    return speed_up(model)
 
 
 def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
@@ -311,6 +319,7 @@ def detach(model: nn.Module) -> nn.Module:
     """
     if not attachments(model):
         raise ValueError(f"nothing is attached to this {type(model).__name__}")
+    slow_down(model)
     for attachment in reversed(attachments(model)):
         for standing in reversed(attachment.standing):
             take_out(model, standing)

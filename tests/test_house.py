@@ -18,6 +18,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["tokens"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "verdicts", "costs", "foreign", "tally", "jobs"],
     ["hosts", "showing", "findings", "curves"],
+    ["fast"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing", "grad_cam"],
     ["networks", "auditing", "locating"],

@@ -17,6 +17,7 @@ import torch
 from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
+from foveal.fast import speed_up
 from foveal.mechanisms import MECHANISMS, short_name
 from foveal.naming import look_up, unknown
 from foveal.networks.botnet import botnet50
@@ -167,7 +168,7 @@ def create_model(
         attach(model, mechanism, **{"at": at, "identity": identity, **own})
     if whole:
         take_over(model, best_fit(model, build_backbone(whole, True, **common).state_dict()))
-    return model
+    return speed_up(model)  # attention of the backbone's own, too
 
 
 def parse_mechanism(spec: str) -> tuple[str, dict[str, Any]]:
