@@ -56,16 +56,10 @@ def attach(
             stages.
         position: where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre" before
             the branch, "post" after the whole block, "identity" on the shortcut.
-<<<<<<< HEAD
-        identity: the model's answer does not change until it is trained; False is the paper's own start, which for gc,
-            nl and stn is the identity, too. A class of your own keeps this promise if it takes `identity`. A hard crop
-            cannot keep it: the network sees other pixels from the first, and the `Attachment` says so.
-=======
         identity: the model's answer does not change until it is trained (in training mode but for rounding, where a
-            block then runs its faster form, see `foveal.fast`); False is the paper's own start. A class of
-            your own keeps this promise if it takes `identity`. A hard crop cannot keep it: the network sees other
-            pixels from the first, and the `Attachment` says so.
->>>>>>> fasttrain
+            block then runs its faster form, see `foveal.fast`); False is the paper's own start, which for gc, nl and
+            stn is the identity, too. A class of your own keeps this promise if it takes `identity`. A hard crop cannot
+            keep it: the network sees other pixels from the first, and the `Attachment` says so.
         options: for the mechanism, as `reduction=8`.
 
     Returns:
