@@ -230,7 +230,7 @@ def compare(
 
 @app.command
 def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 6) -> None:
-    """Draw what a network attends to.
+    """Draw what a network attends to, and write a page to browse it by place and by image.
 
     Parameters
     ----------
@@ -239,16 +239,18 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
     images
         A data set, of whose test part the first images are taken, or image files.
     output
-        The picture: PNG, SVG or PDF.
+        The picture: PNG, SVG or PDF. The page is written beside it, with the ending html.
     most
         How many images to draw.
     """
+    from foveal.browsing import write_page
     from foveal.looking import look as look_at
 
     looked = look_at(model, images, most)
     for name, reason in looked.skipped.items():
         print(f"skipped {name}: {reason}")
     print(looked.picture.save(output))
+    print(write_page(looked, output.with_suffix(".html")))
 
 
 @app.command

@@ -10,20 +10,24 @@ from torch import Tensor
 from foveal.data.folder import SUFFIXES, read, why_not
 from foveal.drawing import Picture, draw
 from foveal.opening import Opened, open_model
-from foveal.recording import watch
+from foveal.recording import Seen, watch
 
 
 @dataclass(frozen=True)
 class Looked:
-    """The picture, and what was left out of it with the reason."""
+    """The picture, what it was drawn from, and what was left out of it with the reason."""
 
+    model: str
     picture: Picture
+    seen: Seen
+    images: Tensor  # (B, C, H, W) uint8
+    names: list[str]  # of the images
     predictions: list[str]
-    skipped: dict[str, str]
+    skipped: dict[str, str]  # file to reason
 
 
 def look(model: str, images: Sequence[str], most: int = 6) -> Looked:
-    """Draw what a network attends to.
+    """Draw what a network attends to; `foveal.browsing` makes a page of it.
 
     Args:
         model: a run folder, a checkpoint, or a network's name (which is then untrained).
@@ -34,27 +38,33 @@ def look(model: str, images: Sequence[str], most: int = 6) -> Looked:
         ValueError: no such network or data, no image that can be read, a network without attention.
     """
     opened = open_model(model)
-    pictures, skipped = gather(list(images), most, opened)
+    pictures, names, skipped = gather(list(images), most, opened)
     pictures = opened.coloured(pictures)
     with watch(opened.network) as seen, torch.no_grad():
         answers = opened.network(opened.normalised(pictures)).argmax(1)
     predictions = [opened.classes[answer] if opened.classes else str(answer) for answer in answers.tolist()]
-    return Looked(draw(seen, pictures, predictions, most=most), predictions, skipped)
+    picture = draw(seen, pictures, predictions, most=most)
+    return Looked(model, picture, seen, pictures, names, predictions, skipped)
 
 
-def gather(images: list[str], most: int, opened: Opened) -> tuple[Tensor, dict[str, str]]:
-    """uint8 images (B, C, H, W), and the files that could not be read."""
+def gather(images: list[str], most: int, opened: Opened) -> tuple[Tensor, list[str], dict[str, str]]:
+    """uint8 images (B, C, H, W), their names, and the files that are left out with the reason."""
+    if most < 1:
+        raise ValueError(f"most={most}: at least one image is needed")
     if not any(Path(name).suffix.lower() in SUFFIXES for name in images):
         if len(images) != 1:
             raise ValueError(f"images {images}: one data set, or image files")
-        part = opened.load(images[0]).test
-        return part.__getitems__(range(min(most, len(part))))[0], {}
+        data = opened.load(images[0])
+        chosen = range(min(most, len(data.test)))
+        names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
+        return data.test.__getitems__(chosen)[0], names, data.skipped
     skipped = {name: reason for name in images if (reason := why_not(Path(name)))}
-    kept = [name for name in images if name not in skipped][:most]
-    if not kept:
-        name, reason = next(iter(skipped.items()))
-        raise ValueError(f"no image could be read; {name!r}: {reason}")
-    return torch.stack([fitted(Path(name), opened.shape) for name in kept]), skipped
+    whole = [name for name in images if name not in skipped]
+    if not whole:
+        told = "; ".join(f"{name!r}: {reason}" for name, reason in skipped.items())
+        raise ValueError(f"no image could be read; {told}")
+    skipped |= dict.fromkeys(whole[most:], f"beyond the first {most}")
+    return torch.stack([fitted(Path(name), opened.shape) for name in whole[:most]]), whole[:most], skipped
 
 
 def fitted(path: Path, shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,8 @@ class Recipe:
     seeds, standard errors about 0.2); of the two that tie the lower one is kept.
 
     Attributes:
-        data: digits, mnist or fashion-mnist, each also distorted (digits/rts), cifar10, or folder:PATH.
+        data: digits, mnist or fashion-mnist, each also distorted (digits/rts), cifar10, or folder:PATH, of
+            images or of IDX files.
         epochs: Passes over the training part.
         batch_size: Images in a step.
         opt: An optimizer by timm's name.
@@ -27,7 +28,7 @@ class Recipe:
         channels_last: The layout of images in memory; faster for convolutions on most machines.
         pretrained: Start from pretrained weights, attention at the identity.
         image_size: Side in pixels to which a folder's images are brought.
-        groups: For a folder: a CSV file of image,group; a group stays in one part.
+        groups: For a folder of images: a CSV file of image,group; a group stays in one part.
         workers: Processes that load images.
     """
 

@@ -52,6 +52,9 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("compare", "none", "--seeds", 0), "seeds=0"),
         (("compare", "none", "sk:groups=7"), "groups=7 does not divide the channels, 32 in and 64 out"),
         (("look", "nowhere", "digits"), "unknown network 'nowhere'"),
+        (("look", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
+        (("look", "small_cnn+se", "mine.png"), "no image could be read; 'mine.png': no such file"),
+        (("look", "small_cnn+se", "digits", "--most", 0), "most=0"),
         (("look", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
         (("train", "--resume", "--output", "nowhere"), "output='nowhere' holds no run to resume"),
         (("train", "--model", "small_cnn+sk:groups=0"), "groups=0"),
@@ -118,7 +121,7 @@ def test_train_then_look_at_data_and_at_files(foveal, tmp_path):
     assert out.splitlines()[-1] == "run"
 
     code, out, _ = foveal("look", "run", "digits/rts", "--output", "seen.png", "--most", 2)
-    assert (code, out) == (0, "seen.png\n")
+    assert (code, out) == (0, "seen.png\nseen.html\n")
     with Image.open(tmp_path / "seen.png") as picture:
         assert picture.size[0] > 500
 
@@ -126,10 +129,11 @@ def test_train_then_look_at_data_and_at_files(foveal, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     code, out, _ = foveal("look", "run", "mine.jpg", "text.png", "--output", "files.png")
     assert code == 0
-    assert out == "skipped text.png: not an image by its content\nfiles.png\n"
-    code, _, err = foveal("look", "run", "text.png")
+    assert out == "skipped text.png: not an image by its content\nfiles.png\nfiles.html\n"
+    assert "<dt>text.png</dt><dd>not an image by its content</dd>" in (tmp_path / "files.html").read_text()
+    code, _, err = foveal("look", "run", "text.png", "nowhere.png")
     assert code == 2
-    assert "no image could be read; 'text.png': not an image by its content" in err
+    assert "could be read; 'text.png': not an image by its content; 'nowhere.png': no such file\n" in err
 
     code, _, err = foveal("train", "--model", "small_cnn+stn+cbam", *FAST, "--output", "run")
     assert code == 2

@@ -1,5 +1,6 @@
 """Data sets, their splits, and distortions with their truth."""
 
+import gzip
 import hashlib
 import pickle
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 import foveal
 from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
+from foveal.data.folder import read, why_not
 from foveal.data.splits import grouped, stratified
 from foveal.geometry import CORNERS, sample
 from foveal.warps import CONTROL, grid_of, outline
@@ -168,22 +171,102 @@ def test_digits_to_be_added_lie_on_a_channel_each_with_the_truth_of_both():
     assert (data.test.theta != data.train.theta[: len(data.test)]).flatten(2).any(2).all()
 
 
-def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
-    """What torchvision downloads, written here in its format: no network."""
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
+def write_idx(folder, names=("train", "t10k"), gzipped=False, first_label=0):
+    """120 images of ten classes to learn from and 20 to test, in the four files of MNIST."""
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for part, count in (("train", 120), ("t10k", 20)):
+    pack, ending = (gzip.compress, ".gz") if gzipped else (bytes, "")
+    for part, count in zip(names, (120, 20), strict=True):
         pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         head = np.array([2051, count, 28, 28], dtype=">i4").tobytes()
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        (folder / f"{part}-images-idx3-ubyte{ending}").write_bytes(pack(head + pixels.tobytes()))
         head = np.array([2049, count], dtype=">i4").tobytes()
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + (np.arange(count, dtype=np.uint8) % 10).tobytes())
+        labels = np.arange(count, dtype=np.uint8) % 10 + first_label
+        (folder / f"{part}-labels-idx1-ubyte{ending}").write_bytes(pack(head + labels.tobytes()))
+    return folder
+
+
+def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
+    """What torchvision downloads, written here in its format: no network."""
+    write_idx(tmp_path / "FashionMNIST" / "raw")
     monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
     data = foveal.load_data("fashion-mnist/translated")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [100, 20, 20]
     assert data.classes[9] == "ankle boot"
     assert data.shape == (1, 60, 60)
+
+
+@pytest.mark.parametrize("spec", ["folder:{}", "{}"])
+def test_a_folder_of_idx_files_is_read_as_torchvision_reads_them(spec, tmp_path):
+    plain, packed = write_idx(tmp_path / "raw"), write_idx(tmp_path / "my-fashion", gzipped=True)
+    data = foveal.load_data(spec.format(plain))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [100, 20, 20]
+    assert data.classes == tuple("0123456789")
+    assert data.validation.labels.bincount().tolist() == [2] * 10
+    images, labels = (
+        read_image_file(plain / "train-images-idx3-ubyte"),
+        read_label_file(plain / "train-labels-idx1-ubyte"),
+    )
+    for part in (data.train, data.validation):
+        chosen = torch.tensor([int(name) for name in part.names])
+        assert torch.equal(part.images[:, 0], images[chosen])
+        assert torch.equal(part.labels, labels[chosen])
+    assert torch.equal(data.test.images[:, 0], read_image_file(plain / "t10k-images-idx3-ubyte"))
+    clothes = foveal.load_data(spec.format(packed))
+    assert clothes.classes[9] == "ankle boot"
+    assert torch.equal(clothes.train.images, data.train.images)
+
+
+def test_emnist_is_turned_upright_and_its_labels_may_begin_at_one(tmp_path):
+    names = "emnist-letters-train", "emnist-letters-test"
+    data = foveal.load_data(f"folder:{write_idx(tmp_path / 'gzip', names, gzipped=True, first_label=1)}")
+    plain = foveal.load_data(f"folder:{write_idx(tmp_path / 'raw')}")
+    assert data.classes == tuple(map(str, range(1, 11)))
+    assert torch.equal(data.test.images, plain.test.images.transpose(2, 3))
+    assert torch.equal(data.test.labels, plain.test.labels)
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda raw: (raw / "t10k-labels-idx1-ubyte").unlink(), "no file of the test part's labels beside"),
+        (
+            lambda raw: cut(raw / "train-images-idx3-ubyte", -1),
+            "94,080 bytes of data are promised and 94,079 are there",
+        ),
+        (lambda raw: cut(raw / "train-images-idx3-ubyte", 9), "train-images-idx3-ubyte: not an IDX file of bytes"),
+        (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_text("<html>"), "t10k-labels-idx1-ubyte: not an IDX file"),
+        (
+            lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes((raw / "train-labels-idx1-ubyte").read_bytes()),
+            r"holds \(20, 28, 28\) and t10k-labels-idx1-ubyte \(120,\)",
+        ),
+        (lambda raw: (raw / "emnist-train-images-idx3-ubyte").touch(), "files of several data sets"),
+        (
+            lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(
+                (raw / "t10k-labels-idx1-ubyte").read_bytes()[:-1] + b"\x0b"
+            ),
+            "label 11 is in the test part alone",
+        ),
+    ],
+)
+def test_idx_files_that_are_broken_or_do_not_belong_together_are_told(spoil, says, tmp_path):
+    raw = write_idx(tmp_path / "raw")
+    spoil(raw)
+    with pytest.raises(ValueError, match=says):
+        foveal.load_data(f"folder:{raw}")
+
+
+def test_a_gzipped_idx_file_that_ends_early_is_told(tmp_path):
+    raw = write_idx(tmp_path / "raw", gzipped=True)
+    cut(raw / "train-images-idx3-ubyte.gz", 5000)
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: cannot be read: .*ended before"):
+        foveal.load_data(f"folder:{raw}")
+    with pytest.raises(ValueError, match=r"groups='mine.csv': .* IDX files, which are split already"):
+        foveal.load_data(f"folder:{raw}", groups="mine.csv")
 
 
 @pytest.fixture
@@ -263,6 +346,57 @@ def test_a_folder_is_split_and_says_what_it_left_out(tmp_path):
     assert [name.split("/")[0] for name in data.train.names[:3]] == [data.classes[label] for label in labels]
 
 
+def test_images_of_every_mode_are_read_as_they_look(tmp_path):
+    """A ramp from black to white, however it is stored; sixteen bits of grey are not clipped at 255."""
+    ramp = np.linspace(0, 255, 1200).reshape(30, 40)
+    eight, sixteen = ramp.astype(np.uint8), (ramp * 257).astype(np.uint16)
+    grey = Image.fromarray(eight)
+    sideways = Image.Exif()
+    sideways[274] = 6  # the tag of the orientation: turn by a quarter
+    Image.fromarray(sixteen).save(tmp_path / "deep.png")
+    Image.fromarray(sixteen.astype(np.int32)).save(tmp_path / "int32.tif")
+    grey.save(tmp_path / "grey.png")
+    grey.convert("P").save(tmp_path / "palette.png")
+    Image.merge("LA", (grey, grey)).save(tmp_path / "alpha.png")
+    grey.convert("RGB").convert("CMYK").save(tmp_path / "print.jpg", quality=100)
+    grey.rotate(90, expand=True).save(tmp_path / "turned.png", exif=sideways)
+    for path in tmp_path.iterdir():
+        assert why_not(path) is None, path.name
+        image = np.asarray(read(path))
+        assert image.shape == (30, 40, 3), path.name
+        assert np.abs(image.astype(int) - eight[..., None]).max() <= 2, path.name
+
+
+def test_pixels_without_a_range_are_left_out_and_images_beside_the_classes_too(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, 8)
+    write_images(tmp_path / "alone", 1)
+    write_images(tmp_path / ".cache", 1)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "0.png").write_bytes(b"")
+    Image.fromarray(np.ones((9, 9), dtype=np.float32)).save(tmp_path / "cat" / "float.tif")
+    Image.new("L", (9, 9)).save(tmp_path / "stray.png")
+    (tmp_path / "README.md").write_text("of the data")
+    data = foveal.load_data(f"folder:{tmp_path}", image_size=32)
+    assert data.classes == ("alone", "cat", "dog")
+    assert data.train.labels.bincount()[0] == 1  # what there is of a class is for training
+    assert data.skipped == {
+        "broken/0.png": "not an image by its content",
+        "cat/float.tif": "cannot be read: pixels from 1 to 1, not 8 or 16 bits",
+        "broken/": "no class: it holds no image that can be read",
+        "none/": "no class: it holds no image that can be read",
+        ".cache/": "a hidden folder",
+        "stray.png": "in no class's folder",
+    }
+
+
+def test_an_image_of_too_many_pixels_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    write_images(tmp_path, 1)
+    assert "exceeds limit of 200 pixels" in why_not(tmp_path / "0.png")
+
+
 def test_a_folder_that_is_split_already_is_used_as_it_is(tmp_path):
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         for name in ("cat", "dog"):
@@ -270,6 +404,11 @@ def test_a_folder_that_is_split_already_is_used_as_it_is(tmp_path):
     data = foveal.load_data(f"folder:{tmp_path}", image_size=32)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 4, 6]
     assert all(name.startswith("val/") for name in data.validation.names)
+    assert data.skipped == {}
+    write_images(tmp_path / "extra" / "cat", 1)
+    write_images(tmp_path / "test", 1)
+    skipped = foveal.load_data(f"folder:{tmp_path}", image_size=32).skipped
+    assert skipped == {"extra/": "beside train, val and test", "test/0.png": "in no class's folder"}
 
 
 def test_groups_of_a_folder_come_from_a_file(tmp_path):

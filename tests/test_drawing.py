@@ -1,6 +1,9 @@
 """Pictures: read off their figures, not off their looks."""
 
+import base64
+import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 import torch
@@ -134,6 +137,17 @@ def test_the_shares_of_a_selection_reach_one():
     axis = axes_of(draw([record("selection", "B K C", values)], IMAGES))[0]
     heights = [bar.get_height() for bar in axis.patches]
     assert heights == [0.25, 0.75]
+
+
+def test_a_picture_in_a_page_says_what_it_shows():
+    """The img holds the very PNG, and its text is escaped."""
+    picture = draw([quarter(), replace(quarter(), where="b")], IMAGES, ["<7>", "5", "6"], most=2)
+    alt, data = re.fullmatch(r'<img alt="([^"<>]*)" src="data:image/png;base64,(.*)">', picture.__html__()).groups()
+    assert unescape(alt) == "2 images with transform of layer1.se, transform of b; predicted: <7>, 5"
+    assert base64.b64decode(data) == picture.png()
+    assert picture._repr_html_() == picture.__html__()
+    many = [replace(quarter(), where=f"at{index}") for index in range(7)]
+    assert draw(many, IMAGES, most=1).says.endswith("transform of at3 and 3 more")
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

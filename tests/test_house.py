@@ -12,11 +12,11 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
+    ["naming", "geometry", "settings", "functionals", "meanings", "switching", "templates"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "verdicts", "costs", "foreign", "tally", "jobs"],
-    ["hosts", "showing", "findings"],
+    ["hosts", "showing", "findings", "machine"],
     ["surgery", "hooks"],
     ["weights", "recording", "replacing"],
     ["networks", "auditing", "scoring"],
@@ -24,8 +24,8 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["training", "opening"],
     ["plans", "tuning", "looking"],
     ["comparing"],
-    ["tables"],
-    ["report"],
+    ["tables", "charts"],
+    ["browsing", "report"],
     ["cli"],
     ["__main__"],
 ]

@@ -59,6 +59,11 @@ def from_torchvision(kind: str) -> dict[str, InMemory]:
         train, test = (tensors(source(root, train=is_train, download=True)) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise ValueError(f"data {kind!r} is not in {root} and could not be downloaded: {error}") from error
+    return official(train, test)
+
+
+def official(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, InMemory]:
+    """The published parts, images (N, C, H, W) and labels (N,), in three: a sixth of the first is for validation."""
     learn, choose = stratified(train[1].tolist(), (5, 1), SPLIT_SEED)
     return {
         "train": take(*train, learn),

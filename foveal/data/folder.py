@@ -41,9 +41,22 @@ class Files:
 
 
 def read(path: Path) -> Image.Image:
-    """An image in RGB, turned as its camera meant it."""
+    """An image in RGB, turned as its camera meant it; of sixteen bits a pixel the upper eight.
+
+    Raises:
+        ValueError: numbers for pixels whose range nobody knows.
+    """
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode[0] in "IF":  # Pillow would clip them at 255
+            turned = Image.fromarray(upper_byte(np.asarray(turned)))
+        return turned.convert("RGB")
+
+
+def upper_byte(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() >= 1 << 16:
+        raise ValueError(f"pixels from {pixels.min():.4g} to {pixels.max():.4g}, not 8 or 16 bits")
+    return (pixels.astype(np.uint16) >> 8).astype(np.uint8)
 
 
 def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
@@ -57,8 +70,10 @@ def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
     folders = class_names([root / folder for folder in ready.values()] if ready else [root])
     skipped: dict[str, str] = {}
     found = {part: scan(root, folder, folders, skipped) for part, folder in (ready or {"all": ""}).items()}
+    skipped |= outside(root, ready, folders)
     depth = 1 if ready else 0  # of a class's name within that of an image
     classes = tuple(sorted({name.split("/")[depth] for names in found.values() for name in names}))
+    skipped |= {f"{name}/": "no class: it holds no image that can be read" for name in folders if name not in classes}
     if not any(found.values()):
         raise ValueError(f"data 'folder:{root}': no images in it; it needs one folder of images for each class")
     if len(classes) < 2:
@@ -121,16 +136,31 @@ def scan(root: Path, folder: str, classes: Sequence[str], skipped: dict[str, str
     return names
 
 
+def outside(root: Path, ready: dict[str, str], classes: Sequence[str]) -> dict[str, str]:
+    """What lies beside the folders that are read: images in no class, and folders that are none."""
+    read_here = {"": set(ready.values()) or set(classes)} | {folder: set(classes) for folder in ready.values()}
+    left = {}
+    for folder, names in read_here.items():
+        for path in sorted((root / folder).iterdir()):
+            name = path.relative_to(root).as_posix()
+            if path.is_dir() and path.name not in names:
+                left[f"{name}/"] = "beside train, val and test" if ready and not folder else "a hidden folder"
+            elif path.is_file() and path.suffix.lower() in SUFFIXES:
+                left[name] = "in no class's folder"
+    return left
+
+
 def why_not(path: Path) -> str | None:
     """Why a file is no image that can be read; None for one that can."""
     if path.suffix.lower() not in SUFFIXES:
         return f"not an image by its name ({path.suffix or 'no suffix'})"
+    if not path.is_file():
+        return "no such file"
     try:
-        with Image.open(path) as image:
-            image.load()
+        read(path)
     except UnidentifiedImageError:
         return "not an image by its content"
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot be read: {error}"
     return None
 

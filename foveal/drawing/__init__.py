@@ -4,9 +4,11 @@ Images are shown as they are, in their own colours. Weights are shown on the sca
 colour bar; nothing is rescaled unseen.
 """
 
+import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure, SubFigure
@@ -18,12 +20,16 @@ from foveal.drawing.maps import as_masks, draw_affinities, draw_masks
 from foveal.drawing.regions import PATHS, draw_crops, draw_glimpses, draw_transforms
 from foveal.record import Record
 
+NAMED = 4  # places, in a picture's text
+
 
 class Picture:
-    """A drawing: `save` it, or let a notebook show it."""
+    """A drawing: `save` it, let a notebook show it, or put it into a page as it is. `says` is its text for who cannot
+    see it.
+    """
 
-    def __init__(self, figure: Figure):
-        self.figure = figure
+    def __init__(self, figure: Figure, says: str):
+        self.figure, self.says = figure, says
 
     def save(self, path: str | Path) -> Path:
         """Write a PNG, SVG or PDF, by the path's ending."""
@@ -39,6 +45,13 @@ class Picture:
 
     def _repr_png_(self) -> bytes:
         return self.png()
+
+    def __html__(self) -> str:
+        """An img that holds its own data; templates ask for it by this name."""
+        return f'<img alt="{escape(self.says)}" src="data:image/png;base64,{base64.b64encode(self.png()).decode()}">'
+
+    def _repr_html_(self) -> str:
+        return self.__html__()
 
 
 def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | None = None, *, most: int = 6) -> Picture:
@@ -79,7 +92,15 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
     parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (panel, chosen) in zip(parts, groups, strict=True):
         panel.fill(part, chosen, shown, predictions)
-    return Picture(figure)
+    return Picture(figure, in_words(records, predictions[: len(shown)] if predictions else (), len(shown)))
+
+
+def in_words(records: Sequence[Record], predictions: Sequence[str], images: int) -> str:
+    """What a drawing shows, for who cannot see it; the first places by name."""
+    places = [f"{record.kind} of {' '.join(record.where.split()) or record.mechanism}" for record in records]
+    named = ", ".join(places[:NAMED]) + (f" and {len(places) - NAMED} more" if len(places) > NAMED else "")
+    said = f"; predicted: {', '.join(map(str, predictions))}" if predictions else ""
+    return f"{images} image{'s' * (images != 1)} with {named}{said}"
 
 
 def record_head(record: Record, count: int) -> Record:

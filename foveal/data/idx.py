@@ -1,0 +1,109 @@
+"""A folder of IDX files, as MNIST, Fashion-MNIST, KMNIST and EMNIST are published; gzipped or not.
+
+Four files: images and labels of a training part, `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, and of a test
+part, the same with `t10k` or `test`, and with one prefix for all four, as `emnist-letters-train-...`. A file is two
+zero bytes, the type of its numbers (8: bytes), the count of its dimensions, the length of each as four bytes, the
+highest first, and the numbers (LeCun et al., http://yann.lecun.com/exdb/mnist).
+
+EMNIST's images lie with rows and columns exchanged (its authors kept MATLAB's order); they are turned upright here.
+
+Torchvision's readers take no gzip, and meet a truncated file with an assertion or another's error; hence our own.
+"""
+
+import gzip
+import re
+import zlib
+from itertools import product
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal.data.digits import CLOTHES, mean_and_std, official
+from foveal.data.parts import Data
+
+NAME = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
+BYTES = 8  # the code of the type of the numbers
+
+
+def has_idx(root: Path) -> bool:
+    return root.is_dir() and any(NAME.fullmatch(path.name) for path in root.iterdir())
+
+
+def load_idx(root: Path) -> Data:
+    """The published test part; a sixth of the published training part for validation, stratified by class.
+
+    Classes are named by their numbers; Fashion-MNIST's by what they show, where the folder is named after it.
+    """
+    name, files = f"folder:{root}", idx_files(root)
+    train, test = (read_part(files[part, "images"], files[part, "labels"]) for part in ("train", "test"))
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(
+            f"data {name!r}: images {tuple(train[0].shape)} and {tuple(test[0].shape)}; one size is needed"
+        )
+    numbers = train[1].unique()
+    strange = set(test[1].tolist()) - set(numbers.tolist())
+    if strange:
+        raise ValueError(f"data {name!r}: label {min(strange)} is in the test part alone")
+    if len(numbers) < 2:
+        raise ValueError(f"data {name!r}: labels {numbers.tolist()}; two classes or more are needed")
+    train, test = ((images, torch.searchsorted(numbers, labels)) for images, labels in (train, test))
+    parts = official(train, test)
+    mean, std = mean_and_std(parts["train"].images)
+    clothes = "fashion" in root.resolve().name.lower() and len(numbers) == len(CLOTHES)
+    classes = CLOTHES if clothes else tuple(map(str, numbers.tolist()))
+    return Data(name, classes, parts["train"], parts["validation"], parts["test"], (mean,), (std,))
+
+
+def idx_files(root: Path) -> dict[tuple[str, str], Path]:
+    """Part and content to file."""
+    found: dict[tuple[str, str], Path] = {}
+    prefixes: dict[str, str] = {}
+    for path in sorted(root.iterdir()):  # a file before the same one gzipped
+        if match := NAME.fullmatch(path.name):
+            found.setdefault(("train" if match["part"] == "train" else "test", match["what"]), path)
+            prefixes.setdefault(match["prefix"], path.name)
+    if len(prefixes) > 1:
+        raise ValueError(
+            f"data 'folder:{root}': files of several data sets, as {' and '.join(list(prefixes.values())[:2])}; "
+            "a folder for each is needed"
+        )
+    for part, what in product(("train", "test"), ("images", "labels")):
+        if (part, what) not in found:
+            there = ", ".join(path.name for path in found.values())
+            raise ValueError(f"data 'folder:{root}': no file of the {part} part's {what} beside {there}")
+    return found
+
+
+def read_part(pixels: Path, numbers: Path) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, H, W) uint8 and labels (N,) int64."""
+    images, labels = read_idx(pixels), read_idx(numbers)
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise ValueError(
+            f"{pixels} holds {tuple(images.shape)} and {numbers.name} {tuple(labels.shape)}; images (N, H, W) and "
+            "labels (N,) are needed"
+        )
+    upright = images.mT.contiguous() if pixels.name.startswith("emnist") else images
+    return upright[:, None], labels.long()
+
+
+def read_idx(path: Path) -> Tensor:
+    """What an IDX file of bytes holds: uint8 of its dimensions.
+
+    Raises:
+        ValueError: another file, or one that ends too early or too late.
+    """
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            held = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    if len(held) < 4 or held[:3] != bytes([0, 0, BYTES]) or len(held) < 4 + 4 * held[3]:
+        raise ValueError(f"{path}: not an IDX file of bytes")
+    shape = np.frombuffer(held, ">u4", held[3], offset=4).tolist()
+    start = 4 + 4 * len(shape)
+    if len(held) - start != prod(shape):
+        raise ValueError(f"{path}: {prod(shape):,} bytes of data are promised and {len(held) - start:,} are there")
+    return torch.frombuffer(bytearray(held), dtype=torch.uint8, offset=start).view(shape)
