@@ -43,10 +43,10 @@ class Cost:
 def costs(models: dict[str, nn.Module], shape: tuple[int, int, int], batch_size: int = 32) -> dict[str, Cost]:
     """What each model costs for images (C, H, W); `batch_size` is that of training."""
     device = next((weight.device for model in models.values() for weight in model.parameters()), torch.device("cpu"))
-    images = torch.rand(max(BATCH, batch_size), *shape, device=device)
+    training, answering = (torch.rand(count, *shape, device=device) for count in (batch_size, BATCH))
     copies = {name: copy.deepcopy(model).train() for name, model in models.items()}
-    single, batch = (inference(models, images[:count]) for count in (1, BATCH))
-    step = interleaved({name: partial(backward, model, images[:batch_size]) for name, model in copies.items()}, device)
+    single, batch = (inference(models, images) for images in (answering[:1], answering))
+    step = interleaved({name: partial(backward, model, training) for name, model in copies.items()}, device)
     return {
         name: Cost(
             count_parameters(model),
@@ -54,8 +54,8 @@ def costs(models: dict[str, nn.Module], shape: tuple[int, int, int], batch_size:
             single[name],
             batch[name],
             step[name],
-            saved_bytes(copies[name], images[:batch_size]),
-            peak_bytes(copies[name], images[:batch_size]),
+            saved_bytes(copies[name], training),
+            peak_bytes(copies[name], training),
         )
         for name, model in models.items()
     }

@@ -9,7 +9,7 @@ say; what a control was found to be is kept in the folder, so that it stays the 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +52,7 @@ class Plan:
     models: dict[str, str]  # contender to the network's name, as `foveal.create_model` takes it
     costs: dict[str, Cost]
     seconds: dict[str, float]  # of one run, estimated
+    skipped: dict[str, str] = field(default_factory=dict)  # files of the data that are left out, with the reason
 
     @property
     def baseline(self) -> str:
@@ -86,6 +87,7 @@ class Plan:
                 f"{self.costs[name].macs / 1e6:.1f} MMACs, about {self.seconds[name]:.0f} s a run"
                 for name, model in self.models.items()
             ),
+            *(f"  left out {name}: {reason}" for name, reason in self.skipped.items()),
             f"about {self.minutes:.1f} minutes with {workers()} at a time",
         ]
         return "\n".join(lines)
@@ -128,7 +130,7 @@ def make_plan(
     networks = {name: build(model, data).eval() for name, model in models.items()}
     measured = costs(networks, data.shape, recipe.batch_size)
     seconds = {name: estimate(cost, recipe, data) for name, cost in measured.items()}
-    return Plan(folder, backbone, recipe, seeds, tune, models, measured, seconds)
+    return Plan(folder, backbone, recipe, seeds, tune, models, measured, seconds, data.skipped)
 
 
 def check_number(name: str, value: int, least: int) -> None:
