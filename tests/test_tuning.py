@@ -1,0 +1,49 @@
+"""The search for a learning rate: the recipe's own first, the best on validation taken, the test part not read."""
+
+from math import log10
+
+import pytest
+
+from foveal import tuning
+from foveal.settings import Settings
+from foveal.tuning import SEED, tuned_rate
+
+SETTINGS = Settings(lr=1e-2, model="small_cnn", data="digits")
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """Runs whose accuracy falls with the distance of the rate from 2e-2; above 5e-2 their loss is not finite."""
+    run = []
+
+    def fit(settings, folder):
+        run.append((settings, folder))
+        if settings.lr > 5e-2:
+            raise FloatingPointError("the loss is nan at step 1")
+        accuracy = 1 - abs(log10(settings.lr / 2e-2))
+        return None, folder, [{"validation_accuracy": accuracy - 0.1}, {"validation_accuracy": accuracy}]
+
+    monkeypatch.setattr(tuning, "fit", fit)
+    return run
+
+
+def test_the_best_trial_is_taken_and_the_first_has_the_recipes_rate(trials, tmp_path):
+    folders = [tmp_path / str(number) for number in range(12)]
+    rate = tuned_rate(SETTINGS, folders)
+    tried = [settings.lr for settings, _ in trials]
+    assert tried[0] == 1e-2
+    assert len(set(tried)) == 12
+    assert all(1e-3 <= each <= 1e-1 for each in tried)
+    assert [folder for _, folder in trials] == folders
+    assert {settings.seed for settings, _ in trials} == {SEED}
+    assert rate == min((each for each in tried if each <= 5e-2), key=lambda each: abs(log10(each / 2e-2)))
+    assert tuned_rate(SETTINGS, folders) == rate  # the same search again
+
+
+def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
+    def fit(settings, folder):
+        raise FloatingPointError("the loss is nan at step 1")
+
+    monkeypatch.setattr(tuning, "fit", fit)
+    with pytest.raises(FloatingPointError, match="no learning rate of 2 gave a finite loss"):
+        tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"])
