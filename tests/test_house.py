@@ -12,7 +12,8 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings", "functionals", "meanings", "switching"],
+    ["naming", "settings", "functionals", "meanings", "switching", "gathering"],
+    ["geometry"],
     ["warps"],
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
