@@ -39,7 +39,7 @@ def test_values_and_gradients_are_those_of_grid_sample(padding, spread, size):
 
 @BORDER
 def test_slopes_at_pixel_centres_are_those_of_grid_sample(padding):
-    """Where every coordinate is a whole pixel, as at the identity, and weights have kinks. 4 pixels: exact in binary."""
+    """Where every coordinate is a whole pixel, as at the identity, weights have kinks. 4 pixels are exact in binary."""
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     pixels = torch.arange(4, dtype=torch.float64)
     centres = (2 * pixels + 1) / 4 - 1
