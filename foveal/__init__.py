@@ -22,6 +22,7 @@ HOMES = {
     "audit": "foveal.auditing",
     "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
+    "deploy": "foveal.deploying",
     "plain": "foveal.switching",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
@@ -41,6 +42,7 @@ __all__ = [
     "audit",
     "compare",
     "create_model",
+    "deploy",
     "detach",
     "draw",
     "list_mechanisms",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from foveal.auditing import audit
     from foveal.comparing import compare
     from foveal.data import load_data
+    from foveal.deploying import deploy
     from foveal.drawing import draw
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models

@@ -18,9 +18,10 @@ NUMBERS = 1 << 18  # in a map; for a smaller one the sampler is done before the 
 
 
 def suits_gathering(x: Tensor) -> bool:
-    """Whether a map (B, C, H, W) is deep, large, and has its channels last."""
+    """Whether a map (B, C, H, W) is deep, large, of single or double precision, and has its channels last."""
     deep = x.shape[1] >= CHANNELS and min(x.shape[2:]) > 1 and x.numel() >= NUMBERS
-    return deep and x.is_contiguous(memory_format=torch.channels_last)
+    precise = x.dtype in (torch.float32, torch.float64)
+    return deep and precise and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def gather(x: Tensor, grid: Tensor, border: bool) -> Tensor:

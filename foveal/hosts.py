@@ -43,6 +43,7 @@ class Attached(nn.Sequential):
 
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # `input` as Sequential names it
         maker: nn.Module | None = None  # of the map at hand, where it is one of its own
+        module: Any
         for name, module in self._modules.items():
             if maker is not None and type(module) in OVERWRITERS and may_overwrite(input, maker, module):
                 input = module.overwrite(input)

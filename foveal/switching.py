@@ -33,20 +33,14 @@ def fast() -> bool:
 
 
 def fast_for(x: Tensor) -> bool:
-    """Whether fast forms are on and this tensor is one that they are made for.
+    """Whether fast forms are on and this tensor is one that they are made for: on a CPU, run eagerly, no autocast.
 
-    They are made for single and double precision on a CPU, run eagerly. A compiler makes its own; an export shows the
-    definition.
+    A compiler makes its own; an export shows the definition.
     """
-    if _plain or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if _plain or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
-    kind, dtype = x.device.type, x.dtype
-    return (
-        kind == "cpu"
-        and type(x) in (Tensor, nn.Parameter)  # not one that only traces
-        and dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled(kind)
-    )
+    only_traced = type(x) not in (Tensor, nn.Parameter)
+    return x.device.type == "cpu" and not only_traced and not torch.is_autocast_enabled("cpu")
 
 
 def may_overwrite(x: Tensor, *modules: nn.Module) -> bool:

@@ -18,9 +18,9 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
     ["hosts", "showing", "findings"],
-    ["surgery", "hooks"],
-    ["weights", "recording", "replacing"],
-    ["networks", "auditing", "scoring"],
+    ["surgery", "hooks", "folding"],
+    ["weights", "recording", "replacing", "gated_blocks"],
+    ["networks", "auditing", "scoring", "deploying"],
     ["checkpoint", "pruning"],
     ["training", "opening"],
     ["comparing", "looking"],
@@ -30,9 +30,9 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "detach", "draw", "list_mechanisms",
-    "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score", "train",
-    "watch", "write_report",
+    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "deploy", "detach", "draw",
+    "list_mechanisms", "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score",
+    "train", "watch", "write_report",
 }  # fmt: skip
 
 
