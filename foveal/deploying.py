@@ -2,8 +2,9 @@
 
 What changes, in a copy: norms are folded into the layers before them (`foveal.folding`), activations write over their
 input where nobody else reads it, the gates of squeeze-and-excitation are known before the last convolution of a
-bottleneck and join the addition of its shortcut (`foveal.gated_blocks`), the channels come last in memory; and where
-asked for, half precision and `torch.compile`. Selective kernels and CBAM have fast forms of their own.
+bottleneck and join the addition of its shortcut (`foveal.gated_blocks`), the channels come last in memory, and then
+1x1 convolutions are matrix products (`foveal.pointwise`); where asked for, half precision and `torch.compile`.
+Selective kernels and CBAM have fast forms of their own.
 
 That the copy answers as the original is measured, not assumed.
 """
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from foveal.folding import fold_norms
 from foveal.gated_blocks import gate_blocks
+from foveal.pointwise import multiply_pointwise
 from foveal.shapes import evaluating
 
 ROUNDS = 5  # in which both models are timed, in turn
@@ -111,6 +113,8 @@ def prepared(model: nn.Module, images: Tensor, channels_last: bool, dtype: torch
     network = copy.deepcopy(model).eval().requires_grad_(False)
     fold_norms(network, images[:1])
     gate_blocks(network)
+    if channels_last and dtype is None:
+        multiply_pointwise(network)
     layout = torch.channels_last if channels_last else torch.preserve_format
     network = network.to(memory_format=layout)
     if dtype is not None:

@@ -21,6 +21,7 @@ from torchvision.models import resnet as torchvision_resnet
 from foveal.folding import hooked
 from foveal.hosts import Attached, plug
 from foveal.mechanisms import SqueezeExcite
+from foveal.pointwise import is_pointwise
 
 
 class KnownGate(nn.Module):
@@ -117,7 +118,7 @@ def gated(block: nn.Module) -> str | None:
     if squeeze_excite is None or shown or type(conv) is not nn.Conv2d or type(norm) is not nn.Identity:
         return None
     before = end == "3"
-    if before and (conv.kernel_size, conv.stride, conv.padding, conv.groups) != ((1, 1), (1, 1), (0, 0), 1):
+    if before and not is_pointwise(conv):
         return None
     plug(block, at, KnownGate(squeeze_excite, conv if before else None).eval())
     block.__class__ = becomes

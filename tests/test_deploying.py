@@ -12,6 +12,7 @@ from torch import nn
 import foveal
 from foveal.folding import fold_norms
 from foveal.gated_blocks import KnownGate
+from foveal.pointwise import multiply_pointwise
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -76,6 +77,35 @@ def test_a_gate_known_early_by_thought():
     se.fc2.weight.data = torch.eye(2)
     x = torch.tensor([[0.0, 2.0], [3.0, 3.0]]).view(1, 2, 1, 2)
     torch.testing.assert_close(KnownGate(se, conv)(x).flatten(), torch.tensor([1.0, 6.0]).sigmoid())
+
+
+def test_a_1x1_convolution_is_a_product_where_the_channels_come_last():
+    conv = nn.Conv2d(5, 7, 1)
+    x = torch.randn(2, 5, 3, 4).to(memory_format=torch.channels_last)
+    expected = conv(x)
+    assert multiply_pointwise(nn.Sequential(conv, nn.Conv2d(7, 7, 1, stride=2), nn.Conv2d(7, 7, 3))) == 1
+    out = conv(x)
+    torch.testing.assert_close(out, expected)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert "aten::linear" in operators(lambda: conv(x))
+    assert "aten::linear" not in operators(lambda: conv(x.contiguous()))
+    assert torch.equal(conv(x.contiguous()), nn.functional.conv2d(x.contiguous(), conv.weight, conv.bias))
+
+
+def test_the_plain_operators_are_gone():
+    """No norm runs, and weighing is part of the addition."""
+    model = randomise_norms(foveal.create_model("seresnet50"))
+    network = foveal.deploy(model, IMAGES).network
+    with torch.no_grad():
+        ran = operators(lambda: network(IMAGES))
+    assert "aten::addcmul" in ran
+    assert not {"aten::batch_norm", "aten::native_batch_norm", "aten::mul", "aten::mul_"} & {*ran}
+
+
+def operators(run) -> list[str]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run()
+    return [event.key for event in profile.key_averages()]
 
 
 class Odd(nn.Module):

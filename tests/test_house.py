@@ -18,7 +18,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["record", "shapes", "standing", "data"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "costs", "foreign", "tally"],
     ["hosts", "showing", "findings"],
-    ["surgery", "hooks", "folding"],
+    ["surgery", "hooks", "folding", "pointwise"],
     ["weights", "recording", "replacing", "gated_blocks"],
     ["networks", "auditing", "scoring", "deploying"],
     ["checkpoint", "pruning"],
