@@ -23,6 +23,7 @@ HOMES = {
     "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
     "deploy": "foveal.deploying",
+    "export": "foveal.exporting",
     "plain": "foveal.switching",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
@@ -45,6 +46,7 @@ __all__ = [
     "deploy",
     "detach",
     "draw",
+    "export",
     "list_mechanisms",
     "list_models",
     "load_data",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from foveal.data import load_data
     from foveal.deploying import deploy
     from foveal.drawing import draw
+    from foveal.exporting import export
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
     from foveal.networks.loading import load_weights

@@ -20,7 +20,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["hosts", "showing", "findings"],
     ["surgery", "hooks", "folding", "pointwise"],
     ["weights", "recording", "replacing", "gated_blocks"],
-    ["networks", "auditing", "scoring", "deploying"],
+    ["networks", "auditing", "scoring", "deploying", "exporting"],
     ["checkpoint", "pruning"],
     ["training", "opening"],
     ["comparing", "looking"],
@@ -30,7 +30,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "deploy", "detach", "draw",
+    "Record", "Tap", "attach", "attachments", "audit", "compare", "create_model", "deploy", "detach", "draw", "export",
     "list_mechanisms", "list_models", "load_data", "load_weights", "plain", "prune_constant", "replace", "score",
     "train", "watch", "write_report",
 }  # fmt: skip
