@@ -23,6 +23,8 @@ HOMES = {
     "class_activation": "foveal.grad_cam",
     "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
+    "deploy": "foveal.deploying",
+    "export": "foveal.exporting",
     "plain": "foveal.switching",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
@@ -46,9 +48,11 @@ __all__ = [
     "class_activation",
     "compare",
     "create_model",
+    "deploy",
     "detach",
     "draw",
     "excitation_by_class",
+    "export",
     "list_mechanisms",
     "list_models",
     "load_data",
@@ -69,7 +73,9 @@ if TYPE_CHECKING:
     from foveal.auditing import audit
     from foveal.comparing import compare
     from foveal.data import load_data
+    from foveal.deploying import deploy
     from foveal.drawing import draw
+    from foveal.exporting import export
     from foveal.grad_cam import class_activation
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models

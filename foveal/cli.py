@@ -304,6 +304,30 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
     print(written(scored.to_json(), output, model, "score.json"))
 
 
+@app.command
+def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = False) -> None:
+    """Write a network as a file for other runtimes, and check it against the network.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    output
+        The file: ONNX, or .pt2 for torch.export.load.
+    attention
+        Give each mechanism's weights as a further output.
+    """
+    import torch
+
+    from foveal.exporting import export as export_network
+    from foveal.opening import open_model
+
+    opened = open_model(model)
+    exported = export_network(opened.network, torch.randn(2, *opened.shape), output, attention=attention)
+    print(exported)
+    print(exported.path)
+
+
 def written(text: str, output: Path | None, model: str, name: str) -> Path:
     """Write what was found of a model where told, else in its folder, else here; the path."""
     place = Path(model)

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveal.gathering import gather, suits_gathering
+from foveal.switching import fast_for
+
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from the upper left
 
@@ -70,14 +73,18 @@ def sample(x: Tensor, grid: Tensor, padding: str | float = "border") -> Tensor:
     Outside the image lies its border, or the value `padding`. Zeros after a normalisation are not the background (0
     against -0.424 for MNIST), and a transformer that meets them collapses. Coordinates keep single precision at
     least: half precision cannot name a pixel of a large image. The result keeps the memory layout of x. The backward
-    pass of bilinear sampling is not deterministic on CUDA.
+    pass of bilinear sampling is not deterministic on CUDA. A deep map with its channels last is sampled row by row
+    (`foveal.gathering`).
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     image, grid = x.to(dtype), grid.to(dtype)
-    if padding == "border":
-        out = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    value = 0.0 if padding == "border" else float(padding)
+    image = image - value if value else image
+    if suits_gathering(x) and fast_for(x) and fast_for(grid):
+        out = gather(image, grid, padding == "border")
     else:
-        value = float(padding)
-        out = F.grid_sample(image - value, grid, padding_mode="zeros", align_corners=False) + value
+        mode = "border" if padding == "border" else "zeros"
+        out = F.grid_sample(image, grid, padding_mode=mode, align_corners=False)
+    out = out + value if value else out
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     return out.to(x.dtype).contiguous(memory_format=layout)

@@ -6,8 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from foveal.mechanisms import CBAM, SpatialGate, SqueezeExcite
 from foveal.places import known_block, path_within
 from foveal.standing import attachments
+from foveal.switching import may_overwrite
+
+MAKERS = (nn.Conv2d, nn.BatchNorm2d)  # what they give out is a map of its own, that they keep no hold of
+OVERWRITERS = (SqueezeExcite, CBAM, SpatialGate)  # just these: a class derived from one may do more in its forward
 
 
 class Attached(nn.Sequential):
@@ -37,8 +42,14 @@ class Attached(nn.Sequential):
             setattr(modules["host"], name, value)
 
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # `input` as Sequential names it
+        maker: nn.Module | None = None  # of the map at hand, where it is one of its own
+        module: Any
         for name, module in self._modules.items():
-            input = module(input, *args, **kwargs) if name == "host" else module(input)
+            if maker is not None and type(module) in OVERWRITERS and may_overwrite(input, maker, module):
+                input = module.overwrite(input)
+            else:
+                input = module(input, *args, **kwargs) if name == "host" else module(input)
+                maker = module if type(module) in MAKERS else None
         return input
 
 

@@ -6,6 +6,10 @@ A fast form gives the same answers to rounding, and stands beside the definition
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
+
 _plain = False
 
 
@@ -26,3 +30,26 @@ def plain() -> Iterator[None]:
 def fast() -> bool:
     """Whether fast forms are on."""
     return not _plain
+
+
+def fast_for(x: Tensor) -> bool:
+    """Whether fast forms are on and this tensor is one that they are made for: on a CPU, run eagerly, no autocast.
+
+    A compiler makes its own; an export shows the definition.
+    """
+    if _plain or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return False
+    only_traced = type(x) not in (Tensor, nn.Parameter)
+    return x.device.type == "cpu" and not only_traced and not torch.is_autocast_enabled("cpu")
+
+
+def may_overwrite(x: Tensor, *modules: nn.Module) -> bool:
+    """Whether a map that these modules made, and that nobody asked them for but the caller, may be written over.
+
+    No gradient may need it, and no hook may have seen it: neither one on these modules nor one on all.
+    """
+    if torch.is_grad_enabled() or not fast_for(x):
+        return False
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return False
+    return not any(each._forward_hooks or each._forward_pre_hooks for each in modules)

@@ -12,16 +12,17 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "geometry", "settings", "functionals", "meanings", "switching", "templates"],
+    ["naming", "settings", "functionals", "meanings", "switching", "gathering", "templates"],
+    ["geometry"],
     ["warps"],
     ["record", "shapes", "standing", "inputs", "data"],
     ["tokens"],
     ["mechanisms", "places", "tracing", "drawing", "metrics", "verdicts", "costs", "foreign", "tally", "jobs"],
     ["hosts", "showing", "findings", "curves", "machine"],
     ["fast"],
-    ["surgery", "hooks"],
-    ["weights", "recording", "replacing", "grad_cam"],
-    ["networks", "auditing", "locating"],
+    ["surgery", "hooks", "folding", "pointwise"],
+    ["weights", "recording", "replacing", "grad_cam", "gated_blocks"],
+    ["networks", "auditing", "locating", "deploying", "exporting"],
     ["checkpoint", "pruning", "scoring", "analysing"],
     ["training", "opening"],
     ["plans", "tuning", "looking"],
@@ -34,9 +35,9 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = {
-    "Record", "Tap", "attach", "attachments", "audit", "class_activation", "compare", "create_model", "detach", "draw",
-    "excitation_by_class", "list_mechanisms", "list_models", "load_data", "load_weights", "plain",
-    "pose_before_and_after", "prune_constant", "replace", "score", "selection_by_size", "train", "watch",
+    "Record", "Tap", "attach", "attachments", "audit", "class_activation", "compare", "create_model", "deploy",
+    "detach", "draw", "excitation_by_class", "export", "list_mechanisms", "list_models", "load_data", "load_weights",
+    "plain", "pose_before_and_after", "prune_constant", "replace", "score", "selection_by_size", "train", "watch",
     "write_report",
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ class SelectiveKernel(selective_kernel.SelectiveKernel):
         steps: list[list[Any]] = [[*branch.children()] for branch in self.branches]
         cs = [conv(x) for conv, _, _ in steps]
         norms = [taken(norm, c)[0] for (_, norm, _), c in zip(steps, cs, strict=True)]
-        return normed_selection(cs, norms, lambda s: self.weigh(s[:, :, None, None]))
+        return normed_selection(cs, norms, self.weigh)
 
 
 def plain_sequence(branch: nn.Module) -> bool:

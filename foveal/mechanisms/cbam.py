@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from foveal.mechanisms.strength import Strength
 from foveal.record import Facts, Tap
+from foveal.switching import may_overwrite
 
 
 class ChannelGate(nn.Module):
@@ -41,6 +42,9 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, :, None, None]
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        return x.mul_(self.weigh(x)[:, :, None, None])
 
 
 class SpatialGate(nn.Module):
@@ -79,6 +83,9 @@ class SpatialGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, None]
 
+    def overwrite(self, x: Tensor) -> Tensor:
+        return x.mul_(self.weigh(x)[:, None])
+
 
 class CBAM(nn.Module):
     """Weigh channels, then positions.
@@ -107,4 +114,13 @@ class CBAM(nn.Module):
         self.spatial.tap = Tap(replace(self.spatial.tap.facts, mechanism="cbam"))  # whose part it is here
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.spatial(self.channel(x))
+        weighed = self.channel(x)
+        if may_overwrite(weighed, self.channel, self.spatial):
+            return self.spatial.overwrite(weighed)
+        return self.spatial(weighed)
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """`forward` in the memory of x, for who made x and shows it to nobody else."""
+        if may_overwrite(x, self.channel, self.spatial):
+            return self.spatial.overwrite(self.channel.overwrite(x))
+        return self(x)

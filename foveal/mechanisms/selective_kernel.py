@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from foveal.mechanisms.strength import Strength
 from foveal.record import Facts, Tap
+from foveal.switching import may_overwrite
 
 
 class SelectiveKernel(nn.Module):
@@ -86,10 +87,10 @@ class SelectiveKernel(nn.Module):
             Facts(mechanism="selective_kernel", kind="selection", domain="channel", axes="B K C", within=(0, 1))
         )
 
-    def weigh(self, fused: Tensor) -> Tensor:
-        if self.norm.training and len(fused) == 1:
+    def weigh(self, pooled: Tensor) -> Tensor:
+        if self.norm.training and len(pooled) == 1:
             raise ValueError("selective kernel: a training batch of 1 image; its norm needs two or more")
-        z = F.relu(self.norm(self.fc1(fused.mean((2, 3)))))  # (B, d)
+        z = F.relu(self.norm(self.fc1(pooled)))  # (B, d)
         logits = self.fc2(z).unflatten(1, (len(self.branches), -1))
         selection = logits.softmax(1)  # (B, K, C), over K one in sum
         alone = torch.zeros_like(selection[:1, :, :1])
@@ -98,8 +99,15 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
-        selection = self.weigh(reduce(torch.add, maps))[..., None, None]  # (B, K, C, 1, 1)
+        if len(maps) == 2 and may_overwrite(maps[1], *self.branches[1].modules()):
+            return self.choose(*maps)
+        selection = self.weigh(reduce(torch.add, maps).mean((2, 3)))[..., None, None]  # (B, K, C, 1, 1)
         return reduce(torch.add, (weight * each for weight, each in zip(selection.unbind(1), maps, strict=True)))
+
+    def choose(self, first: Tensor, second: Tensor) -> Tensor:
+        """Fuse and select over two maps, in the memory of the second: the sum is never made, only its mean."""
+        selection = self.weigh(first.mean((2, 3)) + second.mean((2, 3)))
+        return second.lerp_(first, selection[:, 0, :, None, None])
 
 
 def conv_norm_act(

@@ -1,0 +1,144 @@
+"""Residual blocks at inference whose squeeze-and-excitation costs nearly nothing.
+
+The squeeze is a mean, and a 1x1 convolution with weights W and bias b is linear: mean(W y + b) = W mean(y) + b. So the
+first layer of the excitation, V z + c with z the mean of the convolution's output, is (V W) mean(y) + (V b + c): one
+matrix made beforehand, which reads the convolution's input, of a quarter of the channels in a bottleneck. The gate is
+known before the convolution runs, and weighing joins the addition of the shortcut: out = shortcut + gate * branch.
+
+After a convolution of another kind (a basic block's 3x3) the gate reads its output, and weighing joins the addition
+all the same. Both need the norm between them folded.
+"""
+
+from typing import Any
+
+import torch
+from timm.layers import SEModule
+from timm.models import resnet as timm_resnet
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet as torchvision_resnet
+
+from foveal.folding import hooked
+from foveal.hosts import Attached, plug
+from foveal.mechanisms import SqueezeExcite
+from foveal.pointwise import is_pointwise
+
+
+class KnownGate(nn.Module):
+    """The gate of a squeeze-and-excitation (B, C, 1, 1), out of the map before a convolution or after it.
+
+    Args:
+        squeeze_excite: whose gate it is.
+        conv: the 1x1 convolution to whose output that belongs, where the map given is the one before it.
+    """
+
+    def __init__(self, squeeze_excite: SqueezeExcite, conv: nn.Conv2d | None = None):
+        super().__init__()
+        self.fc1 = squeeze_excite.fc1 if conv is None else composed(squeeze_excite.fc1, conv)
+        self.fc2, self.strength, self.tap = squeeze_excite.fc2, squeeze_excite.strength, squeeze_excite.tap
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.fc2(F.relu(self.fc1(x.mean((2, 3))))).sigmoid()
+        return self.tap(self.strength(gate))[:, :, None, None]
+
+
+@torch.no_grad()
+def composed(linear: nn.Linear, conv: nn.Conv2d) -> nn.Linear:
+    """A 1x1 convolution, then a linear layer, as one linear layer; multiplied in double precision."""
+    weight = linear.weight.double() @ conv.weight.double().flatten(1)
+    bias = torch.zeros_like(weight[:, 0]) if linear.bias is None else linear.bias.double()
+    if conv.bias is not None:
+        bias = bias + linear.weight.double() @ conv.bias.double()
+    made = nn.Linear(conv.in_channels, linear.out_features, device=weight.device, dtype=linear.weight.dtype)
+    made.weight.copy_(weight)
+    made.bias.copy_(bias)
+    return made.requires_grad_(False).eval()
+
+
+def weighed_sum(block: Any, shortcut: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    """shortcut + gate * branch in one pass, in the branch's memory where no gradient needs it."""
+    if block.downsample is not None:
+        shortcut = block.downsample(shortcut)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.addcmul(shortcut, branch, gate)
+    return torch.addcmul(shortcut, branch, gate, out=branch)
+
+
+class TimmBottleneck(timm_resnet.Bottleneck):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(y)))))
+        return self.act3(weighed_sum(self, x, self.se(y), self.conv3(y)))
+
+
+class TimmBasicBlock(timm_resnet.BasicBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
+        y = self.conv2(y)
+        return self.act2(weighed_sum(self, x, self.se(y), y))
+
+
+class TorchvisionBottleneck(torchvision_resnet.Bottleneck):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        return self.relu(weighed_sum(self, x, self.bn3[1](y), self.conv3(y)))
+
+
+class TorchvisionBasicBlock(torchvision_resnet.BasicBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.conv2(y)
+        return self.relu(weighed_sum(self, x, self.bn2[1](y), y))
+
+
+GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # what a block becomes, its end, where its gate is
+    timm_resnet.Bottleneck: (TimmBottleneck, "3", "se"),
+    timm_resnet.BasicBlock: (TimmBasicBlock, "2", "se"),
+    torchvision_resnet.Bottleneck: (TorchvisionBottleneck, "3", "bn3"),
+    torchvision_resnet.BasicBlock: (TorchvisionBasicBlock, "2", "bn2"),
+}
+
+
+def gate_blocks(model: nn.Module) -> list[str]:
+    """Change the blocks that it can of a model whose norms are folded, in place; the paths of their gates."""
+    found = [(path, module, gated(module)) for path, module in [*model.named_modules()] if type(module) in GATED]
+    return [f"{path}.{at}".lstrip(".") for path, _, at in found if at]
+
+
+def gated(block: nn.Module) -> str | None:
+    """Change one block; the path of its gate within it, or None where it stays as it is."""
+    becomes, end, at = GATED[type(block)]
+    conv, norm, place = block.get_submodule(f"conv{end}"), block.get_submodule(f"bn{end}"), getattr(block, at)
+    if isinstance(place, Attached) and place is norm and [*place._modules][:1] == ["host"] and len(place) == 2:
+        norm, at = place.host, f"{at}.{[*place._modules][1]}"
+    attention = None if getattr(block, at.partition(".")[0]) is None else block.get_submodule(at)
+    squeeze_excite = as_ours(attention)
+    shown = any(hooked(each) for each in (conv, norm, place, attention) if each is not None)
+    if squeeze_excite is None or shown or type(conv) is not nn.Conv2d or type(norm) is not nn.Identity:
+        return None
+    before = end == "3"
+    if before and not is_pointwise(conv):
+        return None
+    plug(block, at, KnownGate(squeeze_excite, conv if before else None).eval())
+    block.__class__ = becomes
+    return at
+
+
+@torch.no_grad()
+def as_ours(attention: Any) -> SqueezeExcite | None:
+    """A squeeze-and-excitation as one of ours: ours itself, or timm's where it computes the same; else None."""
+    if type(attention) is SqueezeExcite:
+        return attention
+    if type(attention) is not SEModule or attention.add_maxpool:
+        return None
+    kinds = type(attention.bn), type(attention.act), attention.gate.__class__.__name__
+    if kinds != (nn.Identity, nn.ReLU, "Sigmoid"):
+        return None
+    channels, hidden = attention.fc1.in_channels, attention.fc1.out_channels
+    made = SqueezeExcite(channels, bias=attention.fc1.bias is not None, divisor=hidden, reduction=channels)
+    for name in ("fc1", "fc2"):
+        theirs, ours = getattr(attention, name), getattr(made, name)
+        ours.weight = nn.Parameter(theirs.weight.flatten(1), requires_grad=False)
+        ours.bias = theirs.bias
+    return made
