@@ -24,7 +24,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["training", "opening"],
     ["plans", "tuning", "looking"],
     ["comparing"],
-    ["tables", "charts"],
+    ["tables", "charts", "sentences"],
     ["browsing", "report"],
     ["cli"],
     ["__main__"],

@@ -20,8 +20,9 @@ from foveal.findings import Finding
 from foveal.looking import look
 from foveal.metrics import Interval
 from foveal.plans import Plan
-from foveal.report import by_class, command, sentence, write_report
+from foveal.report import by_class, command, write_report
 from foveal.scoring import Located, Needed, Score
+from foveal.sentences import sentence
 from foveal.settings import Recipe
 from foveal.verdicts import judge, mcnemar
 
