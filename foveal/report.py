@@ -45,7 +45,7 @@ def write_report(comparison: Comparison) -> Path:
         error_curves=learning_curves(comparison, "validation error, %"),
         loss_curves=learning_curves(comparison, "training loss"),
         classes=by_class(comparison),
-        learned=[learned_of(plan, row) for row in comparison.rows if row.learned],
+        learned=[learned_of(plan, row) for row in comparison.rows if row.learned or (row.errors and 0 in row.failed)],
         pairs=pairs_table(comparison),
         command=command(plan),
         made=made(comparison),
@@ -120,6 +120,8 @@ def finding(held: dict[str, Any]) -> Finding:
 def picture_of(plan: Plan, row: Row) -> tuple[Picture | None, str]:
     """What the first seed attends to, also as a file; or why there is no picture."""
     folder = plan.runs(row.name)[0]
+    if 0 in row.failed:
+        return None, "Its first seed failed."
     try:
         picture = look(str(folder), [plan.recipe.data], IMAGES).picture
     except Exception as error:  # whatever it is: the page goes on, its runs took long
@@ -138,7 +140,7 @@ def pairs_table(comparison: Comparison) -> list[list[str]]:
     """Head and rows: McNemar's test, seed by seed."""
     head = ["contender", "seed", "right alone", f"{comparison.plan.baseline} right alone", "p"]
     rows = [
-        [name, str(seed), str(pair.gained), str(pair.lost), f"{pair.p:.3f}"]
+        [name, str(seed), str(pair.gained), str(pair.lost), f"{pair.p:.2g}"]
         for name, by_seed in comparison.pairs.items()
         for seed, pair in by_seed.items()
     ]

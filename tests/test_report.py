@@ -274,6 +274,11 @@ def test_without_a_script_the_tables_are_read_as_they_are(page, browser):
     context.close()
 
 
+def test_a_first_seed_that_failed_is_not_drawn(tmp_path):
+    written = write_report(compared(tmp_path, {"none": BASE, "se": ("no", 10.0, 9.0)}))
+    assert "There is no picture. Its first seed failed." in written.read_text()
+
+
 LONG = {f"{'a very long name ' * 4}number {at}": BASE for at in range(11)}
 EXTREMES = {
     "all failed": ({"none": ("no",) * 3, "se": ("no",) * 3}, 10),
