@@ -28,9 +28,9 @@ from foveal.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")  # the first is the baseline's
 MARKERS = "osD^vPX<>*hp"
 GREY = "#767676"
-WIDTH = 4.8  # inches
+WIDTH = 4.2  # inches
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal"}
-LONGEST = 44  # letters of a name in a legend
+LONGEST = 40  # letters of a name in a legend
 SAYS = {"better": ("#0072b2", "^"), "worse": ("#d55e00", "v"), TOO_FEW: (GREY, "D"), "": ("#000000", "o")}
 SHARE = 4  # a span from which an axis is logarithmic
 
@@ -55,13 +55,15 @@ def looks(compared: Comparison) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]) for index, name in enumerate(names)}
 
 
-def accuracy_against_cost(compared: Comparison) -> Chart:
-    """Test error against measured milliseconds, with the Pareto front of the means."""
-    rows = finished(compared)
+def accuracy_against_cost(compared: Comparison) -> Chart | None:
+    """Test error against measured milliseconds, with the Pareto front of the means; None where every run failed."""
+    rows = [row for row in compared.rows if row.errors]
+    if not rows:
+        return None
     style, front = looks(compared), pareto({row.name: (row.cost.batch, row.mean) for row in rows})
     with rc_context(STYLE):
         legend_rows = ceil((len(rows) + 1) / legend_columns(rows))
-        figure = Figure(figsize=(WIDTH, 3.1 + 0.17 * legend_rows), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.7 + 0.17 * legend_rows), layout="constrained")
         axis = figure.subplots()
         beside = axis.transData + ScaledTranslation(-6 / 72, 0, figure.dpi_scale_trans)  # not under the error bar
         for row in rows:
@@ -89,17 +91,14 @@ def accuracy_against_cost(compared: Comparison) -> Chart:
                  f"{', '.join(row.name for row in rows if row.name in front)}.")  # fmt: skip
 
 
-def finished(compared: Comparison) -> list[Row]:
-    return [row for row in compared.rows if row.errors]
-
-
 def legend_columns(rows: Iterable[Row]) -> int:
     longest = max((len(row.name) for row in rows), default=0)
     return 3 if longest <= 14 else 2 if longest <= 24 else 1
 
 
 def cut(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 3] + "..."
+    """A name without its middle where it is long: beginnings are often alike."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]} ... {name[5 - LONGEST // 2 :]}"
 
 
 def half_interval(row: Row) -> float | None:
@@ -117,8 +116,10 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
     }
 
 
-def paired_differences(compared: Comparison) -> Chart:
-    """A forest plot: each verdict's mean difference with its interval, a small dot a seed, and the line at 0."""
+def paired_differences(compared: Comparison) -> Chart | None:
+    """A forest plot: each verdict's mean difference with its interval, a small dot a seed; None without a verdict."""
+    if not compared.verdicts:
+        return None
     rows = {row.name: row for row in compared.rows}
     base = rows[compared.plan.baseline]
     verdicts = list(compared.verdicts.values())
@@ -143,7 +144,7 @@ def paired_differences(compared: Comparison) -> Chart:
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
         axis.spines["left"].set_visible(False)
-        axis.set_xlabel("worse than the baseline  ←  percentage points of accuracy  →  better")
+        figure.supxlabel("worse than the baseline  ←  percentage points of accuracy  →  better", fontsize=8)
     return Chart(
         figure, f"Differences to the baseline, {base.name}, in percentage points of accuracy: {told_of(verdicts)}."
     )
@@ -192,7 +193,7 @@ def learning_curves(compared: Comparison, what: str) -> Chart | None:
                 list(mean), list(mean.values()), color=colour, linewidth=1.6, marker=marker, markersize=3.5,
                 markevery=[-1],
             )  # fmt: skip
-            axis.set_title("\n".join(wrap(cut(name), 50 // columns)), fontsize=7.5, loc="left")
+            axis.set_title("\n".join(wrap(cut(name), 42 // columns)), fontsize=7.5, loc="left")
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for axis in list(panels):  # the grid's rest
             axis.set_axis_off()

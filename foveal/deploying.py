@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.fast import slow_down
 from foveal.folding import fold_norms
 from foveal.gated_blocks import gate_blocks
 from foveal.pointwise import multiply_pointwise
@@ -110,7 +111,7 @@ def deploy(
 
 def prepared(model: nn.Module, images: Tensor, channels_last: bool, dtype: torch.dtype | None) -> nn.Module:
     """The copy, in eager form."""
-    network = copy.deepcopy(model).eval().requires_grad_(False)
+    network = slow_down(copy.deepcopy(model)).eval().requires_grad_(False)  # forms for training are of no use here
     fold_norms(network, images[:1])
     gate_blocks(network)
     if channels_last and dtype is None:

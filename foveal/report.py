@@ -7,35 +7,32 @@ import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from foveal.auditing import Audit
-from foveal.charts import accuracy_against_cost, finished, learning_curves, paired_differences
+from foveal.charts import accuracy_against_cost, learning_curves, paired_differences
 from foveal.comparing import Comparison, Row
-from foveal.costs import BATCH
 from foveal.drawing import Picture
 from foveal.findings import Finding
 from foveal.looking import look
 from foveal.machine import machine
 from foveal.plans import BACKBONE, SEEDS, Plan, control_of, network_name
+from foveal.sentences import counted, lead, sentence, signed
 from foveal.settings import Recipe
 from foveal.tables import costs_table, results_table, write_tables
 from foveal.templates import fill
 from foveal.training import read_lines
-from foveal.verdicts import POWER, TOO_FEW, Verdict
 
 IMAGES = 6  # drawn for each contender
 CLASSES = 20  # of which differences are shown
-KINDS = {"better": "better", "worse": "worse", TOO_FEW: "few"}  # of verdicts; else "same"
 SHADES = {True: "0, 114, 178", False: "230, 159, 0"}  # blue where it is better, else orange
 
 
 def write_report(comparison: Comparison) -> Path:
     """Write `report.html` into the comparison's folder, beside its tables and each contender's picture; its path."""
     write_tables(comparison)
-    plan, done = comparison.plan, finished(comparison)
+    plan = comparison.plan
     page = fill(
         "report.html",
         title=f"Attention on {plan.recipe.data}",
@@ -43,13 +40,12 @@ def write_report(comparison: Comparison) -> Path:
         sentences=[sentence(comparison, row) for row in comparison.rows],
         results=results_table(comparison),
         costs=costs_table(comparison),
-        batch=BATCH,
-        trade=accuracy_against_cost(comparison) if done else None,
-        differences=paired_differences(comparison) if comparison.verdicts else None,
+        trade=accuracy_against_cost(comparison),
+        differences=paired_differences(comparison),
         error_curves=learning_curves(comparison, "validation error, %"),
         loss_curves=learning_curves(comparison, "training loss"),
         classes=by_class(comparison),
-        learned=[learned_of(plan, row) for row in comparison.rows if row.learned],
+        learned=[learned_of(plan, row) for row in comparison.rows if row.learned or (row.errors and 0 in row.failed)],
         pairs=pairs_table(comparison),
         command=command(plan),
         made=made(comparison),
@@ -58,104 +54,6 @@ def write_report(comparison: Comparison) -> Path:
     path = plan.folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def lead(comparison: Comparison) -> str:
-    """What was compared, and in how many cases something can be said."""
-    plan, verdicts = comparison.plan, comparison.verdicts.values()
-    told = (
-        f"{counted(len(comparison.rows), 'contender')} in {plan.backbone}, {counted(plan.seeds, 'seed')}, "
-        f"{counted(plan.recipe.epochs, 'epoch')}, one recipe for all."
-    )
-    if not finished(comparison):
-        return f"{told} Every run failed: there is nothing to compare."
-    kinds = [KINDS.get(each.says, "same") for each in verdicts]
-    found = {kind: kinds.count(kind) for kind in ("better", "worse", "same", "few")}
-    words = {
-        "better": "better than the baseline",
-        "worse": "worse",
-        "same": "without a difference that was found",
-        "few": "with too few seeds to say",
-    }
-    said = ", ".join(f"{count} {words[kind]}" for kind, count in found.items() if count or kind == "better")
-    return f"{told} Of {len(kinds)} that can be judged: {said}." if kinds else told
-
-
-def counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """What is said of a contender."""
-
-    name: str
-    kind: str  # baseline, better, worse, same, few, failed, alone
-    says: str
-    why: str
-    costs: str
-    failed: list[str]
-
-
-def sentence(comparison: Comparison, row: Row) -> Sentence:
-    plan, verdict = comparison.plan, comparison.verdicts.get(row.name)
-    base = next(each for each in comparison.rows if each.name == plan.baseline)
-    failed = [f"{who(seeds, plan.seeds)} failed: {reason}" for reason, seeds in reasons(row).items()]
-    price = f"{row.cost.batch:.1f} ms for {BATCH} images, {row.cost.parameters:,} parameters"
-    ratios = (
-        f"It costs {row.cost.batch / base.cost.batch:.2f} times the milliseconds and "
-        f"{row.cost.parameters / base.cost.parameters:.2f} times the parameters of the baseline ({price})."
-    )
-    if not row.errors:
-        return Sentence(row.name, "failed", "failed", "", "", failed)
-    error = f"Its error is {row.mean:.2f} %" + (f" ± {row.spread:.2f}" if len(row.errors) > 1 else "")
-    seeds = f"n = {counted(len(row.errors), 'seed')}"
-    if row is base:
-        why = f"{error} ({'mean and standard deviation, ' if len(row.errors) > 1 else ''}{seeds})."
-        return Sentence(row.name, "baseline", "the baseline", why, f"It costs {price}.", failed)
-    if verdict is None:
-        why = f"{error}, {seeds}; it shares no finished seed with {base.name}."
-        return Sentence(row.name, "alone", "not judged", why, ratios, failed)
-    kind, says = KINDS.get(verdict.says, "same"), verdict.says
-    if kind == "same":
-        says = says.replace(" was found", " points was found")
-    return Sentence(row.name, kind, says, because(verdict, base), ratios, failed)
-
-
-def reasons(row: Row) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for seed, reason in row.failed.items():
-        found.setdefault(reason, []).append(seed)
-    return found
-
-
-def who(seeds: list[int], of: int) -> str:
-    every = "The only seed" if of == 1 else f"All {of} seeds"
-    return every if len(seeds) == of else f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
-def because(verdict: Verdict, base: Row) -> str:
-    """The figures under a verdict, in words."""
-    way = "better" if verdict.mean >= 0 else "worse"
-    against = f"the baseline ({base.name}, error {base.mean:.2f} %)"
-    mean = f"On average {abs(verdict.mean):.2f} percentage points {way} than {against}"
-    seeds = f"n = {counted(verdict.seeds, 'seed')}"
-    if not isfinite(verdict.low):
-        spread = (
-            "fewer than three" if verdict.seeds < 3 else "differences that are all alike, so their spread is unknown"
-        )
-        return f"{mean}; {seeds}, {spread}: no interval, and no difference that such a design could have seen."
-    if verdict.seen == 0:
-        return f"{mean}; {seeds}, the same error as {base.name} in each of them."
-    interval = f"{100 * verdict.level:.3g} % interval {signed(verdict.low)} to {signed(verdict.high)}"
-    return (
-        f"{mean}; {interval}, {seeds}. The smallest difference that this design would have seen with a probability of "
-        f"{100 * POWER:.0f} % is {verdict.seen:.2f} points."
-    )
-
-
-def signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}".replace("-", "\u2212")
 
 
 @dataclass(frozen=True)
@@ -222,6 +120,8 @@ def finding(held: dict[str, Any]) -> Finding:
 def picture_of(plan: Plan, row: Row) -> tuple[Picture | None, str]:
     """What the first seed attends to, also as a file; or why there is no picture."""
     folder = plan.runs(row.name)[0]
+    if 0 in row.failed:
+        return None, "Its first seed failed."
     try:
         picture = look(str(folder), [plan.recipe.data], IMAGES).picture
     except Exception as error:  # whatever it is: the page goes on, its runs took long
@@ -240,7 +140,7 @@ def pairs_table(comparison: Comparison) -> list[list[str]]:
     """Head and rows: McNemar's test, seed by seed."""
     head = ["contender", "seed", "right alone", f"{comparison.plan.baseline} right alone", "p"]
     rows = [
-        [name, str(seed), str(pair.gained), str(pair.lost), f"{pair.p:.3f}"]
+        [name, str(seed), str(pair.gained), str(pair.lost), f"{pair.p:.2g}"]
         for name, by_seed in comparison.pairs.items()
         for seed, pair in by_seed.items()
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from foveal.comparing import Comparison, Row
 from foveal.costs import BATCH
-from foveal.verdicts import Verdict
+from foveal.verdicts import LEVEL, Verdict
 
 RESULTS = ("contender", "error %", "better by", "95 % interval", "adjusted p", "verdict")
 COSTS = (
@@ -24,15 +24,17 @@ def results_table(compared: Comparison) -> list[list[str]]:
 
 
 def error(row: Row) -> str:
-    """Mean and standard deviation over seeds."""
-    done = f"{row.mean:.2f} ± {row.spread:.2f}" if row.errors else ""
+    """Mean and, of several seeds, standard deviation."""
+    spread = f" ± {row.spread:.2f}" if len(row.errors) > 1 else ""
+    done = f"{row.mean:.2f}{spread}" if row.errors else ""
     return " ".join(part for part in (done, f"({len(row.failed)} failed)" if row.failed else "") if part)
 
 
 def said(verdict: Verdict | None) -> tuple[str, str, str, str]:
     if verdict is None:
         return "", "", "", ""
-    interval = f"{verdict.low:+.2f} to {verdict.high:+.2f}" if isfinite(verdict.low) else ""
+    level = f" ({100 * verdict.level:.3g} %)" if verdict.level > 1 - LEVEL else ""
+    interval = f"{verdict.low:+.2f} to {verdict.high:+.2f}{level}" if isfinite(verdict.low) else ""
     return f"{verdict.mean:+.2f}", interval, f"{verdict.adjusted:.3f}", verdict.says
 
 

@@ -27,9 +27,8 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["training", "opening"],
     ["plans", "tuning", "looking"],
     ["comparing"],
-    ["tables", "browsing"],
-    ["charts"],
-    ["report"],
+    ["tables", "charts", "sentences"],
+    ["browsing", "report"],
     ["cli"],
     ["__main__"],
 ]

@@ -20,8 +20,9 @@ from foveal.findings import Finding
 from foveal.looking import look
 from foveal.metrics import Interval
 from foveal.plans import Plan
-from foveal.report import by_class, command, sentence, write_report
+from foveal.report import by_class, command, write_report
 from foveal.scoring import Located, Needed, Score
+from foveal.sentences import sentence
 from foveal.settings import Recipe
 from foveal.verdicts import judge, mcnemar
 
@@ -271,6 +272,11 @@ def test_without_a_script_the_tables_are_read_as_they_are(page, browser):
     assert column(shown, 0, 1) == ["none", "se", "sk", "eca"]
     assert shown.locator("th button").count() == 0
     context.close()
+
+
+def test_a_first_seed_that_failed_is_not_drawn(tmp_path):
+    written = write_report(compared(tmp_path, {"none": BASE, "se": ("no", 10.0, 9.0)}))
+    assert "There is no picture. Its first seed failed." in written.read_text()
 
 
 LONG = {f"{'a very long name ' * 4}number {at}": BASE for at in range(11)}
