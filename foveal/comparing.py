@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,14 @@ class Row:
     recall: dict[str, float]  # by class, the mean over seeds
     cost: Cost
     failed: dict[int, str] = field(default_factory=dict)
-    learned: dict[str, Any] = field(default_factory=dict)  # of the first seed: its audit and score, as JSON has them
+    learned: dict[str, Any] = field(
+        default_factory=dict
+    )  # by the first seed that did not fail: audit and score, as JSON has them
+
+    @property
+    def first(self) -> int | None:
+        """The first seed that did not fail."""
+        return min(self.errors, default=None)
 
     @property
     def mean(self) -> float:
@@ -120,9 +127,10 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> Compa
         for seed, folder in enumerate(plan.runs(name))
     }
     results = run_jobs(jobs, tick)
-    told = {name: plan.runs(name)[0] for name in plan.models if isinstance(results.get((name, 0)), Result)}
+    rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
+    told = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
     learned = run_jobs({name: (examine, (folder, plan.recipe.data)) for name, folder in told.items()})
-    rows = tuple(row_of(plan, name, rates[name], results, learned.get(name)) for name in plan.models)
+    rows = tuple(replace(row, learned=as_learned(learned.get(row.name))) for row in rows)
     return Comparison(plan, rows, *judged(plan, rows), time.perf_counter() - begin)
 
 
@@ -146,7 +154,11 @@ def examine(folder: Path, data: str) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in found.items()}
 
 
-def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any], learned: Any) -> Row:
+def as_learned(found: Any) -> dict[str, Any]:
+    return {"failed": found.reason} if isinstance(found, Failed) else found or {}
+
+
+def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any]) -> Row:
     by_seed = {seed: rate if isinstance(rate, Failed) else results[name, seed] for seed in range(plan.seeds)}
     done = {seed: result for seed, result in by_seed.items() if isinstance(result, Result)}
     failed = {seed: result.reason for seed, result in by_seed.items() if isinstance(result, Failed)}
@@ -160,7 +172,6 @@ def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str,
         {label: statistics.mean(result.recall[label] for result in done.values()) for label in classes},
         plan.costs[name],
         failed,
-        {"failed": learned.reason} if isinstance(learned, Failed) else learned or {},
     )
 
 

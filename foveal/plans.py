@@ -53,6 +53,7 @@ class Plan:
     costs: dict[str, Cost]
     seconds: dict[str, float]  # of one run, estimated
     skipped: dict[str, str] = field(default_factory=dict)  # files of the data that are left out, with the reason
+    given: tuple[str, ...] = ()  # the contenders as somebody typed them
 
     @property
     def baseline(self) -> str:
@@ -79,9 +80,9 @@ class Plan:
         return Settings(**held, model=self.models[contender], seed=seed, name=contender)
 
     def __str__(self) -> str:
-        tuned = f" and {self.tune} trials for the learning rate" if self.tune else ""
+        tuned = f", trials for the learning rate: {self.tune}" if self.tune else ""
         lines = [
-            f"{self.recipe.data}, {self.recipe.epochs} epochs, {self.seeds} seeds{tuned}; in {self.folder}",
+            f"{self.recipe.data}, epochs: {self.recipe.epochs}, seeds: {self.seeds}{tuned}; in {self.folder}",
             *(
                 f"  {name}: {model}, {self.costs[name].parameters:,} parameters, "
                 f"{self.costs[name].macs / 1e6:.1f} MMACs, about {self.seconds[name]:.0f} s a run"
@@ -130,7 +131,7 @@ def make_plan(
     networks = {name: build(model, data).eval() for name, model in models.items()}
     measured = costs(networks, data.shape, recipe.batch_size)
     seconds = {name: estimate(cost, recipe, data) for name, cost in measured.items()}
-    return Plan(folder, backbone, recipe, seeds, tune, models, measured, seconds, data.skipped)
+    return Plan(folder, backbone, recipe, seeds, tune, models, measured, seconds, data.skipped, tuple(contenders))
 
 
 def check_number(name: str, value: int, least: int) -> None:

@@ -17,7 +17,7 @@ from foveal.drawing import Picture
 from foveal.findings import Finding
 from foveal.looking import look
 from foveal.machine import machine
-from foveal.plans import BACKBONE, SEEDS, Plan, control_of, network_name
+from foveal.plans import BACKBONE, SEEDS, Plan
 from foveal.sentences import counted, lead, sentence, signed
 from foveal.settings import Recipe
 from foveal.tables import costs_table, results_table, write_tables
@@ -88,7 +88,7 @@ def shade(share: float) -> str:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a contender's first seed learned."""
+    """What a contender's first seed that did not fail learned."""
 
     name: str
     picture: Picture | None
@@ -118,10 +118,10 @@ def finding(held: dict[str, Any]) -> Finding:
 
 
 def picture_of(plan: Plan, row: Row) -> tuple[Picture | None, str]:
-    """What the first seed attends to, also as a file; or why there is no picture."""
-    folder = plan.runs(row.name)[0]
-    if 0 in row.failed:
-        return None, "Its first seed failed."
+    """What the first seed that did not fail attends to, also as a file; or why there is no picture."""
+    if row.first is None:
+        return None, "All its seeds failed."
+    folder = plan.runs(row.name)[row.first]
     try:
         picture = look(str(folder), [plan.recipe.data], IMAGES).picture
     except Exception as error:  # whatever it is: the page goes on, its runs took long
@@ -149,7 +149,7 @@ def pairs_table(comparison: Comparison) -> list[list[str]]:
 
 def command(plan: Plan) -> str:
     """The command that plans the same comparison: contenders, and the flags that differ from the defaults."""
-    words = ["foveal", "compare", *(typed(plan.backbone, name, model) for name, model in plan.models.items())]
+    words = ["foveal", "compare", *(plan.given or plan.models)]
     if plan.backbone != BACKBONE:
         words += ["--backbone", plan.backbone]
     if plan.seeds != SEEDS:
@@ -163,24 +163,14 @@ def command(plan: Plan) -> str:
     return shlex.join([*words, "--output", str(plan.folder)])
 
 
-def typed(backbone: str, name: str, model: str) -> str:
-    """A contender as the command takes it."""
-    if control_of(name) or network_name(backbone, name) == model:
-        return name
-    if model == backbone:
-        return f"{name}=none"
-    attached = model.removeprefix(f"{backbone}+")
-    if attached != model:
-        return f"{name}={attached}"
-    return f"{name}={'deeper' if 'extra_blocks' in model else 'wider'}"
-
-
 def made(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """What to what it was, in words."""
     plan = comparison.plan
     for name, model in plan.models.items():
         yield f"Network of {name}", model
     yield "Split", split(plan)
+    if plan.skipped:
+        yield "Left out", "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
     yield "Recipe", ", ".join(f"{name} {value}" for name, value in asdict(plan.recipe).items())
     if plan.tune:
         rates = ", ".join(f"{row.name} {row.lr:.3g}" for row in comparison.rows)

@@ -180,7 +180,7 @@ def test_verdicts_pair_the_seeds_that_both_have(tmp_path):
     accuracies = {"none": (0.70, 0.72, 0.71, 0.70), "se": (0.80, 0.81, 0.82, 0.80)}
     results = {(name, seed): result_of(each) for name, values in accuracies.items() for seed, each in enumerate(values)}
     results["se", 1] = Failed("out of memory")
-    rows = [row_of(plan, name, 0.01, results, None) for name in plan.models]
+    rows = [row_of(plan, name, 0.01, results) for name in plan.models]
     with_predictions(plan, "none", 7)
     with_predictions(plan, "se", 8)
     verdicts, pairs = judged(plan, rows)
@@ -204,7 +204,7 @@ def test_verdicts_pair_the_seeds_that_both_have(tmp_path):
 def test_a_contender_that_always_fails_has_no_verdict_and_a_file_without_infinities(tmp_path):
     plan = plan_of(tmp_path, 1, none="small_cnn", se="small_cnn+se", eca="small_cnn+eca")
     results = {("none", 0): result_of(0.7), ("se", 0): Failed("no"), ("eca", 0): result_of(0.7)}
-    rows = tuple(row_of(plan, name, 0.01, results, None) for name in plan.models)
+    rows = tuple(row_of(plan, name, 0.01, results) for name in plan.models)
     with_predictions(plan, "none", 7)
     with_predictions(plan, "eca", 7)
     verdicts, pairs = judged(plan, rows)
