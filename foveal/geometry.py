@@ -24,20 +24,20 @@ CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from
 
 def centres(count: int, like: Tensor) -> Tensor:
     """The normalised coordinates of `count` pixel centres, (count,), with the device and dtype of `like`."""
-    steps = torch.arange(count, device=like.device, dtype=like.dtype)
-    return (2 * steps + 1) / count - 1
+    odd = torch.arange(1, 2 * count, 2, device=like.device, dtype=like.dtype)
+    return odd / count - 1
 
 
 def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
     """Where each output pixel looks in the input: theta (B, 2, 3) to a grid (B, H, W, 2); R rows to (B, H, W, R).
 
-    Two broadcast sums instead of `F.affine_grid`'s product: two to three times as fast on a CPU, and height and width
-    stay dynamic under `torch.export`.
+    A sum of what goes along a row and of what goes down a column, instead of `F.affine_grid`'s product: height and
+    width stay dynamic under `torch.export`. In memory it is a map for x and one for y, which samplers read as fast.
     """
-    x = centres(width, theta).view(1, 1, width, 1)
-    y = centres(height, theta).view(1, height, 1, 1)
-    along_x, along_y, shift = theta[:, None, None].unbind(-1)  # each (B, 1, 1, R)
-    return x * along_x + (y * along_y + shift)
+    along_x, along_y, shift = theta[:, :, None].unbind(-1)  # each (B, R, 1)
+    along = centres(width, theta) * along_x  # (B, R, W)
+    down = centres(height, theta) * along_y + shift  # (B, R, H)
+    return (along[:, :, None] + down[..., None]).permute(0, 2, 3, 1)
 
 
 def transform(theta: Tensor, points: Tensor) -> Tensor:
