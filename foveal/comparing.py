@@ -40,9 +40,7 @@ class Row:
     recall: dict[str, float]  # by class, the mean over seeds
     cost: Cost
     failed: dict[int, str] = field(default_factory=dict)
-    learned: dict[str, Any] = field(
-        default_factory=dict
-    )  # by the first seed that did not fail: audit and score, as JSON has them
+    learned: dict[str, Any] = field(default_factory=dict)  # by the `first` seed: its audit and score, as JSON has them
 
     @property
     def first(self) -> int | None:
