@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from foveal.jobs import cores, keeping_memory, run_jobs
+from foveal.comparison.jobs import cores, keeping_memory, run_jobs
+from foveal.comparison.plans import CONTENDERS, CONTROLS, network_name
 from foveal.naming import slug
-from foveal.plans import CONTENDERS, CONTROLS, network_name
 from foveal.settings import Settings
 from foveal.training import train
 

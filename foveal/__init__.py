@@ -23,8 +23,8 @@ HOMES = {
     "class_activation": "foveal.grad_cam",
     "prune_constant": "foveal.pruning",
     "replace": "foveal.replacing",
-    "deploy": "foveal.deploying",
-    "export": "foveal.exporting",
+    "deploy": "foveal.deployment.deploying",
+    "export": "foveal.deployment.exporting",
     "plain": "foveal.switching",
     "draw": "foveal.drawing",
     "score": "foveal.scoring",
@@ -32,8 +32,8 @@ HOMES = {
     "selection_by_size": "foveal.analysing",
     "pose_before_and_after": "foveal.analysing",
     "train": "foveal.training",
-    "compare": "foveal.comparing",
-    "write_report": "foveal.report",
+    "compare": "foveal.comparison.comparing",
+    "write_report": "foveal.comparison.report",
     "Record": "foveal.record",
     "Tap": "foveal.record",
 }
@@ -71,11 +71,12 @@ __all__ = [
 if TYPE_CHECKING:
     from foveal.analysing import excitation_by_class, pose_before_and_after, selection_by_size
     from foveal.auditing import audit
-    from foveal.comparing import compare
+    from foveal.comparison.comparing import compare
+    from foveal.comparison.report import write_report
     from foveal.data import load_data
-    from foveal.deploying import deploy
+    from foveal.deployment.deploying import deploy
+    from foveal.deployment.exporting import export
     from foveal.drawing import draw
-    from foveal.exporting import export
     from foveal.grad_cam import class_activation
     from foveal.mechanisms import list_mechanisms
     from foveal.networks import create_model, list_models
@@ -84,7 +85,6 @@ if TYPE_CHECKING:
     from foveal.record import Record, Tap
     from foveal.recording import watch
     from foveal.replacing import replace
-    from foveal.report import write_report
     from foveal.scoring import score
     from foveal.standing import attachments
     from foveal.surgery import attach, detach

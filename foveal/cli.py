@@ -201,10 +201,10 @@ def compare(
     config
         A YAML file with the recipe; flags that are given beside it win.
     """
-    from foveal.comparing import run_plan
-    from foveal.plans import BACKBONE, CONTENDERS, FULL, SEEDS, make_plan
-    from foveal.report import write_report
-    from foveal.tables import costs_table, results_table
+    from foveal.comparison.comparing import run_plan
+    from foveal.comparison.plans import BACKBONE, CONTENDERS, FULL, SEEDS, make_plan
+    from foveal.comparison.report import write_report
+    from foveal.comparison.tables import costs_table, results_table
 
     recipe = recipe or Recipe()
     if full:
@@ -319,7 +319,7 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
     """
     import torch
 
-    from foveal.exporting import export as export_network
+    from foveal.deployment.exporting import export as export_network
     from foveal.opening import open_model
 
     opened = open_model(model)

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 import foveal
-from foveal import plans
-from foveal.comparing import Comparison, Row, judged, row_of
+from foveal.comparison import plans
+from foveal.comparison.comparing import Comparison, Row, judged, row_of
+from foveal.comparison.jobs import Failed
+from foveal.comparison.plans import CONTENDERS, Plan, by_name, make_plan, network_name
+from foveal.comparison.tables import costs_table, results_table, write_tables
 from foveal.costs import Cost, costs, count_macs, peak_bytes, saved_bytes
-from foveal.jobs import Failed
 from foveal.naming import slug
-from foveal.plans import CONTENDERS, Plan, by_name, make_plan, network_name
 from foveal.settings import Recipe
-from foveal.tables import costs_table, results_table, write_tables
 from foveal.training import Result
 
 COST = Cost(1_000, 2_000_000, 0.5, 10.0, 20.0, 3_000_000, 4_000_000)

@@ -10,9 +10,9 @@ from conftest import plain_weights, randomise_norms
 from torch import nn
 
 import foveal
-from foveal.folding import fold_norms
-from foveal.gated_blocks import KnownGate
-from foveal.pointwise import multiply_pointwise
+from foveal.deployment.folding import fold_norms
+from foveal.deployment.gated_blocks import KnownGate
+from foveal.deployment.pointwise import multiply_pointwise
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 

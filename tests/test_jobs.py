@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.jobs import Failed, run_jobs
+from foveal.comparison.jobs import Failed, run_jobs
 
 
 def double(number: int) -> int:
@@ -62,7 +62,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     alive = tmp_path / "alive"
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from pathlib import Path\nfrom foveal.jobs import run_jobs\nfrom test_jobs import write_for_ever\n"
+        "from pathlib import Path\nfrom foveal.comparison.jobs import run_jobs\nfrom test_jobs import write_for_ever\n"
         f"if __name__ == '__main__': run_jobs({{0: (write_for_ever, (Path({str(alive)!r}),))}})\n"
     )
     (tmp_path / "script.py").write_text(script)

@@ -10,21 +10,21 @@ from browser import check_page, chromium, opened
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from foveal import report
 from foveal.auditing import Audit
-from foveal.charts import COLOURS, half_interval, looks, mean_curve, pareto
 from foveal.cli import app
-from foveal.comparing import Comparison, Row
+from foveal.comparison import report
+from foveal.comparison.charts import COLOURS, half_interval, looks, mean_curve, pareto
+from foveal.comparison.comparing import Comparison, Row
+from foveal.comparison.plans import Plan
+from foveal.comparison.report import by_class, command, write_report
+from foveal.comparison.sentences import sentence
+from foveal.comparison.verdicts import judge, mcnemar
 from foveal.costs import Cost
 from foveal.findings import Finding
 from foveal.looking import look
 from foveal.metrics import Interval
-from foveal.plans import Plan
-from foveal.report import by_class, command, write_report
 from foveal.scoring import Located, Needed, Score
-from foveal.sentences import sentence
 from foveal.settings import Recipe
-from foveal.verdicts import judge, mcnemar
 
 COST = Cost(1_000, 2_000_000, 0.5, 10.0, 20.0, 3_000_000, 4_000_000)
 BASE = (11.0, 12.0, 10.0)

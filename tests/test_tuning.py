@@ -4,9 +4,9 @@ from math import log10
 
 import pytest
 
-from foveal import tuning
+from foveal.comparison import tuning
+from foveal.comparison.tuning import SEED, tuned_rate
 from foveal.settings import Settings
-from foveal.tuning import SEED, tuned_rate
 
 SETTINGS = Settings(lr=1e-2, model="small_cnn", data="digits")
 

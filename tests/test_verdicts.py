@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from foveal.verdicts import TOO_FEW, found, holm, judge, mcnemar, minimum_detectable, p_value, t_quantile
+from foveal.comparison.verdicts import TOO_FEW, found, holm, judge, mcnemar, minimum_detectable, p_value, t_quantile
 
 IMAGES = 1500
 DISAGREE = 0.2  # share of images on which two trained networks differ

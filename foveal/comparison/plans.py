@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import torch
 
+from foveal.comparison.jobs import workers
 from foveal.costs import BATCH, Cost, costs, count_macs, count_parameters, inference
 from foveal.data import Data, load_data
-from foveal.jobs import workers
 from foveal.naming import look_up, slug
 from foveal.networks import create_model
 from foveal.networks.matching import scaled

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from foveal.auditing import Audit
-from foveal.charts import accuracy_against_cost, learning_curves, paired_differences
-from foveal.comparing import Comparison, Row
+from foveal.comparison.charts import accuracy_against_cost, learning_curves, paired_differences
+from foveal.comparison.comparing import Comparison, Row
+from foveal.comparison.machine import machine
+from foveal.comparison.plans import BACKBONE, SEEDS, Plan
+from foveal.comparison.sentences import counted, lead, sentence, signed
+from foveal.comparison.tables import costs_table, results_table, write_tables
 from foveal.drawing import Picture
 from foveal.findings import Finding
 from foveal.looking import look
-from foveal.machine import machine
-from foveal.plans import BACKBONE, SEEDS, Plan
-from foveal.sentences import counted, lead, sentence, signed
 from foveal.settings import Recipe
-from foveal.tables import costs_table, results_table, write_tables
 from foveal.templates import fill
 from foveal.training import read_lines
 

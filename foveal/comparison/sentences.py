@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from foveal.comparing import Comparison, Row
+from foveal.comparison.comparing import Comparison, Row
+from foveal.comparison.verdicts import FEWEST, POWER, TOO_FEW, Verdict
 from foveal.costs import BATCH
-from foveal.verdicts import FEWEST, POWER, TOO_FEW, Verdict
 
 KINDS = {"better": "better", "worse": "worse", TOO_FEW: "few"}  # of verdicts; else "same"
 

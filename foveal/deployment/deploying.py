@@ -1,10 +1,10 @@
 """A model made ready for inference: the same answers, sooner.
 
-What changes, in a copy: norms are folded into the layers before them (`foveal.folding`), activations write over their
-input where nobody else reads it, the gates of squeeze-and-excitation are known before the last convolution of a
-bottleneck and join the addition of its shortcut (`foveal.gated_blocks`), the channels come last in memory, and then
-1x1 convolutions are matrix products (`foveal.pointwise`); where asked for, half precision and `torch.compile`.
-Selective kernels and CBAM have fast forms of their own.
+What changes, in a copy: norms are folded into the layers before them (`foveal.deployment.folding`), activations write
+over their input where nobody else reads it, the gates of squeeze-and-excitation are known before the last convolution
+of a bottleneck and join the addition of its shortcut (`foveal.deployment.gated_blocks`), the channels come last in
+memory, and then 1x1 convolutions are matrix products (`foveal.deployment.pointwise`); where asked for, half precision
+and `torch.compile`. Selective kernels and CBAM have fast forms of their own.
 
 That the copy answers as the original is measured, not assumed.
 """
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.deployment.folding import fold_norms
+from foveal.deployment.gated_blocks import gate_blocks
+from foveal.deployment.pointwise import multiply_pointwise
 from foveal.fast import slow_down
-from foveal.folding import fold_norms
-from foveal.gated_blocks import gate_blocks
-from foveal.pointwise import multiply_pointwise
 from foveal.shapes import evaluating
 
 ROUNDS = 5  # in which both models are timed, in turn

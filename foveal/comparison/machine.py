@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import foveal
-from foveal.jobs import cores, workers
+from foveal.comparison.jobs import cores, workers
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from foveal.auditing import audit
+from foveal.comparison.jobs import Failed, run_jobs
+from foveal.comparison.plans import BACKBONE, CONTENDERS, SEEDS, Plan, epochs_done, make_plan, with_changes
+from foveal.comparison.tuning import tuned_rate
+from foveal.comparison.verdicts import McNemar, Verdict, judge, mcnemar
 from foveal.costs import Cost
-from foveal.jobs import Failed, run_jobs
 from foveal.opening import open_model
-from foveal.plans import BACKBONE, CONTENDERS, SEEDS, Plan, epochs_done, make_plan, with_changes
 from foveal.scoring import score
 from foveal.settings import Recipe, Settings
 from foveal.showing import find_places
 from foveal.training import Result, predicted_right, train
-from foveal.tuning import tuned_rate
-from foveal.verdicts import McNemar, Verdict, judge, mcnemar
 
 Progress = Callable[[int, int], None]
 
@@ -86,7 +86,8 @@ def compare(
 
     Args:
         contenders: "none" for the plain backbone; a mechanism with its options, "sk:groups=8"; the controls "wider" and
-            "deeper", the plain backbone as large as the dearest contender; "twin=none" renames one. See `foveal.plans`.
+            "deeper", the plain backbone as large as the dearest contender; "twin=none" renames one. See
+            `foveal.comparison.plans`.
         data: as for `foveal.load_data`; the recipe's if left out, as `epochs`.
         backbone: as for `foveal.create_model`; `small_cnn` if left out.
         seeds: how many.

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from foveal.comparing import Comparison, Row
+from foveal.comparison.comparing import Comparison, Row
+from foveal.comparison.verdicts import LEVEL, Verdict
 from foveal.costs import BATCH
-from foveal.verdicts import LEVEL, Verdict
 
 RESULTS = ("contender", "error %", "better by", "95 % interval", "adjusted p", "verdict")
 COSTS = (

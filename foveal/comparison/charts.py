@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from foveal.comparing import Comparison, Row
+from foveal.comparison.comparing import Comparison, Row
+from foveal.comparison.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
 from foveal.costs import BATCH
 from foveal.drawing import Picture
 from foveal.training import read_lines
-from foveal.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
 
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")  # the first is the baseline's
 MARKERS = "osD^vPX<>*hp"

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet as torchvision_resnet
 
-from foveal.folding import hooked
+from foveal.deployment.folding import hooked
+from foveal.deployment.pointwise import is_pointwise
 from foveal.hosts import Attached, plug
 from foveal.mechanisms import SqueezeExcite
-from foveal.pointwise import is_pointwise
 
 
 class KnownGate(nn.Module):

@@ -1,0 +1,1 @@
+"""A model for inference: its copy made faster and checked, or written to a file."""
