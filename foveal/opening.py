@@ -42,9 +42,13 @@ class Opened:
         grey = images.float().mean(1, keepdim=True).to(torch.uint8)
         return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
 
-    def batches(self, part: Part, on_batch: Callable[[int, int], None] = lambda done, of: None) -> "Batches":
-        """A part of a data set as the network wants it; `on_batch` is told the number of images given and of all."""
-        return Batches(self, part, on_batch)
+    def batches(
+        self, part: Part, on_batch: Callable[[int, int], None] = lambda done, of: None, most: int | None = None
+    ) -> "Batches":
+        """A part of a data set as the network wants it, or `most` of its images; `on_batch` is told how many were given
+        and of how many.
+        """
+        return Batches(self, part, on_batch, most)
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,18 @@ class Batches:
     opened: Opened
     part: Part
     on_batch: Callable[[int, int], None]
+    most: int | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         boxes = getattr(self.part, "boxes", None)
-        order = torch.randperm(len(self.part), generator=torch.Generator().manual_seed(ORDER))
+        order = torch.randperm(len(self.part), generator=torch.Generator().manual_seed(ORDER))[: self.most]
         done = 0
         for chosen in order.split(BATCH):
             images, labels = self.part.__getitems__(chosen.tolist())
             batch = self.opened.normalised(self.opened.coloured(images)), labels
             yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[chosen])  # of one object in each
             done += len(chosen)
-            self.on_batch(done, len(self.part))
+            self.on_batch(done, len(order))
 
 
 def open_model(model: str) -> Opened:

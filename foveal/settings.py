@@ -33,7 +33,7 @@ class Recipe:
     """
 
     data: str = "digits/rts"
-    epochs: int = 11
+    epochs: int = 6
     batch_size: int = 32
     opt: str = "adamw"
     lr: float = 1e-2

@@ -199,8 +199,8 @@ def test_compare_prints_a_table_and_writes_a_page(foveal, tmp_path):
     assert 'src="http' not in page
     assert 'href="http' not in page
     assert {path.name for path in (tmp_path / "cmp").iterdir()} == {
-        "comparison.json", "results.json", "results.csv", "results.md", "report.html", "none-0", "stn-0", "sk-groups=8-0", "stn-0.png",
-        "sk-groups=8-0.png",
+        "comparison.json", "results.json", "results.csv", "results.md", "report.html",
+        "none-0", "stn-0", "sk-groups=8-0", "stn-0.png", "sk-groups=8-0.png",
     }  # fmt: skip
 
     before = (tmp_path / "cmp/none-0/metrics.jsonl").read_text()

@@ -25,6 +25,8 @@ from foveal.settings import Recipe, Settings
 from foveal.showing import find_places
 from foveal.training import Result, predicted_right, train
 
+EXAMINED = 500  # images of a part, drawn at random: an audit and a score of all would take as long as the training
+
 Progress = Callable[[int, int], None]
 
 
@@ -138,12 +140,12 @@ def run(settings: Settings, folder: Path) -> Result:
 
 
 def examine(folder: Path, data: str) -> dict[str, Any]:
-    """The audit and the score of a trained run, left in its folder as the command leaves them; nothing to audit: {}."""
+    """The audit and the score of a trained run on some images, left in its folder; nothing to audit: {}."""
     opened = open_model(str(folder))
     if not any(find_places(opened.network)):
         return {}
     parts = opened.load(data)
-    validation, test = opened.batches(parts.validation), opened.batches(parts.test)
+    validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))
     found = {
         "audit": audit(opened.network, validation).to_json(),
         "score": score(opened.network, test, validation).to_json(),
