@@ -2,8 +2,8 @@
 
     python benchmarks/jobs.py > benchmarks/jobs.md
 
-The contenders of the main job, one seed, two epochs. The two ways take turns, three times each; starting processes and
-importing counts for both. The memory allocator is as `foveal compare` sets it, for both.
+The contenders of the main job but its control, one seed. The two ways take turns, three times each; starting processes
+and importing counts for both. The memory allocator is as `foveal compare` sets it, for both.
 """
 
 import shutil
@@ -21,7 +21,7 @@ from foveal.settings import Settings
 from foveal.training import train
 
 ROUNDS = 3
-ALL = [Settings(model=network_name("small_cnn", name), epochs=2) for name in CONTENDERS if name not in CONTROLS]
+ALL = [Settings(model=network_name("small_cnn", name)) for name in CONTENDERS if name not in CONTROLS]
 
 
 def side_by_side(folder: Path) -> None:
@@ -44,7 +44,7 @@ def seconds(way, folder: Path) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         pairs = [[seconds(way, Path(place) / "runs") for way in (side_by_side, in_turn)] for _ in range(ROUNDS)]
-    print(f"# Jobs side by side, on {cores()} cores\n\n{len(ALL)} runs of two epochs.\n")
+    print(f"# Jobs side by side, on {cores()} cores\n\n{len(ALL)} runs.\n")
     print("| round | side by side, s | in turn, s | times as fast |\n| --- | --- | --- | --- |")
     for number, (fast, slow) in enumerate(pairs, start=1):
         print(f"| {number} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} |")
