@@ -50,13 +50,18 @@ SYSTEM = spline_system()
 
 
 def displacement(control: Tensor, points: Tensor) -> Tensor:
-    """How far a spline moves points (N, 2), given where its control points look (B, P, 2): (B, N, 2)."""
-    start = torch.tensor(CONTROL, device=control.device, dtype=control.dtype)
-    system = torch.tensor(SYSTEM, device=control.device, dtype=control.dtype)
+    """How far a spline moves points (N, 2), given where its control points look (B, P, 2): (B, N, 2).
+
+    A point's share in each control point is a sum of large terms of either sign: in double precision, where there is.
+    """
+    exact = control.dtype if control.device.type == "mps" else torch.float64
+    start, system = (torch.tensor(each, device=control.device, dtype=exact) for each in (CONTROL, SYSTEM))
+    points = points.to(exact)
     squares = (points[:, None] - start).square().sum(-1)  # (N, P)
     terms = torch.cat([squares * (squares + TINY).log(), torch.ones_like(points[:, :1]), points], dim=1)
     with full_precision(control):
-        return (terms @ system) @ (control - start)
+        shares = (terms @ system).to(control.dtype)  # (N, P)
+        return shares @ (control - start.to(control.dtype))
 
 
 def grid_of(values: Tensor, height: int, width: int) -> Tensor:
