@@ -25,6 +25,7 @@ from timm.layers import SelectiveKernel, SEModule
 from torch import Tensor, nn
 
 import foveal
+from foveal.costs import saved_bytes
 from foveal.fast import speed_up
 from foveal.fast.tails import fused
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
@@ -45,6 +46,10 @@ class Contestant:
     def of(cls, module: nn.Module, *inputs: Tensor, step: Callable[[], Tensor] | None = None) -> "Contestant":
         return cls(step or (lambda: module(*inputs)), [*module.parameters(), *inputs])
 
+    @property
+    def weights(self) -> list[Tensor]:
+        return [leaf for leaf in self.leaves if isinstance(leaf, nn.Parameter)]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -59,23 +64,6 @@ class Row:
     kept: float  # ratio of bytes
     milliseconds: float
     megabytes: float
-
-
-def kept_bytes(contestant: Contestant) -> int:
-    """Bytes of the distinct storages that a forward pass keeps, without those of the weights."""
-    kept: dict[int, int] = {}
-    weights = {leaf.data_ptr() for leaf in contestant.leaves if isinstance(leaf, nn.Parameter)}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = contestant.step()
-    del out
-    return sum(kept.values())
 
 
 def measured(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
@@ -97,7 +85,7 @@ def measured(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[
 def compared(what: str, layout: str, contestants: dict[str, Contestant], rounds: int) -> Iterator[Row]:
     """The contestant "ours" beside each of the others."""
     times = measured(contestants, rounds)
-    kept = {name: kept_bytes(contestant) for name, contestant in contestants.items()}
+    kept = {name: saved_bytes(each.step, each.weights) for name, each in contestants.items()}
     for other in contestants:
         if other == "ours":
             continue

@@ -8,7 +8,7 @@ is not counted.
 import copy
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,7 +54,7 @@ def costs(models: dict[str, nn.Module], shape: tuple[int, int, int], batch_size:
             single[name],
             batch[name],
             step[name],
-            saved_bytes(copies[name], training),
+            saved_bytes(partial(loss_of, copies[name], training), own_tensors(copies[name])),
             peak_bytes(copies[name], training),
         )
         for name, model in models.items()
@@ -86,9 +86,9 @@ def backward(model: nn.Module, images: Tensor) -> None:
     loss_of(model, images).backward()
 
 
-def saved_bytes(model: nn.Module, images: Tensor) -> int:
-    """Bytes that the forward pass keeps for the backward pass; each storage once, the model's weights not."""
-    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
+def saved_bytes(forward: Callable[[], Tensor], apart: Iterable[Tensor]) -> int:
+    """Bytes that a forward pass keeps for the backward pass; each storage once, those of some tensors (weights) not."""
+    own = {value.untyped_storage().data_ptr() for value in apart}
     kept: dict[int, int] = {}
 
     def pack(value: Tensor) -> Tensor:
@@ -98,8 +98,13 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-        loss_of(model, images)
+        out = forward()
+    del out  # which held all of it until now
     return sum(kept.values())
+
+
+def own_tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 class Live(TorchDispatchMode):
@@ -126,7 +131,7 @@ def peak_bytes(model: nn.Module, images: Tensor) -> int:
     model.zero_grad()
     with Live() as live:
         loss_of(model, images).backward()
-    return live.peak + sum(value.nbytes for value in (*model.parameters(), *model.buffers()))
+    return live.peak + sum(value.nbytes for value in own_tensors(model))
 
 
 def inference(models: dict[str, nn.Module], images: Tensor) -> dict[str, float]:

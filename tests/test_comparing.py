@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from foveal.comparison.comparing import Comparison, Row, judged, row_of
 from foveal.comparison.jobs import Failed
 from foveal.comparison.plans import CONTENDERS, Plan, by_name, make_plan, network_name
 from foveal.comparison.tables import costs_table, results_table, write_tables
-from foveal.costs import Cost, costs, count_macs, peak_bytes, saved_bytes
+from foveal.costs import Cost, costs, count_macs, loss_of, peak_bytes, saved_bytes
 from foveal.naming import slug
 from foveal.settings import Recipe
 from foveal.training import Result
@@ -66,7 +67,7 @@ def test_saved_and_live_bytes_by_thought():
     the backward pass there are these, the product's gradient and the sum's, and one row for the weight."""
     images = torch.rand(10, 100)
     model = Powers()
-    assert saved_bytes(model, images) == 2 * 4000
+    assert saved_bytes(partial(loss_of, model, images), model.parameters()) == 2 * 4000
     weights = 400
     assert 2 * 4000 + weights <= peak_bytes(model, images) <= 4 * 4000 + 3 * weights + 100
 
