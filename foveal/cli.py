@@ -328,6 +328,38 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
     print(exported.path)
 
 
+@app.command
+def bench(
+    *parts: str,
+    threads: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (1, 2),
+    rounds: int = 15,
+    note: Path | None = None,
+    output: Path = Path("bench"),
+) -> None:
+    """Measure how fast attention is, beside timm's, torchvision's and the network without; a quarter of an hour.
+
+    Parameters
+    ----------
+    parts
+        units, warps, watching, tails, kernels, deployed, training; all if left out.
+    threads
+        How many, one number after the other.
+    rounds
+        In which the contenders take turns.
+    note
+        A file with the study note's code, to be measured beside.
+    output
+        The figures; the endings md, json and png are added.
+    """
+    from foveal.benchmark.bench import bench as measure
+    from foveal.benchmark.bench import circumstances
+    from foveal.benchmark.results import line_of, write_results
+
+    found = measure(parts, threads, rounds, note, lambda row: print(line_of(row), flush=True))
+    for path in write_results(found, circumstances(rounds, note), output):
+        print(path)
+
+
 def written(text: str, output: Path | None, model: str, name: str) -> Path:
     """Write what was found of a model where told, else in its folder, else here; the path."""
     place = Path(model)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHANNELS = 128  # from which rows are long enough to be worth it
+CHANNELS = 64  # from which rows are long enough to be worth it
 NUMBERS = 1 << 18  # in a map; for a smaller one the sampler is done before the weights are known
 
 
@@ -58,6 +58,8 @@ def neighbours(along: Tensor, count: int, border: bool) -> tuple[Tensor, Tensor,
     part = place - first
     if border:
         return first, 1 - part, part
+    if not torch.is_grad_enabled():  # the same weights, whose slopes are others at their kinks
+        return first, (1 - part.abs()).relu_(), (1 - (part - 1).abs_()).relu_()
     one = torch.where(part < 0, 1 + part, 1 - part).relu()
     other = torch.where(part < 1, part, (2 - part).relu()) * (part >= 0)
     return first, one, other

@@ -24,8 +24,7 @@ CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from
 
 def centres(count: int, like: Tensor) -> Tensor:
     """The normalised coordinates of `count` pixel centres, (count,), with the device and dtype of `like`."""
-    odd = torch.arange(1, 2 * count, 2, device=like.device, dtype=like.dtype)
-    return odd / count - 1
+    return torch.arange(1 - count, count, 2, device=like.device, dtype=like.dtype) / count
 
 
 def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
@@ -36,7 +35,7 @@ def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
     """
     along_x, along_y, shift = theta[:, :, None].unbind(-1)  # each (B, R, 1)
     along = centres(width, theta) * along_x  # (B, R, W)
-    down = centres(height, theta) * along_y + shift  # (B, R, H)
+    down = torch.addcmul(shift, centres(height, theta), along_y)  # (B, R, H)
     return (along[:, :, None] + down[..., None]).permute(0, 2, 3, 1)
 
 

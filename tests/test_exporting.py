@@ -1,6 +1,7 @@
 """A model as a file: its answers at another batch and size, its attention, what is refused."""
 
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -33,6 +34,24 @@ def test_a_program_answers_and_shows_what_the_model_does(tmp_path):
     for record in seen:
         torch.testing.assert_close(answer[record.where], record.values)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "operators"),
+    [
+        ("se", {"mean": 1, "linear": 2, "relu": 1, "sigmoid": 1, "mul": 1}),
+        ("eca", {"mean": 1, "conv1d": 1, "sigmoid": 1, "mul": 1}),
+        ("cbam", {"mean": 2, "amax": 2, "linear": 2, "relu": 1, "conv2d": 1, "batch_norm": 1, "sigmoid": 2, "mul": 2}),
+    ],
+)
+def test_a_graph_holds_the_equations_and_nothing_else(mechanism, operators):
+    """The operators that the equations name, as often as they do, whether or not the fast forms are on; no Tap's."""
+    module = foveal.attach(nn.Sequential(nn.Identity(), nn.Conv2d(16, 16, 1)), mechanism, at="1", identity=False).eval()
+    arranging = {"unsqueeze", "squeeze", "select", "slice", "cat", "stack", "sum", "flatten", "transpose", "view"}
+    graph = torch.export.export(module, (torch.rand(2, 16, 8, 8),)).graph
+    found = Counter(str(node.target).split(".")[1] for node in graph.nodes if node.op == "call_function")
+    expected = Counter(operators) + Counter(conv2d=1)  # the host's
+    assert {name: count for name, count in found.items() if name not in arranging} == expected
 
 
 def test_without_attention_there_are_logits_alone(tmp_path):

@@ -12,8 +12,8 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "settings", "functionals", "meanings", "switching", "gathering", "templates"],
-    ["geometry"],
+    ["naming", "settings", "functionals", "meanings", "switching", "gathering", "machine", "templates"],
+    ["geometry", "pooling"],
     ["warps"],
     ["record", "shapes", "standing", "inputs", "data"],
     ["tokens"],
@@ -25,7 +25,7 @@ LEVELS = [  # a file imports only from rows above its own; a folder is one room
     ["networks", "auditing", "locating", "deployment"],
     ["checkpoint", "pruning", "scoring", "analysing"],
     ["training", "opening"],
-    ["looking"],
+    ["looking", "benchmark"],
     ["browsing", "comparison"],
     ["cli"],
     ["__main__"],

@@ -8,13 +8,13 @@ has the same number of trials. All choices are made on validation; each run read
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from foveal.auditing import audit
-from foveal.comparison.jobs import Failed, run_jobs
+from foveal.comparison.jobs import Failed, Job, run_jobs
 from foveal.comparison.plans import BACKBONE, CONTENDERS, SEEDS, Plan, epochs_done, make_plan, with_changes
 from foveal.comparison.tuning import tuned_rate
 from foveal.comparison.verdicts import McNemar, Verdict, judge, mcnemar
@@ -118,21 +118,30 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> Compa
     def tick() -> None:
         on_progress(sum(map(epochs_done, folders)), of)
 
-    longest_first = sorted(plan.models, key=lambda name: -plan.seconds[name])  # no core waits for a late one
-    searches = {name: (tuned_rate, (plan.settings(name, 0), plan.trials(name))) for name in longest_first}
+    searches = {name: (tuned_rate, (plan.settings(name, 0), plan.trials(name))) for name in longest_first(plan)}
     rates = run_jobs(searches, tick) if plan.tune else dict.fromkeys(plan.models, plan.recipe.lr)
-    jobs = {
-        (name, seed): (run, (plan.settings(name, seed, rates[name]), folder))
-        for name in longest_first
-        if not isinstance(rates[name], Failed)
-        for seed, folder in enumerate(plan.runs(name))
-    }
+    jobs = trainings(plan, rates)
     results = run_jobs(jobs, tick)
     rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
     told = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
     learned = run_jobs({name: (examine, (folder, plan.recipe.data)) for name, folder in told.items()})
     rows = tuple(replace(row, learned=as_learned(learned.get(row.name))) for row in rows)
     return Comparison(plan, rows, *judged(plan, rows), time.perf_counter() - begin)
+
+
+def trainings(plan: Plan, rates: Mapping[str, float | Failed]) -> dict[tuple[str, int], Job]:
+    """The run of each contender that has a learning rate, and seed."""
+    return {
+        (name, seed): (run, (plan.settings(name, seed, rate), folder))
+        for name in longest_first(plan)
+        if not isinstance(rate := rates[name], Failed)
+        for seed, folder in enumerate(plan.runs(name))
+    }
+
+
+def longest_first(plan: Plan) -> list[str]:
+    """The contenders in an order in which no core waits for a late one."""
+    return sorted(plan.models, key=lambda name: -plan.seconds[name])
 
 
 def run(settings: Settings, folder: Path) -> Result:

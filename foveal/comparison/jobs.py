@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from foveal.machine import cores
+
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 TICK = 0.5  # seconds between two looks at the progress
 
@@ -96,10 +98,6 @@ def visible_gpus() -> list[str]:
 def workers() -> int:
     """How many jobs run at a time: the GPUs, else the cores, that this process may use."""
     return len(visible_gpus()) or cores()
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The page asks for nothing but itself. A script of a few lines sorts its tables; 
 """
 
 import json
+import platform
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,13 +14,14 @@ from typing import Any
 from foveal.auditing import Audit
 from foveal.comparison.charts import accuracy_against_cost, learning_curves, paired_differences
 from foveal.comparison.comparing import Comparison, Row
-from foveal.comparison.machine import machine
+from foveal.comparison.jobs import workers
 from foveal.comparison.plans import BACKBONE, SEEDS, Plan
 from foveal.comparison.sentences import counted, lead, sentence, signed
 from foveal.comparison.tables import costs_table, results_table, write_tables
 from foveal.drawing import Picture
 from foveal.findings import Finding
 from foveal.looking import look
+from foveal.machine import cores, gpus, processor, versions
 from foveal.settings import Recipe
 from foveal.templates import fill
 from foveal.training import read_lines
@@ -176,7 +178,11 @@ def made(comparison: Comparison) -> Iterator[tuple[str, str]]:
         rates = ", ".join(f"{row.name} {row.lr:.3g}" for row in comparison.rows)
         yield f"Learning rates, of {counted(plan.tune, 'trial')} each", rates
     yield "Seeds", ", ".join(map(str, range(plan.seeds)))
-    yield from machine().items()
+    yield "Processor", f"{processor()}, {cores()} cores that a process may use"
+    yield "GPU", gpus()
+    yield "Runs at a time", f"{workers()}, with one thread each"
+    yield "System", f"{platform.system()} {platform.release()}"
+    yield "Versions", versions()
     runs = [
         line["test"]["seconds"]
         for name in plan.models

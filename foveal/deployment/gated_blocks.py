@@ -22,6 +22,7 @@ from foveal.deployment.folding import hooked
 from foveal.deployment.pointwise import is_pointwise
 from foveal.hosts import Attached, plug
 from foveal.mechanisms import SqueezeExcite
+from foveal.pooling import map_means
 
 
 class KnownGate(nn.Module):
@@ -38,7 +39,7 @@ class KnownGate(nn.Module):
         self.fc2, self.strength, self.tap = squeeze_excite.fc2, squeeze_excite.strength, squeeze_excite.tap
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc2(F.relu(self.fc1(x.mean((2, 3))))).sigmoid()
+        gate = self.fc2(F.relu(self.fc1(map_means(x)))).sigmoid()
         return self.tap(self.strength(gate))[:, :, None, None]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from foveal.pooling import map_means
+
 PART = 2**22  # bytes of a map that are worked on at a time where a temporary is needed: within a cache
 STEEP = 4.0  # squared mean over variance, above which a variance from sums of squares loses digits
 
@@ -26,12 +28,12 @@ def parts(like: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 def row_means(x: Tensor) -> Tensor:
     """(B, C), over H and W."""
-    return x.mean((2, 3), dtype=wide(x.dtype))
+    return map_means(x) if x.dtype == wide(x.dtype) else x.mean((2, 3), dtype=wide(x.dtype))
 
 
 def row_sums(x: Tensor) -> Tensor:
     """(B, C), over H and W."""
-    return x.sum((2, 3), dtype=wide(x.dtype))
+    return row_means(x) * (x.shape[2] * x.shape[3])
 
 
 def row_dots(x: Tensor, y: Tensor) -> Tensor:

@@ -85,9 +85,7 @@ def first(
     c: Tensor, norm: Norm, dv: Tensor | None, weight: Tensor | None, row: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """dL/dc, dL/dweight and dL/dbias of one branch, from dL/dU = weight dv + row."""
-    du = torch.zeros_like(c)
-    if dv is not None and weight is not None:
-        torch.mul(dv, weight, out=du)
+    du = torch.zeros_like(c) if dv is None or weight is None else torch.mul(dv, weight, out=torch.empty_like(c))
     if row is not None:
         du += row
     for d, each in parts(c, du, c):

@@ -17,6 +17,7 @@ Departure: a hidden width below one counts as one.
 from torch import Tensor, nn
 
 from foveal.mechanisms.strength import Strength
+from foveal.pooling import map_means
 from foveal.record import Facts, Tap
 
 
@@ -72,7 +73,7 @@ class BAM(nn.Module):
     def weigh(self, x: Tensor) -> Tensor:
         if any(part.training for part in self.channel if isinstance(part, nn.BatchNorm1d)) and len(x) == 1:
             raise ValueError("bam: a training batch of 1 image; the norm of its channels needs two or more")
-        channels, positions = self.channel(x.mean((2, 3)))[:, :, None, None], self.spatial(x)
+        channels, positions = self.channel(map_means(x))[:, :, None, None], self.spatial(x)
         logits = channels * positions if self.released else channels + positions
         return self.tap(self.strength(1 + logits.sigmoid()))  # (B, C, H, W) in (1, 2)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.mechanisms.strength import Strength
+from foveal.pooling import map_means
 from foveal.record import Facts, Tap
 from foveal.switching import may_overwrite
 
@@ -36,7 +37,7 @@ class ChannelGate(nn.Module):
         self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        pools = torch.stack([x.mean((2, 3)), x.amax((2, 3))], dim=1)  # (B, 2, C)
+        pools = torch.stack([map_means(x), x.amax((2, 3))], dim=1)  # (B, 2, C)
         gate = self.fc2(F.relu(self.fc1(pools))).sum(1).sigmoid()
         return self.tap(self.strength(gate))  # (B, C) in (0, 1)
 

@@ -16,6 +16,7 @@ import math
 from torch import Tensor, nn
 
 from foveal.mechanisms.strength import Strength
+from foveal.pooling import map_means
 from foveal.record import Facts, Tap
 
 
@@ -50,7 +51,7 @@ class EfficientChannel(nn.Module):
         self.tap = Tap(Facts(mechanism="efficient_channel", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        z = x.mean((2, 3))  # (B, C)
+        z = map_means(x)  # (B, C)
         gate = self.conv(z[:, None])[:, 0].sigmoid()
         return self.tap(self.strength(gate))  # (B, C) in (0, 1)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.mechanisms.strength import Strength
+from foveal.pooling import map_means
 from foveal.record import Facts, Tap
 from foveal.switching import may_overwrite
 
@@ -106,7 +107,7 @@ class SelectiveKernel(nn.Module):
 
     def choose(self, first: Tensor, second: Tensor) -> Tensor:
         """Fuse and select over two maps, in the memory of the second: the sum is never made, only its mean."""
-        selection = self.weigh(first.mean((2, 3)) + second.mean((2, 3)))
+        selection = self.weigh(map_means(first) + map_means(second))
         return second.lerp_(first, selection[:, 0, :, None, None])
 
 

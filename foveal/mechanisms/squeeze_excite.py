@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.mechanisms.strength import Strength
+from foveal.pooling import map_means
 from foveal.record import Facts, Tap
 
 
@@ -53,7 +54,7 @@ class SqueezeExcite(nn.Module):
         self.tap = Tap(Facts(mechanism="squeeze_excite", kind="gate", domain="channel", axes="B C", within=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        z = x.mean((2, 3))  # (B, C)
+        z = map_means(x)  # (B, C)
         gate = self.fc2(F.relu(self.fc1(z))).sigmoid()
         return self.tap(self.strength(gate))  # (B, C) in (0, 1)
 

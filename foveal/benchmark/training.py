@@ -1,0 +1,104 @@
+"""Forward and backward pass of blocks and networks with attention: their time, and the bytes that they keep for it."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from typing import Any
+
+import timm
+import torch
+from timm.layers import SelectiveKernel as TimmSelectiveKernel
+from timm.layers import SEModule
+from torch import Tensor, nn
+
+from foveal.benchmark.measuring import Case, Count, Goal, learning
+from foveal.benchmark.others import BATCH, LAYOUTS, STAGES, made
+from foveal.costs import own_tensors, peak_bytes, saved_bytes
+from foveal.fast import speed_up
+from foveal.fast.tails import fused
+from foveal.mechanisms import SelectiveKernel, SqueezeExcite
+from foveal.networks import create_model
+
+IMAGE = 160
+NETWORKS = {  # name: timm's, the plain one, the note's, and the goals in bytes and time, beside whom
+    "seresnet50": ("seresnet50", "resnet50", "note_se_resnet50", (1.02, "plain"), 1.02),
+    "sknet50": ("skresnext50_32x4d", "resnext50_32x4d", "SKNet50", (0.75, "timm"), 0.90),
+}
+
+
+class Tail(nn.Module):
+    """The end of timm's residual block, as it stands there, with and without attention."""
+
+    def __init__(self, channels: int, se: nn.Module | None):
+        super().__init__()
+        self.norm, self.se, self.act = nn.BatchNorm2d(channels), se, nn.ReLU(inplace=True)
+
+    def forward(self, c: Tensor, shortcut: Tensor) -> Tensor:
+        x = self.norm(c)
+        if self.se is not None:
+            x = self.se(x)
+        x += shortcut
+        return self.act(x)
+
+
+def tails(note: Any) -> Iterator[Case | Count]:
+    """BatchNorm, squeeze-and-excitation, addition and ReLU, at each stage of ResNet-50."""
+    for (channels, side), (layout, memory_format) in product(STAGES, LAYOUTS.items()):
+        maps = [torch.randn(BATCH, channels, side, side).to(memory_format=memory_format) for _ in range(2)]
+        c, shortcut = (each.requires_grad_() for each in maps)
+        gates = {
+            "ours": SqueezeExcite(channels),
+            "timm": SEModule(channels),
+            **made(note, "SELayer", channels),
+            "no attention": None,
+        }
+        blocks = {name: Tail(channels, gate) for name, gate in gates.items()}
+        ours = blocks["ours"]
+        passes = {name: partial(block, c, shortcut) for name, block in blocks.items()}
+        passes["ours"] = partial(fused, c, ours.norm, ours.se, shortcut)
+        runs = {name: learning(passes[name], [c, shortcut, *block.parameters()]) for name, block in blocks.items()}
+        goals = [Goal("ours", "timm", 0.90), *(Goal("ours", name) for name in [*gates][2:])]
+        name = f"BN + SE + add + ReLU {BATCH}x{channels}x{side}x{side} {layout}"
+        yield Case(f"{name}, training", runs, goals)
+        kept = {key: saved_bytes(each, own_tensors(blocks[key])) for key, each in passes.items()}
+        yield Count(f"{name}, kept", "bytes", kept, [Goal("ours", key) for key in ("timm", "no attention")])
+
+
+def kernels(note: Any) -> Iterator[Case | Count]:
+    """A selective kernel of 32 groups, at each stage of ResNeXt-50."""
+    for (channels, side), (layout, memory_format) in product(STAGES, LAYOUTS.items()):
+        width = channels // 2
+        x = torch.randn(BATCH, width, side, side).to(memory_format=memory_format).requires_grad_()
+        modules = {
+            "ours": speed_up(SelectiveKernel(width)),
+            "timm": TimmSelectiveKernel(width, groups=32, split_input=False, rd_divisor=32),
+            **made(note, "SKConv", width, width),
+        }
+        modules = {name: module.to(memory_format=memory_format) for name, module in modules.items()}
+        passes = {name: partial(module, x) for name, module in modules.items()}
+        runs = {name: learning(passes[name], [x, *module.parameters()]) for name, module in modules.items()}
+        name = f"SK unit {BATCH}x{width}x{side}x{side} {layout}"
+        yield Case(f"{name}, training", runs, [Goal("ours", other) for other in [*modules][1:]])
+        kept = {key: saved_bytes(each, own_tensors(modules[key])) for key, each in passes.items()}
+        yield Count(f"{name}, kept", "bytes", kept, [Goal("ours", "timm", 0.36)])
+
+
+def networks(note: Any) -> Iterator[Case | Count]:
+    """Whole networks at birth: ours, timm's with attention, the plain one."""
+    for (name, what), (layout, memory_format) in product(NETWORKS.items(), LAYOUTS.items()):
+        timms, plain, notes, (fewer, beside), sooner = what
+        models = {"ours": create_model(name), "timm": timm.create_model(timms), "plain": timm.create_model(plain)}
+        models |= made(note, notes)
+        models = {key: model.train().to(memory_format=memory_format) for key, model in models.items()}
+        images = torch.randn(BATCH, 3, IMAGE, IMAGE).to(memory_format=memory_format)
+        passes = {key: partial(model, images) for key, model in models.items()}
+        runs = {key: learning(passes[key], [*model.parameters()]) for key, model in models.items()}
+        case = f"{name} {BATCH}x3x{IMAGE}x{IMAGE} {layout}"
+        others = [*models][1:]
+        kept = {key: saved_bytes(each, own_tensors(models[key])) for key, each in passes.items()}
+        goals = [Goal("ours", other, fewer if other == beside else None) for other in others]
+        yield Count(f"{case}, kept", "bytes", kept, goals)
+        peaks = {key: peak_bytes(model, images) for key, model in models.items()}
+        yield Count(f"{case}, peak", "bytes", peaks, [Goal("ours", other) for other in others])
+        goals = [Goal("ours", other, sooner if other == "timm" else None) for other in others]
+        yield Case(f"{case}, training", runs, goals)

@@ -1,0 +1,41 @@
+"""Means over a map, by pooling where that is faster: the same numbers, and only where nobody can tell."""
+
+import pytest
+import torch
+
+import foveal
+from foveal.pooling import map_means, suits_pooling
+
+
+def last(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return (1 + torch.randn(*shape)).to(dtype).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((8, 512, 28, 28), torch.float32), ((2, 64, 64, 64), torch.bfloat16)])
+@torch.no_grad()
+def test_means_are_means(shape, dtype):
+    x = last(*shape, dtype=dtype)
+    assert suits_pooling(x)
+    exact = x.double().mean((2, 3))
+    bound = 1e-5 if dtype == torch.float32 else 1e-2  # half precision has eight bits for the result itself
+    assert (map_means(x) - exact).abs().max() <= bound * exact.abs().max()
+    with foveal.plain():
+        assert torch.equal(map_means(x), x.mean((2, 3)))
+
+
+def test_a_map_by_thought():
+    """Channel c of image b is 10 b + c everywhere."""
+    with torch.no_grad():
+        x = (10 * torch.arange(8).view(8, 1) + torch.arange(1024) % 10).float()[:, :, None, None].expand(-1, -1, 12, 12)
+        x = x.contiguous(memory_format=torch.channels_last)
+        assert suits_pooling(x)
+        torch.testing.assert_close(map_means(x), x[:, :, 0, 0])
+
+
+@torch.no_grad()
+def test_where_it_is_not_faster_or_not_as_good_it_is_the_mean():
+    assert not suits_pooling(last(1, 64, 8, 8))  # small
+    assert not suits_pooling(torch.randn(8, 512, 28, 28))  # channels first
+    assert not suits_pooling(last(1, 64, 128, 128))  # a long sum, one after the other
+    with torch.enable_grad():
+        assert not suits_pooling(last(8, 512, 28, 28))
