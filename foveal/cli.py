@@ -331,7 +331,7 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
 @app.command
 def bench(
     *parts: str,
-    threads: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (1, 2),
+    threads: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
     rounds: int = 15,
     note: Path | None = None,
     output: Path = Path("bench"),
@@ -343,7 +343,7 @@ def bench(
     parts
         units, warps, watching, tails, kernels, deployed, training; all if left out.
     threads
-        How many, one number after the other.
+        How many, one number after the other; 1 2 if left out.
     rounds
         In which the contenders take turns.
     note
@@ -355,8 +355,10 @@ def bench(
     from foveal.benchmark.bench import circumstances
     from foveal.benchmark.results import line_of, write_results
 
-    found = measure(parts, threads, rounds, note, lambda row: print(line_of(row), flush=True))
-    for path in write_results(found, circumstances(rounds, note), output):
+    paths: list[Path] = []
+    for found in measure(parts, threads, rounds, note, lambda row: print(line_of(row), flush=True)):
+        paths = write_results(found, circumstances(rounds, note), output)
+    for path in paths:
         print(path)
 
 

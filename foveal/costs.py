@@ -9,6 +9,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,10 +41,17 @@ class Cost:
     peak: int  # bytes of live tensors at the height of a training step, the network's own among them
 
 
-def costs(models: dict[str, nn.Module], shape: tuple[int, int, int], batch_size: int = 32) -> dict[str, Cost]:
-    """What each model costs for images (C, H, W); `batch_size` is that of training."""
+def costs(
+    models: dict[str, nn.Module],
+    shape: tuple[int, int, int],
+    batch_size: int = 32,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> dict[str, Cost]:
+    """What each model costs for images (C, H, W) in a memory layout; `batch_size` is that of training."""
     device = next((weight.device for model in models.values() for weight in model.parameters()), torch.device("cpu"))
-    training, answering = (torch.rand(count, *shape, device=device) for count in (batch_size, BATCH))
+    training, answering = (
+        torch.rand(count, *shape, device=device).contiguous(memory_format=layout) for count in (batch_size, BATCH)
+    )
     copies = {name: copy.deepcopy(model).train() for name, model in models.items()}
     single, batch = (inference(models, images) for images in (answering[:1], answering))
     step = interleaved({name: partial(backward, model, training) for name, model in copies.items()}, device)
@@ -110,6 +118,8 @@ def own_tensors(model: nn.Module) -> list[Tensor]:
 class Live(TorchDispatchMode):
     """Watches which tensors live; `peak` is the most bytes that did at one time."""
 
+    only_watches = True  # for `foveal.fast.conditions`: what it watches is what runs without it
+
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[StorageWeakRef, int] = {}
@@ -136,15 +146,13 @@ def peak_bytes(model: nn.Module, images: Tensor) -> int:
 
 def inference(models: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
     """Median milliseconds of each model's answer to some images."""
-    return interleaved({name: partial(answer, model, images) for name, model in models.items()}, images.device)
+    with ExitStack() as stack, torch.no_grad():
+        for model in models.values():
+            stack.enter_context(evaluating(model))
+        return interleaved({name: partial(model, images) for name, model in models.items()}, images.device)
 
 
-def answer(model: nn.Module, images: Tensor) -> None:
-    with evaluating(model), torch.no_grad():
-        model(images)
-
-
-def interleaved(calls: Mapping[str, Callable[[], None]], device: torch.device) -> dict[str, float]:
+def interleaved(calls: Mapping[str, Callable[[], Any]], device: torch.device) -> dict[str, float]:
     """Median milliseconds of each call, taken in turn after one round to warm up, with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

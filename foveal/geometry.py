@@ -79,7 +79,7 @@ def sample(x: Tensor, grid: Tensor, padding: str | float = "border") -> Tensor:
     image, grid = x.to(dtype), grid.to(dtype)
     value = 0.0 if padding == "border" else float(padding)
     image = image - value if value else image
-    if suits_gathering(x) and fast_for(x) and fast_for(grid):
+    if fast_for(x) and fast_for(grid) and suits_gathering(x):
         out = gather(image, grid, padding == "border")
     else:
         mode = "border" if padding == "border" else "zeros"

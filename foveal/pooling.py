@@ -25,6 +25,8 @@ def suits_pooling(x: Tensor) -> bool:
     """Whether no gradient is asked for, and pooling is faster and as good."""
     if torch.is_grad_enabled() or not fast_for(x):
         return False
+    if len(x) < torch.get_num_threads():  # pooling gives each thread images of its own
+        return False
     large = x.dtype in (torch.bfloat16, torch.float16) or x.numel() >= NUMBERS
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return large and last and x.shape[2] * x.shape[3] <= POSITIONS

@@ -5,12 +5,14 @@ A fast form gives the same answers to rounding, and stands beside the definition
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 
-_plain = False
+_plain = 0  # contexts that are open, in whatever threads
+_lock = Lock()
 
 
 @contextmanager
@@ -19,12 +21,17 @@ def plain() -> Iterator[None]:
 
     It holds for the whole process. A model that was compiled, exported or deployed before keeps the form that it has.
     """
-    global _plain
-    before, _plain = _plain, True
+    count(1)
     try:
         yield
     finally:
-        _plain = before
+        count(-1)
+
+
+def count(step: int) -> None:
+    global _plain
+    with _lock:
+        _plain += step
 
 
 def fast() -> bool:
@@ -35,12 +42,18 @@ def fast() -> bool:
 def fast_for(x: Tensor) -> bool:
     """Whether fast forms are on and this tensor is one that they are made for: on a CPU, run eagerly, no autocast.
 
-    A compiler makes its own; an export shows the definition.
+    A compiler makes its own; an export shows the definition; a transform of functorch's sees no layout.
     """
-    if _plain or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if _plain or type(x) not in (Tensor, nn.Parameter):  # first, since what is traced has no facts
         return False
-    only_traced = type(x) not in (Tensor, nn.Parameter)
-    return x.device.type == "cpu" and not only_traced and not torch.is_autocast_enabled("cpu")
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed():  # type: ignore[attr-defined]
+        return False
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+def transformed() -> bool:
+    """Whether a transform of functorch's, such as vmap, is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def may_overwrite(x: Tensor, *modules: nn.Module) -> bool:

@@ -62,11 +62,11 @@ def test_threads_are_set_and_given_back(clock):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "low", "goal", "verdict"),
-    [(0.5, 0.4, 0.5, "reached"), (0.6, 0.4, 0.5, "within noise"), (0.6, 0.55, 0.5, "missed"), (9.0, 9.0, None, "")],
+    ("low", "high", "goal", "verdict"),
+    [(0.4, 0.5, 0.5, "reached"), (0.4, 0.6, 0.5, "within noise"), (0.55, 0.6, 0.5, "missed"), (9.0, 9.0, None, "")],
 )
-def test_what_is_said_of_a_goal(ratio, low, goal, verdict):
-    assert Row("case", 1, "ms", "ours", "timm", 1.0, 1.0, ratio, low, 1.0, goal).verdict == verdict
+def test_what_is_said_of_a_goal(low, high, goal, verdict):
+    assert Row("case", 1, "ms", "ours", "timm", 1.0, 1.0, (low + high) / 2, low, high, goal).verdict == verdict
 
 
 def test_what_is_counted_does_not_depend_on_threads():
@@ -90,10 +90,32 @@ def test_every_part_runs(part, monkeypatch):
     monkeypatch.setattr(foveal.benchmark.warping, "SHAPES", ((4, 1, 8), (2, 64, 8)))
     for room in (foveal.benchmark.training, foveal.benchmark.inference):
         monkeypatch.setattr(room, "IMAGE", 64)
-    rows = bench([part], [1], 2, None)[part]
-    assert any(row.goal is not None for row in rows)
-    assert all(row.ratio > 0 for row in rows)
-    assert plot({part: rows}).axes
+    (found,) = bench([part], [1], 2, None)
+    assert found[part]
+    assert all(row.ratio > 0 for row in found[part])
+    assert bool(plot(found).axes) == (part != "kernels")  # which have no goals
+
+
+def test_what_was_found_is_told_after_each_part():
+    told = [[*found] for found in bench(["watching", "watching"], [1], 2, None)]
+    assert told == [["watching"], ["watching"]]
+
+
+def test_the_notes_code_is_measured_beside(tmp_path, monkeypatch):
+    code = tmp_path / "note.py"
+    code.write_text("from torch import nn\nSELayer = lambda channels: nn.Identity()\n")
+    monkeypatch.setattr(foveal.benchmark.training, "STAGES", ((64, 8),))
+    (found,) = bench(["tails"], [1], 2, code)
+    assert "the note" in {row.theirs for row in found["tails"]}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("def", "SyntaxError"), ("import nowhere", "nowhere"), ("x = 1", "SELayer")]
+)
+def test_code_that_is_none_is_refused(code, said, tmp_path):
+    (tmp_path / "note.py").write_text(code)
+    with pytest.raises(ValueError, match=said):
+        next(bench(["watching"], [1], 2, tmp_path / "note.py"))
 
 
 def test_the_command_writes_three_files(tmp_path, capsys, monkeypatch):

@@ -220,3 +220,21 @@ def test_the_network_keeps_through_a_pickle_and_gives_gradients_to_images():
 def test_compiled():
     model = randomise_norms(foveal.create_model("small_cnn+se"))
     assert foveal.deploy(model, IMAGES, compile=True).difference < 1e-4
+
+
+def test_a_network_of_zeros_is_deployed():
+    """All its logits are zero, and so is the difference."""
+    network = randomise_norms(foveal.create_model("small_cnn+se", num_classes=5)).eval()
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    assert foveal.deploy(network, torch.randn(2, 3, 32, 32)).difference == 0
+
+
+@torch.no_grad()
+def test_what_a_hook_saw_of_a_deployed_block_stays_as_it_was():
+    network = foveal.deploy(timm.create_model("seresnet50", num_classes=5).eval(), torch.randn(1, 3, 64, 64)).network
+    block = network.get_submodule("layer1.0")
+    met = []
+    block.conv3.register_forward_hook(lambda module, given, made: met.extend([made, made.clone()]))
+    network(torch.randn(1, 3, 64, 64))
+    assert torch.equal(*met)

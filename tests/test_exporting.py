@@ -117,3 +117,9 @@ def test_the_command_writes_the_file(tmp_path, monkeypatch, capsys):
     assert "any batch, any size" in said[0]
     assert said[-1] == str(path)
     assert path.stat().st_size > 1000
+
+
+def test_a_network_of_small_images_takes_other_sizes_too(tmp_path):
+    exported = foveal.export(small(), torch.randn(2, 3, 28, 32), tmp_path / "model.pt2")
+    assert exported.any_size
+    assert torch.export.load(exported.path).module()(torch.randn(3, 3, 40, 64))["logits"].shape == (3, 5)

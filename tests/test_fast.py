@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import timm
@@ -18,6 +19,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 import foveal
+from foveal.costs import peak_bytes
 from foveal.fast import FAST, slow_down, speed_up
 from foveal.fast.gated_residual import gated_residual
 from foveal.fast.maps import moments
@@ -367,6 +369,21 @@ WAYS: dict[str, Callable[[nn.Module, torch.Tensor], object]] = {
 def test_the_plain_form_is_what_tools_see(way, fused_calls):
     way(Block(), block_input())
     assert not fused_calls
+
+
+def test_what_only_watches_sees_the_fused_form(fused_calls):
+    """The height of memory is that of what runs without its watcher."""
+    peak_bytes(nn.Sequential(Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), block_input())
+    assert len(fused_calls) == 1
+
+
+def test_no_image_leaves_statistics_as_they_were(fused_calls):
+    model = Block()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    with suppress(ValueError):  # as torch's own forms of attention may say of no image
+        model(block_input()[:0])
+    assert not fused_calls
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers() if "running" in name)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.comparison.jobs import Failed, run_jobs
+from foveal.comparison.jobs import Failed, run_jobs, workers
+from foveal.machine import cores
 
 
 def double(number: int) -> int:
@@ -83,3 +84,9 @@ def until(condition, seconds: float = 60) -> None:
 def running(process: int) -> bool:
     status = Path(f"/proc/{process}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_gpus_that_are_named_and_absent_do_not_count(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert workers() == cores()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import foveal
+from foveal.mechanisms import BAM, CBAM, EfficientChannel, SqueezeExcite
 from foveal.pooling import map_means, suits_pooling
 
 
@@ -30,6 +31,17 @@ def test_a_map_by_thought():
         x = x.contiguous(memory_format=torch.channels_last)
         assert suits_pooling(x)
         torch.testing.assert_close(map_means(x), x[:, :, 0, 0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mechanism", [SqueezeExcite, EfficientChannel, CBAM, BAM])
+def test_without_gradients_attention_can_be_mapped_and_traced(mechanism):
+    """Within vmap and torch.fx a tensor does not know its layout."""
+    module, x = mechanism(32).eval(), torch.randn(3, 2, 32, 6, 6)
+    expected = torch.stack([module(each) for each in x])
+    torch.testing.assert_close(torch.vmap(module)(x), expected)
+    traced = torch.fx.symbolic_trace(module)
+    torch.testing.assert_close(traced(x[0]), expected[0])
 
 
 @torch.no_grad()

@@ -4,9 +4,9 @@ from math import log10
 
 import pytest
 
-from foveal.comparison import tuning
+from foveal.comparison import plans, tuning
 from foveal.comparison.tuning import SEED, tuned_rate
-from foveal.settings import Settings
+from foveal.settings import Recipe, Settings
 
 SETTINGS = Settings(lr=1e-2, model="small_cnn", data="digits")
 
@@ -47,3 +47,10 @@ def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "fit", fit)
     with pytest.raises(FloatingPointError, match="no learning rate of 2 gave a finite loss"):
         tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"])
+
+
+def test_without_optuna_the_plan_says_so_before_anything_is_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(plans, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="tune=8: optuna is missing"):
+        plans.make_plan(["none"], "small_cnn", 1, Recipe(data="digits"), tmp_path / "run", tune=8)
+    assert not [*tmp_path.iterdir()]

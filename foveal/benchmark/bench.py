@@ -33,8 +33,15 @@ def bench(
     rounds: int,
     note: Path | None,
     on_row: Callable[[Row], None] = lambda row: None,
-) -> dict[str, list[Row]]:
-    """Measure parts of the benchmark, all of them if none is named.
+) -> Iterator[dict[str, list[Row]]]:
+    """Measure parts of the benchmark, all of them if none is named; what was found, after each part.
+
+    Args:
+        parts: of `PARTS`.
+        threads: how many, one number after the other; one and two, where there are as many cores, if none is given.
+        rounds: in which the contenders take turns.
+        note: a file with the study note's code.
+        on_row: told each figure.
 
     Raises:
         ValueError: an unknown part, fewer than two rounds, no thread or more than cores, a file that is no code.
@@ -43,6 +50,7 @@ def bench(
         look_up("part", part, PARTS)
     if rounds < 2:
         raise ValueError(f"rounds={rounds}: two or more, for a spread")
+    threads = threads or [count for count in (1, 2) if count <= cores()]
     for count in threads:
         if not 1 <= count <= cores():
             raise ValueError(f"threads={count}: from 1 to {cores()}, the cores here")
@@ -55,7 +63,7 @@ def bench(
             for row in rows_of(case, threads, rounds):
                 rows.append(row)
                 on_row(row)
-    return found
+        yield found
 
 
 def circumstances(rounds: int, note: Path | None) -> dict[str, str]:

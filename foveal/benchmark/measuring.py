@@ -1,9 +1,9 @@
 """Contenders that do the same work, in turn, round after round, in one process.
 
 Single milliseconds drift with what else a machine does; the ratio of two contenders in one round does so less. So a
-ratio is the median over rounds of the rounds' own ratios, with the range of their middle half. The order of the
-contenders turns from round to round, each warms up first, and short work is repeated within a round until it takes some
-milliseconds. Times are those of the clock on the wall.
+ratio is the median over rounds of the rounds' own ratios, with the range of their middle half. Each round has an order
+of its own, drawn at random, each contender warms up first, and short work is repeated within a round until it takes
+some milliseconds. Times are those of the clock on the wall.
 """
 
 import gc
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
+from random import Random
 from typing import Any
 
 import torch
@@ -70,10 +71,10 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Reached; "within noise", where the goal lies in the middle half of the ratios; missed; "" without a goal."""
+        """Reached; "within noise", where the goal lies within the middle half of the ratios; missed; "" without one."""
         if self.goal is None:
             return ""
-        return "reached" if self.ratio <= self.goal else "within noise" if self.low <= self.goal else "missed"
+        return "reached" if self.high <= self.goal else "missed" if self.low > self.goal else "within noise"
 
 
 def rows_of(case: Case | Count, threads: Sequence[int], rounds: int) -> Iterator[Row]:
@@ -98,14 +99,14 @@ def rows_of(case: Case | Count, threads: Sequence[int], rounds: int) -> Iterator
 def in_turn(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each run in every round."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
-    order = [*runs]
+    order, shuffle = [*runs], Random(0).shuffle  # noqa: S311
     with without_collections():
         warm = [seconds(runs[name], 1) for _ in range(WARM_UP) for name in order]
         times = max(1, ceil(LEAST / min(warm)))
         for _ in range(rounds):
             for name in order:
                 taken[name].append(1e3 * seconds(runs[name], times) / times)
-            order.append(order.pop(0))
+            shuffle(order)
     return taken
 
 

@@ -11,12 +11,14 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channel
 BATCH = 8
 STAGES = ((256, 56), (512, 28), (1024, 14), (2048, 7))  # channels and side of a ResNet-50's maps
 
+NOTE = ("SELayer", "SKConv", "SKNet50", "note_se_resnet50")  # a unit each, and networks of them
+
 
 def read_note(path: Path | None) -> Any:
-    """The study note's code, of which `SELayer`, `SKConv`, `SKNet50` and `note_se_resnet50` are used where they are.
+    """The study note's code, of which the names in `NOTE` are used.
 
     Raises:
-        ValueError: there is no such file, or it is not Python.
+        ValueError: there is no such file, it is not Python, or holds none of these names.
     """
     if path is None:
         return None
@@ -24,7 +26,12 @@ def read_note(path: Path | None) -> Any:
     if spec is None or spec.loader is None or not path.is_file():
         raise ValueError(f"note={str(path)!r}: a file of Python code is needed")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever somebody's code raises
+        raise ValueError(f"note={str(path)!r}: {type(error).__name__}: {error}") from error
+    if not any(hasattr(module, name) for name in NOTE):
+        raise ValueError(f"note={str(path)!r}: it has none of {', '.join(NOTE)}")
     return module
 
 

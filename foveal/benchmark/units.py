@@ -63,7 +63,7 @@ def cbam(shape: str, x: Tensor) -> Case:
 
 def selective_kernel(shape: str, x: Tensor, layout: str, note: Any) -> Case:
     channels = x.shape[1]
-    ours = SelectiveKernel(channels).eval()
+    ours = SelectiveKernel(channels).eval().to(memory_format=LAYOUTS[layout])
     deployed = deploy(nn.Sequential(ours), x[:, :, :14, :14], channels_last=layout == "channels last").network
     convolutions = [module for module in ours.modules() if isinstance(module, nn.Conv2d)]
     modules = {
@@ -72,7 +72,9 @@ def selective_kernel(shape: str, x: Tensor, layout: str, note: Any) -> Case:
         "timm": TimmSelectiveKernel(channels, groups=32, split_input=False, rd_divisor=32),
         **made(note, "SKConv", channels, channels),
     }
-    runs: dict[str, Run] = {name: partial(module.eval(), x) for name, module in modules.items()}
+    for module in modules.values():
+        module.eval().to(memory_format=LAYOUTS[layout])
+    runs: dict[str, Run] = {name: partial(module, x) for name, module in modules.items()}
     runs["two convolutions"] = lambda: [conv(x) for conv in convolutions]
     goals = [Goal("ours deployed", "timm", 0.75 if layout == "contiguous" else 0.45), Goal("ours", "timm")]
     goals += [Goal("ours deployed", name) for name in runs if name not in ("ours", "ours deployed", "timm")]

@@ -89,6 +89,8 @@ def end_with_parent() -> None:
 
 
 def visible_gpus() -> list[str]:
+    if not torch.cuda.device_count():
+        return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [each for each in named.split(",") if each]

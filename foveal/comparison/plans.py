@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +33,9 @@ FULL = {"seeds": 10, "epochs": 30}  # of the longer version
 Control = Literal["wider", "deeper"]
 CONTROLS: tuple[Control, ...] = ("wider", "deeper")
 MATCHES: dict[str, Callable[..., float]] = {
-    "parameters": lambda network, shape: count_parameters(network),
-    "macs": count_macs,
-    "ms": lambda network, shape: inference({"": network}, torch.rand(BATCH, *shape))[""],
+    "parameters": lambda network, shape, layout: count_parameters(network),
+    "macs": lambda network, shape, layout: count_macs(network, shape),
+    "ms": lambda network, shape, layout: milliseconds(network, shape, layout),
 }
 FILE = "comparison.json"
 START = 4.0  # seconds until a process of a comparison trains
@@ -121,15 +122,18 @@ def make_plan(
     """
     check_number("seeds", seeds, 1)
     check_number("tune", tune, 0)
+    if tune and find_spec("optuna") is None:
+        raise ValueError(f"tune={tune}: optuna is missing; pip install foveal[tune]")
     named = by_name(contenders)
     data = load_data(recipe.data, image_size=recipe.image_size, groups=recipe.groups)
     folder = Path(output) if output else Path("runs") / slug(f"{recipe.data}-{backbone}")
     held = held_in(folder)
     check_held(folder, held, {"backbone": backbone, "tune": tune, **asdict(recipe)})
-    models = as_networks(named, backbone, held.get("contenders", {}), data)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    models = as_networks(named, backbone, held.get("contenders", {}), data, layout)
     check_held(folder, held.get("contenders", {}), models)
-    networks = {name: build(model, data).eval() for name, model in models.items()}
-    measured = costs(networks, data.shape, recipe.batch_size)
+    networks = {name: build(model, data).eval().to(memory_format=layout) for name, model in models.items()}
+    measured = costs(networks, data.shape, recipe.batch_size, layout)
     seconds = {name: estimate(cost, recipe, data) for name, cost in measured.items()}
     return Plan(folder, backbone, recipe, seeds, tune, models, measured, seconds, data.skipped, tuple(contenders))
 
@@ -174,13 +178,15 @@ def check_held(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, Any])
         )
 
 
-def as_networks(named: Mapping[str, str], backbone: str, frozen: Mapping[str, str], data: Data) -> dict[str, str]:
+def as_networks(
+    named: Mapping[str, str], backbone: str, frozen: Mapping[str, str], data: Data, layout: torch.memory_format
+) -> dict[str, str]:
     """The network's name for each contender; a control keeps that of the folder."""
     models = {name: network_name(backbone, what) for name, what in named.items() if control_of(what) is None}
     for name, what in named.items():
         control = control_of(what)
         if control is not None:
-            models[name] = frozen.get(name) or as_large(control, what, models, backbone, data)
+            models[name] = frozen.get(name) or as_large(control, what, models, backbone, data, layout)
     return {name: models[name] for name in named}
 
 
@@ -192,7 +198,9 @@ def network_name(backbone: str, what: str) -> str:
     return backbone if what == "none" else f"{backbone}+{what}"
 
 
-def as_large(control: Control, what: str, models: Mapping[str, str], backbone: str, data: Data) -> str:
+def as_large(
+    control: Control, what: str, models: Mapping[str, str], backbone: str, data: Data, layout: torch.memory_format
+) -> str:
     """The plain backbone made as large as the dearest of some networks."""
     option = what.partition(":")[2] or "match=parameters"
     key, _, match = option.partition("=")
@@ -202,10 +210,16 @@ def as_large(control: Control, what: str, models: Mapping[str, str], backbone: s
     if not attentive:
         raise ValueError(f"contender {what!r}: there is no contender with attention to be as large as")
 
-    cost = partial(MATCHES[match], shape=data.shape)
+    cost = partial(MATCHES[match], shape=data.shape, layout=layout)
     budget = max(cost(build(model, data)) for model in attentive)
     device = "cpu" if match == "ms" else "meta"
     return scaled(backbone, control, budget, cost, device, num_classes=len(data.classes), in_chans=data.shape[0])
+
+
+def milliseconds(network: torch.nn.Module, shape: tuple[int, int, int], layout: torch.memory_format) -> float:
+    """Of a large batch's answer."""
+    images = torch.rand(BATCH, *shape).contiguous(memory_format=layout)
+    return inference({"": network.to(memory_format=layout)}, images)[""]
 
 
 def build(model: str, data: Data) -> torch.nn.Module:

@@ -93,7 +93,7 @@ def export(
 
     Raises:
         ValueError: another ending; `images` are not four-dimensional; there is no attention to show; the file answers
-            differently, and then it is not written; onnxruntime is missing.
+            differently, and then it is not written; onnxruntime is missing; images in bfloat16 for an ONNX file.
         TypeError: the model answers something other than a tensor.
     """
     path = Path(output)
@@ -128,7 +128,9 @@ def others(images: Tensor) -> list[Tensor]:
 def exported_program(showing: Showing, images: Tensor, larger: Tensor) -> tuple[Any, bool]:
     """The program for any batch, and whether for any size too: some networks, or their programs, admit one alone."""
     batch = torch.export.Dim("batch", min=1)
-    sides = {2: torch.export.Dim("height", min=33), 3: torch.export.Dim("width", min=33)}
+    sides = {
+        axis: torch.export.Dim(name, min=min(33, images.shape[axis])) for axis, name in ((2, "height"), (3, "width"))
+    }
     try:
         showing(larger)
         return torch.export.export(showing, (images,), dynamic_shapes=({0: batch, **sides},)), True
@@ -154,8 +156,12 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
     entrance = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Outputs:
-        answers = session.run(names, {entrance: images.numpy()})
-        return {name: torch.from_numpy(each) for name, each in zip(names, answers, strict=True)}
+        if images.dtype == torch.bfloat16:
+            raise ValueError(
+                f"images of {images.dtype}: an ONNX file cannot be run on them here, and so not be checked"
+            )
+        answers = session.run(names, {entrance: images.cpu().numpy()})
+        return {name: torch.from_numpy(each).to(images.device) for name, each in zip(names, answers, strict=True)}
 
     return run
 

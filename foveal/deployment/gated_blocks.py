@@ -23,6 +23,7 @@ from foveal.deployment.pointwise import is_pointwise
 from foveal.hosts import Attached, plug
 from foveal.mechanisms import SqueezeExcite
 from foveal.pooling import map_means
+from foveal.switching import may_overwrite
 
 
 class KnownGate(nn.Module):
@@ -56,41 +57,41 @@ def composed(linear: nn.Linear, conv: nn.Conv2d) -> nn.Linear:
     return made.requires_grad_(False).eval()
 
 
-def weighed_sum(block: Any, shortcut: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """shortcut + gate * branch in one pass, in the branch's memory where no gradient needs it."""
+def weighed_sum(block: Any, shortcut: Tensor, gate: Tensor, conv: nn.Module, branch: Tensor) -> Tensor:
+    """shortcut + gate * branch in one pass, in the memory of the branch, which conv made, where nobody can see it."""
     if block.downsample is not None:
         shortcut = block.downsample(shortcut)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return torch.addcmul(shortcut, branch, gate)
-    return torch.addcmul(shortcut, branch, gate, out=branch)
+    if may_overwrite(branch, conv):
+        return torch.addcmul(shortcut, branch, gate, out=branch)
+    return torch.addcmul(shortcut, branch, gate)
 
 
 class TimmBottleneck(timm_resnet.Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
         y = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(y)))))
-        return self.act3(weighed_sum(self, x, self.se(y), self.conv3(y)))
+        return self.act3(weighed_sum(self, x, self.se(y), self.conv3, self.conv3(y)))
 
 
 class TimmBasicBlock(timm_resnet.BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
         y = self.conv2(y)
-        return self.act2(weighed_sum(self, x, self.se(y), y))
+        return self.act2(weighed_sum(self, x, self.se(y), self.conv2, y))
 
 
 class TorchvisionBottleneck(torchvision_resnet.Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(weighed_sum(self, x, self.bn3[1](y), self.conv3(y)))
+        return self.relu(weighed_sum(self, x, self.bn3[1](y), self.conv3, self.conv3(y)))
 
 
 class TorchvisionBasicBlock(torchvision_resnet.BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.conv2(y)
-        return self.relu(weighed_sum(self, x, self.bn2[1](y), y))
+        return self.relu(weighed_sum(self, x, self.bn2[1](y), self.conv2, y))
 
 
 GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # what a block becomes, its end, where its gate is

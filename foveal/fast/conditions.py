@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from foveal.switching import fast
+from foveal.switching import fast, transformed
 
 DEVICES = ("cpu",)  # on which the fused forms were tested and measured
 
@@ -18,11 +19,13 @@ def eager(x: Tensor) -> bool:
     """Whether a forward pass on x is an ordinary one, in which fast forms are on."""
     if torch.compiler.is_compiling() or torch._C._is_tracing() or not fast():
         return False
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    modes = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
+    modes = [mode for mode in _get_current_dispatch_mode_stack() if not getattr(mode, "only_watches", False)]
     forward_mode = torch.autograd.forward_ad._current_level >= 0
     plain = type(x) in (Tensor, nn.Parameter) and x.device.type in DEVICES and x.is_floating_point() and x.ndim == 4
-    return plain and not (transformed or modes or forward_mode or hooked_everywhere())
+    if not plain or x.numel() == 0:  # what a norm does with no image is its own affair
+        return False
+    functions = torch._C._len_torch_function_stack()
+    return not (transformed() or modes or functions or forward_mode or hooked_everywhere())
 
 
 def hooked_everywhere() -> bool:
