@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHANNELS = 64  # from which rows are long enough to be worth it; twice as many where gradients are wanted
+CHANNELS = 64  # from which rows are long enough to be worth it
 NUMBERS = 1 << 18  # in a map; for a smaller one the sampler is done before the weights are known
 
 
 def suits_gathering(x: Tensor) -> bool:
     """Whether a map (B, C, H, W) is deep, large, of single or double precision, and has its channels last."""
-    least = 2 * CHANNELS if torch.is_grad_enabled() else CHANNELS
-    deep = x.shape[1] >= least and min(x.shape[2:]) > 1 and x.numel() >= NUMBERS
+    deep = x.shape[1] >= CHANNELS and min(x.shape[2:]) > 1 and x.numel() >= NUMBERS
     precise = x.dtype in (torch.float32, torch.float64)
     return deep and precise and x.is_contiguous(memory_format=torch.channels_last)
 

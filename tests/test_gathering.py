@@ -80,7 +80,6 @@ def operators(run) -> list[str]:
 
 
 @pytest.mark.parametrize("padding", ["border", 0.5])
-@torch.no_grad()
 def test_sample_gathers_from_a_deep_map_with_its_channels_last(padding):
     x = deep()
     grid = affine_grid(theta_for(1).float(), 9, 11)
@@ -94,13 +93,9 @@ def test_sample_gathers_from_a_deep_map_with_its_channels_last(padding):
     assert fast.is_contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
 def test_a_shallow_a_small_and_a_half_precise_map_are_left_to_the_sampler():
     assert suits_gathering(deep())
     assert not suits_gathering(deep()[:, : CHANNELS - 1])
-    with torch.enable_grad():
-        assert not suits_gathering(deep())
-        assert suits_gathering(torch.cat([deep(), deep()], dim=1).contiguous(memory_format=torch.channels_last))
     assert not suits_gathering(deep()[:, :, :1])
     assert not suits_gathering(deep().contiguous())
     assert not suits_gathering(torch.rand(1, CHANNELS, 4, 4).to(memory_format=torch.channels_last))

@@ -12,6 +12,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from foveal.benchmark.measuring import Row
 
 WORDS = {"reached": "#0072b2", "within noise": "#e69f00", "missed": "#d55e00"}  # colours that all eyes tell apart
+LEGEND = (
+    "ours / theirs, with the middle half of the rounds; the bar is the goal\n"
+    "blue: reached, orange: within noise, red: missed; round: one thread, square: two, diamond: counted"
+)
 MARKERS = {None: "D", 1: "o", 2: "s"}
 TICKS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
@@ -63,7 +67,7 @@ def plot(found: Mapping[str, Sequence[Row]]) -> Figure:
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)
         for axis, (part, rows) in zip(axes.flat, panels.items(), strict=True):
             draw_panel(axis, part, rows)
-        axes.flat[-1].set_xlabel("ours / theirs; the bar is the goal; round: one thread, square: two, diamond: counted")
+        axes.flat[-1].set_xlabel(LEGEND, fontsize=7)
     return figure
 
 
