@@ -1,9 +1,7 @@
-"""The command: verbs, and how they speak. Logic lives elsewhere; heavy imports happen inside the verbs."""
+"""The command: its verbs. Logic lives elsewhere; heavy imports happen inside the verbs."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, astuple, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,15 +9,14 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
-from rich.console import Console
 from rich.table import Table
 
 from foveal import __version__
 from foveal.naming import slug
 from foveal.settings import Recipe, Settings
+from foveal.telling import console, in_millions, one_line, progress, written
 
 app = App(name="foveal", version=__version__, help="Visual attention: add it, see it, trust it, find out if it pays.")
-console = Console(width=None if sys.stdout.isatty() else 140)  # a file or a pipe has room for whole rows
 Flags = Parameter(name="*")
 
 
@@ -41,10 +38,6 @@ def config_file(arguments: list[str]) -> list[Yaml]:
     named = [value for flag, value in pairwise(arguments) if flag == "--config"]
     named += [each.partition("=")[2] for each in arguments if each.startswith("--config=")]
     return [Yaml(path, must_exist=True, use_commands_as_keys=False) for path in named]
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @app.command(name="list")
@@ -105,11 +98,6 @@ def list_networks() -> None:
         "weights and MACs in millions, for one image of that side (Hu et al., 2018; Li et al., 2019; Woo et al., 2018)"
     )
     print("and any timm network, alone or with attention: resnet18+cbam, convnext_tiny+se")
-
-
-def in_millions(count: float | None) -> str:
-    """Four figures or more; nothing for an unknown count."""
-    return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
 
 
 @app.command
@@ -360,41 +348,3 @@ def bench(
         paths = write_results(found, circumstances(rounds, note), output)
     for path in paths:
         print(path)
-
-
-def written(text: str, output: Path | None, model: str, name: str) -> Path:
-    """Write what was found of a model where told, else in its folder, else here; the path."""
-    place = Path(model)
-    file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text + "\n")
-    return file
-
-
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with an estimate on a terminal; elsewhere a plain line at each tenth."""
-    if not console.is_terminal:
-        told = 0
-
-        def tell(done: int, of: int) -> None:
-            nonlocal told
-            if done * 10 // of > told:
-                told = done * 10 // of
-                print(f"{title}: {told * 10} %", flush=True)
-
-        yield tell
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import torch
 
-import foveal
-
-LIBRARIES = ("torch", "torchvision", "timm", "numpy")
+LIBRARIES = ("foveal", "torch", "torchvision", "timm", "numpy")
 
 
 def processor() -> str:
@@ -35,5 +33,4 @@ def gpus() -> str:
 
 
 def versions() -> str:
-    own = f"foveal {foveal.__version__}, Python {platform.python_version()}"
-    return ", ".join([own, *(f"{name} {version(name)}" for name in LIBRARIES)])
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in LIBRARIES)])

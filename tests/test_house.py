@@ -12,7 +12,7 @@ import foveal
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "foveal"
 LEVELS = [  # a file imports only from rows above its own; a folder is one room
-    ["naming", "settings", "functionals", "meanings", "switching", "gathering", "machine", "templates"],
+    ["naming", "settings", "functionals", "meanings", "switching", "gathering", "machine", "telling", "templates"],
     ["geometry", "pooling"],
     ["warps"],
     ["record", "shapes", "standing", "inputs", "data"],
