@@ -67,7 +67,7 @@ def switched_on(network: nn.Module) -> None:
 
 
 def places(network: nn.Module) -> list[str]:
-    return [standing.path for each in foveal.attachments(network) for standing in each.standing]
+    return [module.path for each in foveal.attachments(network) for module in each.modules]
 
 
 @torch.no_grad()

@@ -23,8 +23,9 @@ from timm.models._registry import _module_to_models
 from torch import Tensor, nn
 
 import foveal
-from foveal.foreign import TABLE, class_names
-from foveal.record import Record
+from foveal.core.names import class_names
+from foveal.core.record import Record
+from foveal.inspection.third_party import TABLE
 
 LARGEST = 60e6
 THIN = {"embed_dim": 96, "depth": 2, "num_heads": 3}
@@ -79,12 +80,12 @@ def narrow_text(options: dict[str, object]) -> str:
 
 
 def wrong(record: Record, images: int) -> Iterator[str]:
-    low, high = record.within
+    low, high = record.value_range
     if len(record.values) != images:
         yield f"{len(record.values)} images"
     if record.values.min() < low or record.values.max() > high:
-        yield f"outside {record.within}"
-    if record.kind == "affinity" and record.within == (0, 1):
+        yield f"outside {record.value_range}"
+    if record.kind == "affinity" and record.value_range == (0, 1):
         sums = record.values.float().sum(-1)
         if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             yield "not one in sum"
@@ -101,7 +102,7 @@ def row(model: nn.Module, images: Tensor) -> tuple[str, str, str, str]:
         return ("no attention" if "no attention" in str(error) else f"**{error}**"), "", "", ""
     kinds = Counter(f"{record.kind} {record.axes}" for record in seen)
     reasons = Counter(seen.unseen.values())
-    faults = {f"{record.where}: {fault}" for record in seen for fault in wrong(record, len(images))}
+    faults = {f"{record.path}: {fault}" for record in seen for fault in wrong(record, len(images))}
     once = {path: seen[path].values for path in seen.paths() if "#" not in path}
     try:
         with foveal.replace(model, once):

@@ -1,6 +1,6 @@
 """The runs of the main job side by side, one thread each, against one after another with all threads.
 
-    python benchmarks/jobs.py > benchmarks/jobs.md
+    python -m benchmarks.jobs > benchmarks/jobs.md
 
 The two ways take turns, in one run of this file; starting processes and importing counts for both. The memory allocator
 is as `foveal compare` sets it, for both.
@@ -15,25 +15,25 @@ from pathlib import Path
 
 import torch
 
-from foveal.comparison.comparing import trainings
+from foveal.comparison.compare import trainings
 from foveal.comparison.jobs import Job, keeping_memory, run_jobs
-from foveal.comparison.plans import BACKBONE, CONTENDERS, SEEDS, make_plan
-from foveal.machine import cores, processor
-from foveal.settings import Recipe
-from foveal.training import finished
+from foveal.comparison.plan import CONTENDERS, make_plan
+from foveal.profiling.environment import cores, processor
+from foveal.training.config import CompareConfig
+from foveal.training.run_folder import finished
 
 ROUNDS = 2
 IN_TURN = "--in-turn"
 
 
 def main_job(folder: Path) -> dict[tuple[str, int], Job]:
-    plan = make_plan(CONTENDERS, BACKBONE, SEEDS, Recipe(), folder)
-    return trainings(plan, dict.fromkeys(plan.models, plan.recipe.lr))
+    plan = make_plan(CONTENDERS, CompareConfig(), folder)
+    return trainings(plan, dict.fromkeys(plan.models, plan.config.lr))
 
 
 def in_turn(folder: Path) -> None:
     with keeping_memory():
-        subprocess.run([sys.executable, __file__, IN_TURN, str(folder)], check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-m", "benchmarks.jobs", IN_TURN, str(folder)], check=True)  # noqa: S603
 
 
 def one_after_another(folder: Path) -> None:
@@ -54,7 +54,8 @@ def seconds(way) -> tuple[float, float]:
 def main() -> None:
     ways = (lambda folder: run_jobs(main_job(folder)), in_turn)
     rounds = [[seconds(way) for way in ways] for _ in range(ROUNDS)]
-    print(f"# The main job's runs side by side, on {cores()} cores\n\n{processor()}; {len(CONTENDERS) * SEEDS} runs.\n")
+    runs = len(CONTENDERS) * CompareConfig().seeds
+    print(f"# The main job's runs side by side, on {cores()} cores\n\n{processor()}; {runs} runs.\n")
     print("| round | side by side, s | in turn, s | times as fast | at most, by the runs' own times |")
     print("| --- | --- | --- | --- | --- |")
     for number, ((fast, alone), (slow, threaded)) in enumerate(rounds, start=1):

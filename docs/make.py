@@ -18,19 +18,19 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import foveal
-from foveal.costs import count_macs, count_parameters
-from foveal.looking import look
-from foveal.mechanisms import MECHANISMS
-from foveal.settings import Settings
+from foveal.mechanisms.registry import MECHANISMS
+from foveal.profiling.costs import count_macs, count_parameters
+from foveal.reports.look import look
+from foveal.training.config import RunConfig
 
 PAGES = Path(__file__).parent / "mechanisms"
 STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what the stages of a ResNet-50 give out
 IMAGES = ((1, 64, 64), (1, 128, 128), (1, 256, 256), (1, 512, 512))  # for mechanisms that look at images, not at maps
 BATCH, ROUNDS = 8, 5
 RUNS = {  # in which a mechanism is drawn; else small_cnn+NAME on digits/cluttered
-    "stn": Settings(model="small_cnn+stn", data="digits/rts"),
-    "glimpse": Settings(model="ram", data="digits/cluttered", epochs=80, lr=1e-3),
-    "hard_crop": Settings(model="small_cnn+hard_crop:size=64", data="digits/scene"),
+    "stn": RunConfig(model="small_cnn+stn", data="digits/rts"),
+    "glimpse": RunConfig(model="ram", data="digits/cluttered", epochs=80, lr=1e-3),
+    "hard_crop": RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene"),
 }
 
 
@@ -121,7 +121,7 @@ def kept(module: nn.Module, shape: tuple[int, int, int]) -> float:
 def draw_page(name: str) -> None:
     """Train a small network with a mechanism on digits, and draw what it attends to."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = RUNS.get(name) or Settings(model=f"small_cnn+{name}", data="digits/cluttered")
+        settings = RUNS.get(name) or RunConfig(model=f"small_cnn+{name}", data="digits/cluttered")
         foveal.train(settings, folder)
         look(folder, [settings.data], most=3).picture.save(PAGES / f"{name}.png")
 

@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import foveal
-from foveal.mechanisms import NonLocal, RelativeAttention, ResidualMask, SelfAttention
-from foveal.mechanisms.self_attention import displacements
+from foveal.mechanisms.non_local import NonLocal
+from foveal.mechanisms.residual_mask import ResidualMask
+from foveal.mechanisms.self_attention import RelativeAttention, SelfAttention, displacements
 
 
 class Largest(TorchDispatchMode):
@@ -202,8 +203,8 @@ class TestDrawing:
         values = torch.zeros(2, 2, 3, 6, 3, 6)
         values[:, 0, 1, 3, 0, 5] = values[:, 1, 1, 3, 2, 0] = 1.0
         values[:, 1, 1, 3, 0, 5], values[:, 1, 1, 3, 2, 0] = 0.5, 0.5
-        facts = {"mechanism": "test", "kind": "affinity", "domain": "spatial", "within": (0.0, 1.0)}
-        return foveal.Record(where="layer1.mhsa", axes="B G H W Y X", values=values, **facts)
+        facts = {"mechanism": "test", "kind": "affinity", "domain": "spatial", "value_range": (0.0, 1.0)}
+        return foveal.Record(path="layer1.mhsa", axes="B G H W Y X", values=values, **facts)
 
     def test_the_centres_weights_and_its_frame(self):
         axes = axes_of(foveal.draw([self.record()], self.images))

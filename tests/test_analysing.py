@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import foveal
-from foveal.analysing import enlarged
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.evaluation.paper_analyses import enlarged
 
 
 class Shows(nn.Module):
@@ -17,7 +17,7 @@ class Shows(nn.Module):
     def __init__(self, weigh, **facts):
         super().__init__()
         self.weigh = weigh
-        self.tap = Tap(Facts(mechanism="test", domain="channel", within=(0, 1), **facts))
+        self.tap = Tap(Facts(mechanism="test", domain="channel", value_range=(0, 1), **facts))
 
     def forward(self, x):
         self.tap(self.weigh(x))

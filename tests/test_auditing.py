@@ -9,22 +9,27 @@ import torch
 from torch import nn
 
 import foveal
-from foveal.auditing import narrow
-from foveal.findings import Finding, findings_of, signed_area
-from foveal.foreign import TABLE
-from foveal.meanings import MEANINGS
-from foveal.mechanisms import CBAM, GlobalContext, NonLocal, SelectiveKernel, SpatialTransformer, SqueezeExcite
+from foveal.core.record import Facts, Record
+from foveal.evaluation.audit_passes import narrow_widths
+from foveal.evaluation.finding_types import FINDING_TYPES
+from foveal.evaluation.findings import Finding, findings_of, signed_area
+from foveal.inspection.record_statistics import summarize
+from foveal.inspection.third_party import TABLE
+from foveal.mechanisms.cbam import CBAM
+from foveal.mechanisms.global_context import GlobalContext
+from foveal.mechanisms.non_local import NonLocal
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.spatial_transformer import SpatialTransformer
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.networks.ram import RAM
-from foveal.record import Facts, Record
-from foveal.tally import tally
-from foveal.warps import CONTROL
+from foveal.ops.warps import CONTROL
 
 
 def found(audited) -> dict[str, list[str]]:
     """The names of what was found, by place."""
-    places = {where: [] for where in audited.places}
+    places = {path: [] for path in audited.places}
     for each in audited.findings:
-        places.setdefault(each.where, []).append(each.what)
+        places.setdefault(each.path, []).append(each.type)
     return places
 
 
@@ -90,8 +95,8 @@ class TestVictims:
         assert found(foveal.audit(net, images())) == {"attention": ["hidden width 0", "unseen"]}
         told = foveal.audit(net, images(), extra={self.SELayer: ("fc.3", "gate")})
         assert found(told) == {"attention": ["hidden width 0", "constant", "uniform"]}
-        assert narrow_widths(self.SELayer(16)) == [1]
-        assert narrow_widths(self.SELayer(32)) == []
+        assert list(narrow_widths(self.SELayer(16))) == [1]
+        assert list(narrow_widths(self.SELayer(32))) == []
 
     class SpatialAttention(nn.Module):
         def __init__(self, channel: int, dilation: int, padding: int):
@@ -123,12 +128,8 @@ class TestVictims:
         """Each 3x3 of dilation 2 with padding 1 takes two pixels off a side: 7, 5, 3, 1."""
         extra = {self.SpatialAttention: ("sa", "mask")} if told else None
         audited = foveal.audit(Net(self.BAMBlock(padding)), images(side=7), extra=extra)
-        assert [(each.where, each.what) for each in audited.faults] == [("attention.sa", what) for what in faults]
+        assert [(each.path, each.type) for each in audited.faults] == [("attention.sa", what) for what in faults]
         assert not faults or audited.faults[0].figure == 49
-
-
-def narrow_widths(module: nn.Module) -> list[int]:
-    return list(narrow(module))
 
 
 class TestPlaces:
@@ -195,13 +196,13 @@ class TestPlaces:
         net = Net(SqueezeExcite(8, 2)).requires_grad_(False)
         net.other = TestVictims.SELayer(8, 2).requires_grad_(False)
         net.conv = nn.Sequential(net.conv, net.other)
-        assert "not in the graph" not in [each.what for each in foveal.audit(net, images()).findings]
+        assert "not in the graph" not in [each.type for each in foveal.audit(net, images()).findings]
         assert not any(weight.requires_grad for weight in net.parameters())
 
     def test_at_birth(self):
         for attention in (SqueezeExcite(8, 2, identity=True), NonLocal(8), GlobalContext(8), SpatialTransformer(8)):
             audited = foveal.audit(Net(attention), images())
-            assert {each.what for each in audited.findings} == {"at birth"}
+            assert {each.type for each in audited.findings} == {"at birth"}
             assert audited.faults == []
 
     def test_a_hard_mechanism_learns_without_the_answers_gradient(self):
@@ -212,7 +213,7 @@ class TestPlaces:
         model = foveal.create_model("small_cnn", in_chans=3)
         foveal.attach(model, name, at="features.2")
         audited = foveal.audit(model, images())
-        assert {each.what for each in audited.findings} == {"at birth"}
+        assert {each.type for each in audited.findings} == {"at birth"}
 
     def test_glimpses_that_never_move_though_their_policy_has_weights(self):
         net = RAM(in_chans=3, glimpses=3)
@@ -245,7 +246,7 @@ class TestPlaces:
         audited = foveal.audit(Net(LinearAttention()), images())
         assert audited.faults == []
         (finding,) = audited.findings
-        assert finding.what == "unseen"
+        assert finding.type == "unseen"
         assert "does not know the class LinearAttention" in finding.note
 
     def test_a_gate_that_is_given_zeros_says_so(self):
@@ -280,10 +281,12 @@ class TestPlaces:
         assert list(foveal.audit(vit, images(side=32)).places) == ["blocks.0.attn"]
 
 
-def gate(values: torch.Tensor, axes: str = "B C", kind: str = "gate", within=(0.0, 1.0), hard: bool = False) -> list:
-    facts = Facts(mechanism="se", kind=kind, domain="channel", axes=axes, within=within, hard=hard)
-    seen = tally(Record(**vars(facts), where="here", values=values))
-    return [each.what for each in findings_of(seen, "here", weighed=(7, 7))]
+def gate(
+    values: torch.Tensor, axes: str = "B C", kind: str = "gate", value_range=(0.0, 1.0), hard: bool = False
+) -> list:
+    facts = Facts(mechanism="se", kind=kind, domain="channel", axes=axes, value_range=value_range, hard=hard)
+    seen = summarize(Record(**vars(facts), path="here", values=values))
+    return [each.type for each in findings_of(seen, "here", weighed=(7, 7))]
 
 
 SPREAD = torch.linspace(0.1, 0.9, 40).view(5, 8)  # every image and channel has a weight of its own
@@ -312,7 +315,7 @@ class TestWeights:
         assert gate(values) == names
 
     def test_a_gate_from_1_to_2_is_closed_at_1(self):
-        assert gate(1 + 0.001 * SPREAD, within=(1.0, 2.0)) == ["saturated closed"]
+        assert gate(1 + 0.001 * SPREAD, value_range=(1.0, 2.0)) == ["saturated closed"]
 
     def test_masks(self):
         maps = torch.rand(5, 7, 7)
@@ -336,7 +339,7 @@ class TestWeights:
         assert gate(alike, "B G Q K", "affinity") == []
         assert gate(alike.reshape(5, 2, 4, 4, 4, 4), "B G H W Y X", "affinity") == []
         mixed = torch.randn(5, 2, 16, 16)  # heads mixed after the softmax: any sign, any sum
-        assert gate(mixed, "B G Q K", "affinity", within=(-math.inf, math.inf)) == []
+        assert gate(mixed, "B G Q K", "affinity", value_range=(-math.inf, math.inf)) == []
         assert gate(torch.ones(5, 2, 9, 1), "B G Q K", "affinity") == ["constant", "uniform"]  # a single key
 
     def test_selections(self):
@@ -351,8 +354,8 @@ class TestWeights:
 
 def transform(values: torch.Tensor, axes: str = "B 2 3", untrained: bool = False, kind: str = "transform") -> list[str]:
     within = (-math.inf, math.inf)
-    facts = Facts(mechanism="stn", kind=kind, domain="spatial", axes=axes, within=within)
-    return [each.what for each in findings_of(Record(**vars(facts), where="", values=values), "", untrained=untrained)]
+    facts = Facts(mechanism="stn", kind=kind, domain="spatial", axes=axes, value_range=within)
+    return [each.type for each in findings_of(Record(**vars(facts), path="", values=values), "", untrained=untrained)]
 
 
 def thetas(x_scales, y_scales, shifts=None) -> torch.Tensor:
@@ -490,27 +493,27 @@ class TestFace:
         assert held["places"] == audited.places
         assert held["images"] == 8
         (finding,) = held["findings"]
-        assert finding["what"] == "saturated open"
-        assert finding["fault"] is True
+        assert finding["type"] == "saturated open"
+        assert finding["is_fault"] is True
         assert finding["figure"] == 1.0
-        assert finding["means"] == MEANINGS["saturated open"].means
+        assert finding["explanation"] == FINDING_TYPES["saturated open"].explanation
 
     def test_every_figure_can_be_told(self):
-        for what, meaning in MEANINGS.items():
+        for what, meaning in FINDING_TYPES.items():
             assert str(Finding("here", what, 0.5, "why")).startswith(what)
-            assert meaning.means.endswith(".")
-            assert meaning.do.endswith(".")
+            assert meaning.explanation.endswith(".")
+            assert meaning.remedy.endswith(".")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["se", "cbam", "stn"])
 def test_a_trained_network_has_no_fault(mechanism, tmp_path):
     pytest.importorskip("mlxtend")
-    from foveal.opening import open_model
-    from foveal.settings import Settings
+    from foveal.training.config import RunConfig
+    from foveal.training.load_model import load_model
 
-    foveal.train(Settings(model=f"small_cnn+{mechanism}", epochs=2, lr=5e-3, batch_size=64), tmp_path / "run")
-    opened = open_model(str(tmp_path / "run"))
+    foveal.train(RunConfig(model=f"small_cnn+{mechanism}", epochs=2, lr=5e-3, batch_size=64), tmp_path / "run")
+    opened = load_model(str(tmp_path / "run"))
     audited = foveal.audit(opened.network, opened.batches(opened.load("digits/rts").validation))
     assert audited.images == 500
     assert audited.findings == [], str(audited)

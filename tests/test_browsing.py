@@ -10,12 +10,12 @@ from PIL import Image
 from torch import nn
 
 import foveal
-from foveal.browsing import by_place, facts_of, lead, write_page
-from foveal.drawing import draw
-from foveal.looking import Looked, gather, look
-from foveal.opening import Opened
-from foveal.record import Record
-from foveal.recording import Seen
+from foveal.core.record import Record
+from foveal.inspection.drawing.draw import draw
+from foveal.inspection.watch import Recording
+from foveal.reports.look import LookResult, collect_images, look
+from foveal.reports.look_page import by_place, facts_of, summary, write_page
+from foveal.training.load_model import LoadedModel
 
 NAMES = ["a <b>.png", "b.png"]
 
@@ -41,7 +41,7 @@ def looked():
     with foveal.watch(model) as seen, torch.no_grad():
         model(images / 255)
     said = ["cat", "dog & co"]
-    return Looked("runs/mine", draw(seen, images, said), seen, images, NAMES, said, {"c.png": "no such file"})
+    return LookResult("runs/mine", draw(seen, images, said), seen, images, NAMES, said, {"c.png": "no such file"})
 
 
 @pytest.fixture(scope="module")
@@ -108,27 +108,27 @@ def test_a_browser_shows_the_place_that_is_chosen(page, width):
         assert not shown.locator("nav").is_visible()
 
 
-def mask(where="a", **more):
+def mask(path="a", **more):
     values = torch.tensor([0.25, 0.5, 0.5, 0.75]).view(1, 2, 2)
-    facts = {"kind": "mask", "axes": "B H W", "within": (0.0, 1.0), "mechanism": "m", "domain": "spatial"}
-    return Record(**{**facts, "values": values, **more}, where=where)
+    facts = {"kind": "mask", "axes": "B H W", "value_range": (0.0, 1.0), "mechanism": "m", "domain": "spatial"}
+    return Record(**{**facts, "values": values, **more}, path=path)
 
 
 def test_the_range_is_said_that_weights_may_have_and_have():
     assert facts_of(mask()) == "m: mask, spatial, soft; B H W = 1 x 2 x 2; may be from 0 to 1, here from 0.25 to 0.75"
-    endless = mask(within=(-float("inf"), float("inf")), hard=True)
+    endless = mask(value_range=(-float("inf"), float("inf")), hard=True)
     assert "spatial, hard; " in facts_of(endless)
     assert "may be any number, here" in facts_of(endless)
 
 
 def test_a_warning_is_given_where_the_image_was_moved_before():
     moving = mask("b", kind="transform", axes="B 2 3", values=torch.zeros(1, 2, 3))
-    assert "b moves the image" in lead([moving, mask()], 2, 1)
-    assert lead([mask(), moving], 2, 1) == "2 places with attention, 1 image."
+    assert "b moves the image" in summary([moving, mask()], 2, 1)
+    assert summary([mask(), moving], 2, 1) == "2 places with attention, 1 image."
 
 
 def test_places_that_no_picture_shows_are_listed_with_the_reason(looked, tmp_path):
-    seen = Seen(["a", "b"], {})
+    seen = Recording(["a", "b"], {})
     seen._add(mask("a"))
     seen._add(mask("b", kind="affinity", axes="B G Q K", values=torch.ones(1, 2, 4, 7)))
     alone = replace(looked, seen=seen, images=looked.images[:1], names=["a"], predictions=["cat"], skipped={})
@@ -143,7 +143,7 @@ def test_the_gates_of_rows_and_columns_are_one_place():
     images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     with foveal.watch(model) as seen, torch.no_grad():
         model(images / 255)
-    places = by_place(Looked("", draw(seen, images), seen, images, ["a"], ["0"], {}))
+    places = by_place(LookResult("", draw(seen, images), seen, images, ["a"], ["0"], {}))
     assert len(places) == len(seen) / 2 == 8
     assert [record.axes for record in places["layer1.0.se"]] == ["B C H", "B C W"]
 
@@ -153,8 +153,8 @@ def test_images_beyond_the_most_are_named(tmp_path):
     for index in range(3):
         files.append(str(tmp_path / f"{index}.png"))
         Image.new("L", (50, 40), color=index).save(files[-1])
-    opened_model = Opened(nn.Identity(), (), (0.5,) * 3, (0.5,) * 3, (3, 32, 32))
-    images, names, skipped = gather([*files, str(tmp_path / "x.png")], 2, opened_model)
+    opened_model = LoadedModel(nn.Identity(), (), (0.5,) * 3, (0.5,) * 3, (3, 32, 32))
+    images, names, skipped = collect_images([*files, str(tmp_path / "x.png")], 2, opened_model)
     assert images[:, 0, 0, 0].tolist() == [0, 1]
     assert names == files[:2]
     assert skipped == {str(tmp_path / "x.png"): "no such file", files[2]: "beyond the first 2"}
@@ -164,6 +164,6 @@ def test_look_keeps_what_was_seen(tmp_path):
     Image.new("RGB", (50, 40)).save(tmp_path / "mine.png")
     looked = look("small_cnn+se", [str(tmp_path / "mine.png")])
     assert looked.names == [str(tmp_path / "mine.png")]
-    assert looked.seen.paths() == [record.where for record in looked.seen]
+    assert looked.seen.paths() == [record.path for record in looked.seen]
     assert len(looked.seen) == 3
     assert looked.images.shape[:2] == (1, 3)

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from foveal import cli
-from foveal.checkpoint import load_checkpoint, save_checkpoint
+from foveal.cli import main as cli
+from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 
 pytest.importorskip("mlxtend")
 
@@ -83,7 +83,7 @@ def test_list_prints_the_mechanisms(foveal):
 
 def test_list_prints_the_networks_with_their_cost_beside_the_papers(foveal, monkeypatch):
     """SE-ResNet-50 as the paper's Tables 2 and 10 have it, and networks that no paper reports."""
-    monkeypatch.setattr("foveal.networks.listing.NAMES", ("seresnet50", "sknet29", "seresnet20", "small_cnn"))
+    monkeypatch.setattr("foveal.networks.catalog.NAMES", ("seresnet50", "sknet29", "seresnet20", "small_cnn"))
     _, out, _ = foveal("list", "--models")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
     assert rows["seresnet50"] == ["resnet50+se", "224", "28.09", "28.1", "4,092", "3,870", "Hu,", "Table", "2"]
@@ -94,7 +94,7 @@ def test_list_prints_the_networks_with_their_cost_beside_the_papers(foveal, monk
 
 
 def test_list_prints_where_attention_stands(foveal):
-    _, out, _ = foveal("list", "--places")
+    _, out, _ = foveal("list", "--placements")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "family blocks stands sk instead of positions"
     assert "torchvision resnet Bottleneck after bn3 conv2 bn2 relu standard pre post identity" in lines
@@ -153,7 +153,7 @@ def test_audit_tells_faults_by_its_exit_code(foveal, tmp_path):
     assert code == 0
     assert "at birth" in out
     assert out.splitlines()[-2:] == ["0 faults, 1 place, 500 images", "told.json"]
-    assert json.loads((tmp_path / "told.json").read_text())["findings"][0]["what"] == "at birth"
+    assert json.loads((tmp_path / "told.json").read_text())["findings"][0]["type"] == "at birth"
 
     foveal("train", "--model", "small_cnn+se", *FAST, "--output", "run")
     network, checkpoint = load_checkpoint(tmp_path / "run")
@@ -178,7 +178,11 @@ def test_score_tells_a_transformer_that_looks_from_one_that_does_not(foveal, tmp
     assert [line.endswith("beats both nulls") for line in out.splitlines() if line.startswith(located)] == [True] * 3
     scored = json.loads((tmp_path / "run/score.json").read_text())
     assert scored["images"] == 1500
-    assert {each["instead"] for each in scored["needed"] if each["lost"]["low"] > 0} == {"mean", "another", "none"}
+    assert {each["replacement"] for each in scored["ablations"] if each["accuracy_drop"]["low"] > 0} == {
+        "mean",
+        "another",
+        "none",
+    }
     _, out, _ = foveal("score", "small_cnn+stn", "digits/rts")  # untrained
     told = [line for line in out.splitlines() if line.startswith(located)]
     assert [line.endswith("not better than chance") for line in told] == [True] * 3

@@ -15,18 +15,18 @@ import torch
 from torch import nn
 
 import foveal
-from foveal.comparison import plans
-from foveal.comparison.comparing import Comparison, Row, judged, row_of
+from foveal.comparison import plan as plans
+from foveal.comparison.compare import ComparisonResult, ContenderResult, compute_pairs_and_verdicts, row_of
 from foveal.comparison.jobs import Failed
-from foveal.comparison.plans import CONTENDERS, Plan, by_name, make_plan, network_name
-from foveal.comparison.tables import costs_table, results_table, write_tables
-from foveal.costs import Cost, costs, count_macs, loss_of, peak_bytes, saved_bytes
-from foveal.naming import slug
-from foveal.settings import Recipe
-from foveal.training import Result
+from foveal.comparison.plan import CONTENDERS, Plan, by_name, make_plan, network_name
+from foveal.core.names import slug
+from foveal.profiling.costs import Cost, costs, count_macs, loss_of, peak_bytes, saved_bytes
+from foveal.reports.tables import costs_table, results_table, write_tables
+from foveal.training.config import CompareConfig, TrainConfig
+from foveal.training.run_folder import Result
 
 COST = Cost(1_000, 2_000_000, 0.5, 10.0, 20.0, 3_000_000, 4_000_000)
-RECIPE = Recipe(data="digits", epochs=1)
+CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 
 
 def test_macs_by_thought():
@@ -100,14 +100,14 @@ def test_a_contender_has_a_name_and_what_it_adds():
 )
 def test_contenders_are_checked_before_anything_is_written(contenders, says, tmp_path):
     with pytest.raises(ValueError, match=re.escape(says)):
-        make_plan(contenders, "small_cnn", 1, RECIPE, tmp_path / "cmp")
+        make_plan(contenders, CONFIG, tmp_path / "cmp")
     assert not (tmp_path / "cmp").exists()
 
 
 @pytest.mark.parametrize(("seeds", "tune", "says"), [(0, 0, "seeds=0: 1 or more"), (1, -1, "tune=-1: 0 or more")])
-def test_numbers_are_checked(seeds, tune, says, tmp_path):
+def test_numbers_are_checked(seeds, tune, says):
     with pytest.raises(ValueError, match=says):
-        make_plan(["none"], "small_cnn", seeds, RECIPE, tmp_path / "cmp", tune)
+        replace(CONFIG, seeds=seeds, tune=tune)
 
 
 def test_the_contenders_of_the_main_job_stand_in_its_backbone():
@@ -121,12 +121,12 @@ def test_the_contenders_of_the_main_job_stand_in_its_backbone():
 
 
 def test_a_control_is_as_large_as_the_dearest_contender_and_stays_what_it_was(tmp_path):
-    plan = make_plan(["none", "se:reduction=2", "wider", "deeper"], "small_cnn", 1, RECIPE, tmp_path / "cmp")
+    plan = make_plan(["none", "se:reduction=2", "wider", "deeper"], CONFIG, tmp_path / "cmp")
     dearest = plan.costs["se:reduction=2"].parameters
     assert plan.costs["none"].parameters < dearest
     assert plan.costs["wider"].parameters == pytest.approx(dearest, rel=0.05)
     plan.write()
-    more = make_plan(["none", "sk:groups=8", "wider"], "small_cnn", 1, RECIPE, tmp_path / "cmp")
+    more = make_plan(["none", "sk:groups=8", "wider"], CONFIG, tmp_path / "cmp")
     assert more.models["wider"] == plan.models["wider"]
     more.write()
     assert set(json.loads((tmp_path / "cmp/comparison.json").read_text())["contenders"]) == {
@@ -135,22 +135,22 @@ def test_a_control_is_as_large_as_the_dearest_contender_and_stays_what_it_was(tm
 
 
 def test_a_folder_of_another_comparison_is_refused(tmp_path):
-    make_plan(["none", "twin=none"], "small_cnn", 1, RECIPE, tmp_path / "cmp").write()
+    make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
     with pytest.raises(ValueError, match="another epochs, 1; name another folder"):
-        make_plan(["none"], "small_cnn", 1, replace(RECIPE, epochs=2), tmp_path / "cmp")
+        make_plan(["none"], replace(CONFIG, epochs=2), tmp_path / "cmp")
     with pytest.raises(ValueError, match="another twin, 'small_cnn'"):
-        make_plan(["twin=se"], "small_cnn", 1, RECIPE, tmp_path / "cmp")
+        make_plan(["twin=se"], CONFIG, tmp_path / "cmp")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/to_keep.txt").write_text("dear")
     with pytest.raises(ValueError, match="holds something else"):
-        make_plan(["none"], "small_cnn", 1, RECIPE, tmp_path / "letters")
+        make_plan(["none"], CONFIG, tmp_path / "letters")
 
 
 def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
     """A plan that nobody measured."""
     models = models or {"none": "small_cnn", "se": "small_cnn+se"}
     same = dict.fromkeys(models, COST)
-    return Plan(folder, "small_cnn", RECIPE, seeds, 0, models, same, dict.fromkeys(models, 60.0))
+    return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))
 
 
 def test_the_minutes_are_of_what_is_left(tmp_path, monkeypatch):
@@ -184,22 +184,22 @@ def test_verdicts_pair_the_seeds_that_both_have(tmp_path):
     rows = [row_of(plan, name, 0.01, results) for name in plan.models]
     with_predictions(plan, "none", 7)
     with_predictions(plan, "se", 8)
-    verdicts, pairs = judged(plan, rows)
+    verdicts, pairs = compute_pairs_and_verdicts(plan, rows)
     assert rows[1].failed == {1: "out of memory"}
     assert list(rows[1].errors) == [0, 2, 3]
     assert verdicts["se"].seeds == 3
     assert verdicts["se"].mean == pytest.approx((10 + 11 + 10) / 3)
-    assert verdicts["se"].says == "better"
+    assert verdicts["se"].label == "better"
     assert list(pairs["se"]) == [0, 2, 3]
     assert (pairs["se"][0].gained, pairs["se"][0].lost, pairs["se"][0].p) == (1, 0, 1.0)
-    compared = Comparison(plan, tuple(rows), verdicts, pairs, 1.0)
+    compared = ComparisonResult(plan, tuple(rows), verdicts, pairs, 1.0)
     write_tables(compared)
     assert results_table(compared)[2][:3] == ["se", "19.33 ± 1.15 (1 failed)", "+10.33"]
     assert costs_table(compared)[1] == ["none", "1,000", "2.00", "0.5", "10.0", "20.0", "3.0", "4.0"]
     with (tmp_path / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["failed"] for line in lines if line["contender"] == "se"] == ["", "out of memory", "", ""]
-    assert json.loads((tmp_path / "results.json").read_text())["verdicts"]["se"]["says"] == "better"
+    assert json.loads((tmp_path / "results.json").read_text())["verdicts"]["se"]["label"] == "better"
 
 
 def test_a_contender_that_always_fails_has_no_verdict_and_a_file_without_infinities(tmp_path):
@@ -208,17 +208,17 @@ def test_a_contender_that_always_fails_has_no_verdict_and_a_file_without_infinit
     rows = tuple(row_of(plan, name, 0.01, results) for name in plan.models)
     with_predictions(plan, "none", 7)
     with_predictions(plan, "eca", 7)
-    verdicts, pairs = judged(plan, rows)
+    verdicts, pairs = compute_pairs_and_verdicts(plan, rows)
     assert set(verdicts) == {"eca"}
-    assert verdicts["eca"].says == "too few seeds to say"
-    compared = Comparison(plan, rows, verdicts, pairs, 1.0)
+    assert verdicts["eca"].label == "too few seeds to say"
+    compared = ComparisonResult(plan, rows, verdicts, pairs, 1.0)
     write_tables(compared)
     assert results_table(compared)[2] == ["se", "(1 failed)", "", "", "", ""]
     assert "Infinity" not in (tmp_path / "results.json").read_text()
 
 
 def test_a_row_has_mean_and_spread():
-    row = Row("se", "small_cnn+se", 0.01, {0: 2.0, 1: 4.0, 2: 6.0}, {}, {}, COST)
+    row = ContenderResult("se", "small_cnn+se", 0.01, {0: 2.0, 1: 4.0, 2: 6.0}, {}, {}, COST)
     assert (row.mean, row.spread) == (4.0, 2.0)
     assert replace(row, errors={0: 2.0}).spread == 0.0
 
@@ -244,13 +244,13 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one_and_a_twin_i
             key: b[key] for key in ("name", "errors", "balanced", "recall")
         }
     assert one["verdicts"] == other["verdicts"]
-    assert one["verdicts"]["twin"]["says"].startswith("no difference")
+    assert one["verdicts"]["twin"]["label"].startswith("no difference")
     assert (one["verdicts"]["twin"]["low"], one["verdicts"]["twin"]["high"]) == (0.0, 0.0)
 
 
 @pytest.mark.slow
 def test_contenders_that_fail_are_reported_as_failed(tmp_path):
-    compared = foveal.compare(["none", "se"], "digits", seeds=1, epochs=1, output=tmp_path, recipe=Recipe(lr=1e30))
+    compared = foveal.compare(["none", "se"], "digits", seeds=1, epochs=1, output=tmp_path, config=TrainConfig(lr=1e30))
     assert [row.failed for row in compared.rows] == [{0: "FloatingPointError: the loss is nan at step 2"}] * 2
     assert foveal.write_report(compared).is_file()
 

@@ -11,23 +11,20 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.mechanisms import (
-    BAM,
-    CBAM,
-    MECHANISMS,
-    Coordinate,
-    EfficientChannel,
-    GatherExcite,
-    GlobalContext,
-    NonLocal,
-    ResidualMask,
-    SelectiveKernel,
-    SelfAttention,
-    SpatialGate,
-    SpatialTransformer,
-    SqueezeExcite,
-)
-from foveal.surgery import attach
+from foveal.mechanisms.bam import BAM
+from foveal.mechanisms.cbam import CBAM, SpatialGate
+from foveal.mechanisms.coordinate import Coordinate
+from foveal.mechanisms.efficient_channel import EfficientChannel
+from foveal.mechanisms.gather_excite import GatherExcite
+from foveal.mechanisms.global_context import GlobalContext
+from foveal.mechanisms.non_local import NonLocal
+from foveal.mechanisms.registry import MECHANISMS, short_name
+from foveal.mechanisms.residual_mask import ResidualMask
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.self_attention import SelfAttention
+from foveal.mechanisms.spatial_transformer import SpatialTransformer
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
+from foveal.surgery.attach import attach
 
 CHANNELS = 16
 
@@ -193,10 +190,10 @@ def test_states_its_attention(row):
         }
         expected |= {"Y": 5, "X": 6} if row.options.get("subsample") else {"Y": 10, "X": 12}
         assert sizes == {axis: expected[axis] for axis in sizes}
-        low, high = record.within
+        low, high = record.value_range
         assert low <= record.values.min()
         assert record.values.max() <= high
-        assert MECHANISMS[foveal.mechanisms.short_name(record.mechanism)] is row.mechanism
+        assert MECHANISMS[short_name(record.mechanism)] is row.mechanism
 
 
 @rows

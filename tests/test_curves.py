@@ -4,8 +4,16 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from foveal.curves import NAMES, STEPS, Curve, areas, blurred, curves_of, turns
-from foveal.metrics import Interval
+from foveal.evaluation.deletion_insertion import (
+    NAMES,
+    STEPS,
+    DeletionInsertionResult,
+    blurred,
+    curve_areas,
+    deletion_insertion_results,
+    removal_order,
+)
+from foveal.evaluation.metrics import Interval
 
 SIDE = 20
 
@@ -26,7 +34,7 @@ def of_rows(images: torch.Tensor) -> torch.Tensor:
 def test_the_areas_of_a_right_and_of_a_wrong_map():
     images = bright_row()
     right, wrong = images[:, 0], 1 - images[:, 0]
-    deletion, insertion = areas(of_rows, images, [right, wrong])
+    deletion, insertion = curve_areas(of_rows, images, [right, wrong])
     # whole image 1, mean colour 0.1; the first of ten steps takes all that counts, or the last does
     torch.testing.assert_close(deletion[0], torch.full((2,), ((1 + 0.1) / 2 + 9 * 0.1) / 10))
     torch.testing.assert_close(deletion[1], torch.full((2,), (9 * 1 + (1 + 0.1) / 2) / 10))
@@ -41,7 +49,7 @@ def test_a_map_that_says_nothing_takes_pixels_in_no_order():
     To three standard errors of the mean turn of 40 pixels, 0.9 / sqrt(12 * 40); row by row it would be 0.28 and 0.64.
     """
     images = bright_row()
-    deletion, _ = areas(of_rows, images, [torch.ones(2, 5, 5)])
+    deletion, _ = curve_areas(of_rows, images, [torch.ones(2, 5, 5)])
     torch.testing.assert_close(deletion[0], torch.full((2,), (1 + 0.1) / 2), atol=0.123, rtol=0)
 
 
@@ -52,20 +60,20 @@ def test_as_many_answers_as_it_says():
         asked.append(len(images))
         return images.mean((1, 2, 3))
 
-    areas(counted, torch.rand(4, 3, 8, 8), [torch.rand(4, 2, 2)] * 3)
+    curve_areas(counted, torch.rand(4, 3, 8, 8), [torch.rand(4, 2, 2)] * 3)
     assert asked == [4] * (3 + 2 * (STEPS - 1) * 3)
 
 
 def test_turns_go_by_weight_and_ties_are_mixed_alike():
     maps = torch.tensor([[[0.1, 0.9], [0.5, 0.3]]])
-    found = turns(maps, (8, 8))
+    found = removal_order(maps, (8, 8))
     assert found.flatten().sort().values.tolist() == list(range(64))
     quarters = [found[0, y : y + 4, x : x + 4].flatten() for y, x in ((0, 4), (4, 0), (4, 4), (0, 0))]
     assert [set(each.tolist()) for each in quarters] == [set(range(start, start + 16)) for start in (0, 16, 32, 48)]
     assert quarters[0].tolist() != sorted(quarters[0].tolist())  # no corner of a cell comes first
     region = torch.zeros(1, 8, 8)
     region[:, 2:6, 2:6] = 1
-    flat, ones = turns(torch.zeros(1, 8, 8), (8, 8)), turns(region, (8, 8))
+    flat, ones = removal_order(torch.zeros(1, 8, 8), (8, 8)), removal_order(region, (8, 8))
     assert ones[region.bool()].max() == 15
     assert torch.equal(flat[region.bool()].argsort(), ones[region.bool()].argsort())
 
@@ -79,9 +87,9 @@ def test_the_blur_is_scipys():
 
 @pytest.mark.parametrize(("name", "sign"), [*zip(NAMES, (-1, 1), strict=True)])
 def test_deletion_is_good_when_small_and_insertion_when_large(name, sign):
-    def curve(mean: float) -> Curve:
+    def curve(mean: float) -> DeletionInsertionResult:
         difference = Interval(sign * mean, sign * mean - 0.01, sign * mean + 0.01)
-        return Curve("here", name, Interval(0.5, 0.4, 0.6), difference, difference)
+        return DeletionInsertionResult("here", name, Interval(0.5, 0.4, 0.6), difference, difference)
 
     assert curve(0.1).beats_both
     assert not curve(-0.1).beats_both
@@ -92,6 +100,8 @@ def test_differences_are_paired():
     found = torch.zeros(2, 3, 50)
     found[:, 0] = torch.rand(50)
     found[:, 1] = found[:, 0] + 0.25
-    deletion, insertion = curves_of("here", found)
-    assert (deletion.over_centred.mean, deletion.over_centred.high) == pytest.approx((-0.25, -0.25), abs=1e-5)
+    deletion, insertion = deletion_insertion_results("here", found)
+    assert (deletion.vs_center_baseline.mean, deletion.vs_center_baseline.high) == pytest.approx(
+        (-0.25, -0.25), abs=1e-5
+    )
     assert (deletion.curve, insertion.curve) == ("deletion", "insertion")

@@ -15,8 +15,8 @@ import foveal
 from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
 from foveal.data.folder import read, why_not
 from foveal.data.splits import grouped, stratified
-from foveal.geometry import CORNERS, sample
-from foveal.warps import CONTROL, grid_of, outline
+from foveal.ops.geometry import CORNERS, sample
+from foveal.ops.warps import CONTROL, grid_of, outline
 
 
 def digit_images(count: int = 20) -> torch.Tensor:

@@ -13,6 +13,7 @@ import foveal
 from foveal.deployment.folding import fold_norms
 from foveal.deployment.gated_blocks import KnownGate
 from foveal.deployment.pointwise import multiply_pointwise
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -56,7 +57,7 @@ def test_answers_and_attention_are_the_originals(make, known):
         deployed.network(IMAGES)
     with torch.no_grad(), foveal.watch(model.eval()) as expected:
         model(IMAGES)
-    assert [record.where for record in seen] == [record.where for record in expected]
+    assert [record.path for record in seen] == [record.path for record in expected]
     for mine, theirs in zip(seen, expected, strict=True):
         torch.testing.assert_close(mine.values, theirs.values, atol=1e-4, rtol=0)
 
@@ -72,7 +73,7 @@ def test_a_gate_known_early_by_thought():
     conv = nn.Conv2d(2, 2, 1)
     conv.weight.data = torch.tensor([[1.0, 0.0], [2.0, 1.0]])[..., None, None]
     conv.bias.data = torch.tensor([0.0, 1.0])
-    se = foveal.mechanisms.SqueezeExcite(2, reduction=1, bias=False)
+    se = SqueezeExcite(2, reduction=1, bias=False)
     se.fc1.weight.data = torch.eye(2)
     se.fc2.weight.data = torch.eye(2)
     x = torch.tensor([[0.0, 2.0], [3.0, 3.0]]).view(1, 2, 1, 2)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from foveal.mechanisms import MECHANISMS
+from foveal.mechanisms.registry import MECHANISMS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -8,18 +8,18 @@ from html import unescape
 import pytest
 import torch
 
-from foveal.drawing import draw
-from foveal.drawing.canvas import BOX
-from foveal.drawing.regions import GRID_POINTS
-from foveal.record import Record
-from foveal.warps import CONTROL
+from foveal.core.record import Record
+from foveal.inspection.drawing.canvas import BOX
+from foveal.inspection.drawing.draw import draw
+from foveal.inspection.drawing.regions import GRID_POINTS
+from foveal.ops.warps import CONTROL
 
 IMAGES = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
 IMAGES[:, :, 4:, 4:] = 255
 
 
 def record(kind, axes, values, **more):
-    facts = {"mechanism": "test", "domain": "spatial", "within": (0.0, 1.0), "where": "layer1.se"}
+    facts = {"mechanism": "test", "domain": "spatial", "value_range": (0.0, 1.0), "path": "layer1.se"}
     return Record(kind=kind, axes=axes, values=values, **{**facts, **more})
 
 
@@ -30,7 +30,7 @@ def axes_of(picture):
 def quarter() -> Record:
     """Every image's lower right quarter."""
     theta = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]).expand(3, 2, 3)
-    return record("transform", "B 2 3", theta, within=(-float("inf"), float("inf")), size=(4, 4))
+    return record("transform", "B 2 3", theta, value_range=(-float("inf"), float("inf")), size=(4, 4))
 
 
 def test_the_four_columns_of_a_transform_and_its_grids():
@@ -102,7 +102,7 @@ def mask_columns(picture):
 
 def test_weights_of_channels_and_positions_are_drawn_as_their_mean_over_channels():
     values = torch.stack([torch.full((2, 4), 1.0), torch.full((2, 4), 2.0)])[None].expand(3, -1, -1, -1)
-    picture = draw([record("mask", "B C H W", values, within=(1.0, 2.0), where="layer1.bam")], IMAGES)
+    picture = draw([record("mask", "B C H W", values, value_range=(1.0, 2.0), path="layer1.bam")], IMAGES)
     assert mask_columns(picture) == [("test\nlayer1.bam\nmean over channels", [[1.5] * 4] * 2, (1.0, 2.0))]
 
 
@@ -112,7 +112,7 @@ def test_gates_of_rows_and_columns_are_drawn_as_what_they_multiply_out_to():
     columns = torch.tensor([[0.5, 1.0], [1.0, 0.0]]).expand(3, 2, 2)
     places = [f"{owner}.{axis}" for owner in ("a", "b") for axis in ("height", "width")]
     states = [("B C H", rows), ("B C W", columns)] * 2
-    seen = [record("gate", *state, where=where) for where, state in zip(places, states, strict=True)]
+    seen = [record("gate", *state, path=path) for path, state in zip(places, states, strict=True)]
     drawn = mask_columns(draw(seen, IMAGES))
     assert [title for title, *_ in drawn] == ["test\na\nmean over channels", "test\nb\nmean over channels"]
     assert [mask for _, mask, _ in drawn] == [[[0.25, 0.5], [0.5, 0.0]]] * 2
@@ -127,7 +127,7 @@ def test_shares_of_the_positions_are_drawn_up_to_the_largest():
 
 
 def test_masks_of_several_scales_have_a_colour_bar_each():
-    masks = [record("mask", "B H W", torch.ones(3, 2, 2), within=within) for within in ((0.0, 1.0), (1.0, 2.0))]
+    masks = [record("mask", "B H W", torch.ones(3, 2, 2), value_range=within) for within in ((0.0, 1.0), (1.0, 2.0))]
     bars = [axis.get_xticks().tolist() for axis in axes_of(draw(masks, IMAGES)) if len(axis.get_xticks()) == 2]
     assert bars == [[0.0, 1.0], [1.0, 2.0]]
 
@@ -141,7 +141,7 @@ def test_the_shares_of_a_selection_reach_one():
 
 def test_gates_are_sorted_by_their_mean_and_show_their_range():
     values = torch.tensor([[0.2, 0.9, 0.4], [0.4, 0.7, 0.4], [0.3, 0.8, 0.4]])
-    (axis,) = axes_of(draw([record("gate", "B C", values, within=(0.0, 2.0))], IMAGES))
+    (axis,) = axes_of(draw([record("gate", "B C", values, value_range=(0.0, 2.0))], IMAGES))
     bars, band, line = axis.patches
     assert bars.get_data().values.tolist() == pytest.approx([0.8, 0.4, 0.3])
     assert line.get_data().values.tolist() == pytest.approx([0.8, 0.4, 0.3])
@@ -151,7 +151,7 @@ def test_gates_are_sorted_by_their_mean_and_show_their_range():
 
 
 def test_gates_of_many_places_are_in_a_grid():
-    seen = [record("gate", "B C", torch.rand(3, 4), where=f"layer{place}.se") for place in range(6)]
+    seen = [record("gate", "B C", torch.rand(3, 4), path=f"layer{place}.se") for place in range(6)]
     axes = axes_of(draw(seen, IMAGES))
     assert [axis.get_title() for axis in axes] == [f"layer{place}.se\ntest" for place in range(6)]
     assert len({axis.get_position().x0 for axis in axes}) == 3
@@ -160,7 +160,7 @@ def test_gates_of_many_places_are_in_a_grid():
 def test_gates_of_channel_and_position_say_what_beside_where():
     """A channel that is open on the right and one that is open everywhere."""
     values = torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).expand(3, 2, 1, 2)
-    picture = draw([record("gate", "B C H W", values, where="layer1.ge")], IMAGES)
+    picture = draw([record("gate", "B C H W", values, path="layer1.ge")], IMAGES)
     assert mask_columns(picture) == [("test\nlayer1.ge\nmean over channels", [[0.5, 1.0]], (0.0, 1.0))]
     axis = axes_of(picture)[-1]
     assert axis.get_title() == "layer1.ge\nmean over positions\ntest"
@@ -184,7 +184,7 @@ def read_by(query: int, tokens: int, key: int) -> torch.Tensor:
     ],
 )
 def test_tokens_are_drawn_as_what_the_class_token_or_the_centre_reads(tokens, query, key, said):
-    picture = draw([record("affinity", "B G Q K", read_by(query, tokens, key), where="attn")], IMAGES)
+    picture = draw([record("affinity", "B G Q K", read_by(query, tokens, key), path="attn")], IMAGES)
     (drawn,) = mask_columns(picture)
     assert drawn == (f"attn\n{said}", [[0, 0, 0.5], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
     frames = [patch.get_xy() for patch in axes_of(picture)[0].patches]
@@ -193,7 +193,7 @@ def test_tokens_are_drawn_as_what_the_class_token_or_the_centre_reads(tokens, qu
 
 def test_windows_are_drawn_as_their_mean_and_not_on_the_image():
     weights = torch.stack([read_by(4, 9, 2), read_by(4, 9, 0)], 1)  # (B, N, G, Q, K)
-    picture = draw([record("affinity", "B N G Q K", weights, where="attn")], IMAGES)
+    picture = draw([record("affinity", "B N G Q K", weights, path="attn")], IMAGES)
     (drawn,) = mask_columns(picture)
     assert drawn == ("attn\ncentre, 2 windows", [[0.25, 0, 0.25], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
     image, *_ = axes_of(picture)
@@ -203,8 +203,8 @@ def test_windows_are_drawn_as_their_mean_and_not_on_the_image():
 def test_layers_of_the_same_tokens_have_a_rollout():
     """Two layers that read themselves: the class token holds nothing of the map. Other tokens have no part in it."""
     same = torch.eye(10).expand(3, 2, 10, 10)
-    layers = [record("affinity", "B G Q K", same, where=f"blocks.{place}.attn") for place in range(2)]
-    other = record("affinity", "B G Q K", torch.eye(16).expand(3, 2, 16, 16), where="stage.attn")
+    layers = [record("affinity", "B G Q K", same, path=f"blocks.{place}.attn") for place in range(2)]
+    other = record("affinity", "B G Q K", torch.eye(16).expand(3, 2, 16, 16), path="stage.attn")
     drawn = mask_columns(draw([*layers, other], IMAGES))
     assert [title for title, *_ in drawn] == [
         "blocks.0.attn\nclass token",
@@ -216,15 +216,15 @@ def test_layers_of_the_same_tokens_have_a_rollout():
 
 
 def test_many_columns_go_on_below():
-    masks = [record("mask", "B H W", torch.ones(3, 2, 2), where=f"layer{place}") for place in range(16)]
+    masks = [record("mask", "B H W", torch.ones(3, 2, 2), path=f"layer{place}") for place in range(16)]
     picture = draw(masks, IMAGES)
     assert [title for title, *_ in mask_columns(picture)] == [f"test\nlayer{place}" for place in range(16)]
     assert [axis.get_title() for axis in axes_of(picture)].count("input") == 3
 
 
 def test_what_no_picture_shows_is_said_beside_what_one_does():
-    channels = record("affinity", "B G Q K", torch.eye(9).expand(3, 2, 9, 9), where="xca", domain="channel")
-    odd = [record("affinity", "B G Q K", torch.rand(3, 2, 4, 7), where=f"text.{place}") for place in range(5)]
+    channels = record("affinity", "B G Q K", torch.eye(9).expand(3, 2, 9, 9), path="xca", domain="channel")
+    odd = [record("affinity", "B G Q K", torch.rand(3, 2, 4, 7), path=f"text.{place}") for place in range(5)]
     picture = draw([quarter(), channels, *odd], IMAGES)
     (text,) = picture.figure.subfigs[-1].texts
     assert text.get_text().split("\n") == [
@@ -238,7 +238,7 @@ def test_what_no_picture_shows_is_said_beside_what_one_does():
 
 def test_labels_of_many_selections_do_not_overlap():
     values = torch.full((3, 2, 6), 0.5)
-    seen = [record("selection", "B K C", values, where=f"layer{1 + at // 4}.{at % 4}.conv2") for at in range(16)]
+    seen = [record("selection", "B K C", values, path=f"layer{1 + at // 4}.{at % 4}.conv2") for at in range(16)]
     picture = draw(seen, IMAGES)
     picture.png()
     (axis,) = axes_of(picture)
@@ -253,13 +253,13 @@ def test_labels_of_many_selections_do_not_overlap():
 
 def test_a_picture_in_a_page_says_what_it_shows():
     """The img holds the very PNG, and its text is escaped."""
-    picture = draw([quarter(), replace(quarter(), where="b")], IMAGES, ["<7>", "5", "6"], most=2)
+    picture = draw([quarter(), replace(quarter(), path="b")], IMAGES, ["<7>", "5", "6"], most=2)
     alt, data = re.fullmatch(r'<img alt="([^"<>]*)" src="data:image/png;base64,(.*)">', picture.__html__()).groups()
     assert unescape(alt) == "2 images with transform of layer1.se, transform of b; predicted: <7>, 5"
     assert base64.b64decode(data) == picture.png()
     assert picture._repr_html_() == picture.__html__()
-    many = [replace(quarter(), where=f"at{index}") for index in range(7)]
-    assert draw(many, IMAGES, most=1).says.endswith("transform of at3 and 3 more")
+    many = [replace(quarter(), path=f"at{index}") for index in range(7)]
+    assert draw(many, IMAGES, most=1).alt_text.endswith("transform of at3 and 3 more")
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

@@ -9,7 +9,7 @@ from conftest import plain_weights, randomise_norms
 from torch import nn
 
 import foveal
-from foveal.cli import main
+from foveal.cli.main import main
 
 IMAGES = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
 
@@ -30,9 +30,9 @@ def test_a_program_answers_and_shows_what_the_model_does(tmp_path):
     answer = torch.export.load(exported.path).module()(images)
     with torch.no_grad(), foveal.watch(model.eval()) as seen:
         torch.testing.assert_close(answer["logits"], model(images))
-    assert exported.outputs == ("logits", *[record.where for record in seen])
+    assert exported.outputs == ("logits", *[record.path for record in seen])
     for record in seen:
-        torch.testing.assert_close(answer[record.where], record.values)
+        torch.testing.assert_close(answer[record.path], record.values)
     assert not any(module._forward_hooks for module in model.modules())
 
 

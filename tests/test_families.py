@@ -13,8 +13,8 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.mechanisms import MECHANISMS
-from foveal.standing import plain_name
+from foveal.mechanisms.registry import MECHANISMS
+from foveal.surgery.attachments import plain_name
 
 LOOKED_AT = {  # while writing the table, the tracing and their tests
     "resnet", "resnetv2", "regnet", "rexnet", "efficientnet", "mobilenetv3", "ghostnet", "convnext", "cspnet", "dla",
@@ -134,9 +134,9 @@ def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> N
     (attachment,) = foveal.attachments(model)
     with foveal.watch(model) as seen:
         answer = model(x)
-    called = [f"{record.where}." for record in seen]
-    for each in attachment.standing:
-        assert any(where.startswith(f"{each.path}.") for where in called), each.path
+    called = [f"{record.path}." for record in seen]
+    for each in attachment.modules:
+        assert any(path.startswith(f"{each.path}.") for path in called), each.path
     if attachment.identity and MECHANISMS[attachment.mechanism].attaches == "before":  # it samples the image
         assert (answer - before).abs().max() <= 1e-5 * before.abs().max(), attachment.mechanism
     elif attachment.identity:
@@ -145,7 +145,7 @@ def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> N
 
 def switch_on(model: nn.Module) -> None:
     """Let every attention weigh: what it begins with as zero, a strength or a last layer, is zero no longer."""
-    own = {name for each in foveal.attachments(model)[0].standing for name in each.own}
+    own = {name for each in foveal.attachments(model)[0].modules for name in each.own}
     for name, weight in model.named_parameters():
         if plain_name(model, name) in own and not weight.any():
             weight.fill_(0.5)

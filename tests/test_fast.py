@@ -19,12 +19,14 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 import foveal
-from foveal.costs import peak_bytes
-from foveal.fast import FAST, slow_down, speed_up
-from foveal.fast.gated_residual import gated_residual
-from foveal.fast.maps import moments
-from foveal.fast.normed_selection import normed_selection
-from foveal.fast.norms import taken
+from foveal.mechanisms.gather_excite import GatherExcite
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.profiling.costs import peak_bytes
+from foveal.surgery.fused.fused_blocks import FAST, restore_blocks, use_fused_blocks
+from foveal.surgery.fused.gated_residual import gated_residual
+from foveal.surgery.fused.maps import moments
+from foveal.surgery.fused.normed_selection import normed_selection
+from foveal.surgery.fused.norms import taken
 
 
 def small(block: type = resnet.Bottleneck, **options) -> nn.Module:
@@ -72,7 +74,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "timm, drop path": lambda: with_se(drop_path_rate=0.5),
     "timm, anti-aliased": lambda: with_se(aa_layer=BlurPool2d),
     "timm, frozen norms": frozen_norms,
-    "timm's own": lambda: speed_up(small(block_args={"attn_layer": "se"})),
+    "timm's own": lambda: use_fused_blocks(small(block_args={"attn_layer": "se"})),
     "torchvision bottleneck": lambda: at_birth(TorchvisionSmall(torchvision.models.resnet.Bottleneck), "se"),
     "torchvision basic": lambda: at_birth(TorchvisionSmall(torchvision.models.resnet.BasicBlock), "se"),
     "sk": lambda: foveal.attach(small(cardinality=2), "sk", identity=False),
@@ -80,8 +82,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "sk, three branches": lambda: foveal.attach(small(cardinality=2), "sk", identity=False, dilations=(1, 2, 0)),
     "torchvision, sk": lambda: at_birth(TorchvisionSmall(torchvision.models.resnet.BasicBlock), "sk", groups=2),
     "sk and se": lambda: foveal.attach(foveal.attach(small(cardinality=2), "sk", identity=False), "se", identity=False),
-    "timm's own sk": lambda: speed_up(small(SelectiveKernelBottleneck, cardinality=2)),
-    "timm's own sk, not split": lambda: speed_up(
+    "timm's own sk": lambda: use_fused_blocks(small(SelectiveKernelBottleneck, cardinality=2)),
+    "timm's own sk, not split": lambda: use_fused_blocks(
         small(SelectiveKernelBottleneck, cardinality=2, block_args={"sk_kwargs": {"split_input": False}})
     ),
 }
@@ -134,9 +136,9 @@ def test_every_gradient_is_that_of_the_plain_definition(make):
     plain = copy.deepcopy(fast)
     x = images(dtype=torch.float64)
     out, found = gradients(fast, x)
-    with foveal.plain():
+    with foveal.no_fast_path():
         wanted_out, wanted = gradients(plain, x)
-    assert kept_bytes(fast, x) < kept_bytes(slow_down(plain), x)
+    assert kept_bytes(fast, x) < kept_bytes(restore_blocks(plain), x)
     torch.testing.assert_close(out, wanted_out, rtol=1e-10, atol=1e-12)
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-8, atol=float(gradient.norm()) * 1e-10 + 1e-13)
@@ -151,7 +153,7 @@ def test_answers_and_statistics_are_those_of_the_plain_definition(make, layout):
     x = images(memory_format=layout)
     torch.manual_seed(3)
     out = fast(x)
-    with foveal.plain():
+    with foveal.no_fast_path():
         torch.manual_seed(3)
         wanted = plain(x)
     assert (out - wanted).abs().max() <= 1e-5 * wanted.abs().max()
@@ -159,7 +161,7 @@ def test_answers_and_statistics_are_those_of_the_plain_definition(make, layout):
     for name, buffer in fast.named_buffers():
         torch.testing.assert_close(buffer, held[name], rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        assert torch.equal(fast.eval()(x), slow_down(copy.deepcopy(fast))(x))  # bit for bit: the plain form itself
+        assert torch.equal(fast.eval()(x), restore_blocks(copy.deepcopy(fast))(x))  # bit for bit: the plain form itself
 
 
 class Block(nn.Module):
@@ -188,17 +190,17 @@ def maps_of_end(model: nn.Module, x: torch.Tensor) -> int:
 def test_the_end_of_a_block_keeps_two_maps_where_the_plain_one_keeps_three():
     model, x = Block(), block_input()
     assert maps_of_end(model, x) == 2
-    with foveal.plain():
+    with foveal.no_fast_path():
         assert maps_of_end(model, x) == 3
-    slow_down(model)
+    restore_blocks(model)
     assert maps_of_end(model, x) == 3
 
 
 def test_a_selective_kernel_keeps_what_its_convolutions_gave():
-    unit = speed_up(foveal.mechanisms.SelectiveKernel(16, groups=2))
+    unit = use_fused_blocks(SelectiveKernel(16, groups=2))
     x = block_input()
     assert maps_of_end(unit, x) == 2
-    with foveal.plain():
+    with foveal.no_fast_path():
         assert maps_of_end(unit, x) == 4
 
 
@@ -251,7 +253,7 @@ OTHERS: dict[str, Callable[[nn.Module], object]] = {
     "another norm": replaced("block.bn3", nn.GroupNorm(4, 16)),
     "another activation": replaced("block.act3", nn.LeakyReLU()),
     "another depth": replaced("block.drop_path", nn.Dropout(0.0)),
-    "another mechanism": replaced("block.se", foveal.mechanisms.GatherExcite(16)),
+    "another mechanism": replaced("block.se", GatherExcite(16)),
     "synchronised norms": nn.SyncBatchNorm.convert_sync_batchnorm,
     "a forward of its own": own_forward,
     "a parametrised norm": parametrised,
@@ -276,9 +278,10 @@ UNIT_OTHERS: dict[str, Callable[[nn.Module], object]] = {
 def test_a_selective_kernel_runs_its_plain_form_there_too(change, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "foveal.fast.selective_kernel.normed_selection", lambda *args: calls.append(1) or normed_selection(*args)
+        "foveal.surgery.fused.selective_kernel.normed_selection",
+        lambda *args: calls.append(1) or normed_selection(*args),
     )
-    unit = speed_up(foveal.mechanisms.SelectiveKernel(16, groups=2))
+    unit = use_fused_blocks(SelectiveKernel(16, groups=2))
     unit(block_input())
     assert len(calls) == 1
     change(unit)
@@ -294,7 +297,7 @@ def fused_calls(monkeypatch):
         calls.append(args)
         return gated_residual(*args)
 
-    monkeypatch.setattr("foveal.fast.tails.gated_residual", counted)
+    monkeypatch.setattr("foveal.surgery.fused.block_end.gated_residual", counted)
     return calls
 
 
@@ -391,7 +394,7 @@ def test_timms_own_network_still_scripts():
     model = small(block_args={"attn_layer": "se"}).eval()
     x = images()
     wanted = model(x)
-    speed_up(model)
+    use_fused_blocks(model)
     assert len(fast_ones(model)) == 4
     torch.testing.assert_close(torch.jit.script(model)(x), wanted, rtol=1e-5, atol=1e-5)
 
@@ -477,7 +480,7 @@ class TestFunctions:
 class TestWatching:
     def test_watch_sees_the_gate_and_changes_nothing(self, fused_calls):
         model, x = with_se(), images()
-        with foveal.plain(), foveal.watch(model) as wanted:
+        with foveal.no_fast_path(), foveal.watch(model) as wanted:
             model(x)
         out = copy.deepcopy(model)(x)
         with foveal.watch(model) as seen:
@@ -497,7 +500,7 @@ class TestWatching:
         plain = copy.deepcopy(model)
         with foveal.replace(model, new):
             out, found = gradients(model, x)
-        with foveal.plain(), foveal.replace(plain, new):
+        with foveal.no_fast_path(), foveal.replace(plain, new):
             wanted_out, wanted = gradients(plain, x)
         torch.testing.assert_close(out, wanted_out, rtol=1e-10, atol=1e-12)
         for name, gradient in wanted.items():
@@ -507,7 +510,7 @@ class TestWatching:
         model, x = Block().double(), block_input().double()
         with foveal.replace(model, {"block.se": 0.25}):
             out = model(x)
-        with foveal.plain(), foveal.replace(model, {"block.se": 0.25}):
+        with foveal.no_fast_path(), foveal.replace(model, {"block.se": 0.25}):
             torch.testing.assert_close(out, model(x), rtol=1e-10, atol=1e-12)
 
 
@@ -517,10 +520,10 @@ class TestPrecision:
         model = randomise_norms(NETWORKS[name]())
         plain, exact = copy.deepcopy(model), copy.deepcopy(model)
         x = images(16)
-        wanted, right = gradients(slow_down(exact), x)
+        wanted, right = gradients(restore_blocks(exact), x)
         with torch.autocast("cpu", torch.bfloat16):
             out, found = gradients(model, x)
-            with foveal.plain():
+            with foveal.no_fast_path():
                 other, theirs = gradients(plain, x)
         assert out.dtype == other.dtype
         assert (out - wanted).norm() <= 1.5 * (other - wanted).norm()
@@ -531,7 +534,7 @@ class TestPrecision:
     @some_made
     def test_a_short_training_gives_the_same_losses(self, make):
         fast = randomise_norms(make()).double()
-        plain = slow_down(copy.deepcopy(fast))
+        plain = restore_blocks(copy.deepcopy(fast))
         labels = torch.arange(4)
         told = []
         for model in (fast, plain):
@@ -552,12 +555,12 @@ class TestPrecision:
 class TestSeam:
     def test_a_block_stays_what_it_was_but_for_its_forward(self):
         plain = small(block_args={"attn_layer": "se"})
-        model = speed_up(copy.deepcopy(plain))
+        model = use_fused_blocks(copy.deepcopy(plain))
         assert len(fast_ones(model)) == 4
         assert repr(model) == repr(plain)
         assert isinstance(model.layer1[0], resnet.Bottleneck)
         assert list(model.state_dict()) == list(plain.state_dict())
-        slow_down(model)
+        restore_blocks(model)
         assert {type(module) for module in model.modules()} == {type(module) for module in plain.modules()}
 
     @pytest.mark.parametrize("mechanism", ["se", "sk"])
@@ -570,7 +573,7 @@ class TestSeam:
         assert [type(module) for module in model.modules()] == before
 
     def test_blocks_without_a_gate_keep_their_class(self):
-        assert not fast_ones(speed_up(small()))
+        assert not fast_ones(use_fused_blocks(small()))
         assert not fast_ones(foveal.attach(small(), "cbam"))
 
     def test_create_model_speeds_up_a_backbones_own_attention(self):
@@ -601,7 +604,7 @@ class TestSeam:
     def test_a_gradient_penalty(self, name):
         """A loss of the answer and of its gradient: first and second derivatives meet in one backward pass."""
         model = randomise_norms(NETWORKS[name]()).double()
-        plain = slow_down(copy.deepcopy(model))
+        plain = restore_blocks(copy.deepcopy(model))
         found = []
         for each in (model, plain):
             x = images(dtype=torch.float64).requires_grad_()
@@ -616,7 +619,7 @@ class TestSeam:
         model, x = Block().double(), block_input().double()
         model.block.conv3.weight.requires_grad_(False)
         model.block.bn3.bias.requires_grad_(False)
-        plain = slow_down(copy.deepcopy(model))
+        plain = restore_blocks(copy.deepcopy(model))
         for each in (model, plain):
             each(x).square().sum().backward()
         for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
@@ -630,6 +633,6 @@ class TestSeam:
         x = block_input(16)
         torch.manual_seed(7)
         out = model(x)
-        with foveal.plain():
+        with foveal.no_fast_path():
             torch.manual_seed(7)
             torch.testing.assert_close(out, model(x), rtol=1e-5, atol=1e-5)

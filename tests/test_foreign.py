@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import foveal
-from foveal import mechanisms
-from foveal.foreign import TABLE, UNSEEN
-from foveal.tally import BINS
+from foveal.inspection.record_statistics import BINS
+from foveal.inspection.third_party import TABLE, UNRECORDABLE
+from foveal.mechanisms import registry as mechanisms
 
 CHANNELS = 16
 
@@ -386,7 +386,7 @@ def test_a_class_of_ones_own_is_watched_by_extra():
     model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
     extra = {MyGate: ("squash", "gate"), "test_foreign.MyAttention": ("sigmoid()", "mask")}
     seen, out = watched(model, x, extra=extra)
-    assert [(record.where, record.mechanism, record.axes) for record in seen] == [
+    assert [(record.path, record.mechanism, record.axes) for record in seen] == [
         ("0", "MyGate", "B C"),
         ("1", "MyAttention", "B H W"),
     ]
@@ -433,7 +433,7 @@ def test_every_class_of_the_table_exists():
     """A class that a new release renames would go unseen."""
     import importlib
 
-    for name in (*TABLE, *UNSEEN):
+    for name in (*TABLE, *UNRECORDABLE):
         module, _, cls = name.rpartition(".")
         assert hasattr(importlib.import_module(module), cls), name
 
@@ -583,7 +583,7 @@ def test_statistics_are_those_of_all_images():
     for path, dims in (("0", (1,)), ("1", (1, 2))):
         values, found = seen[path].values, kept[path]
         assert found.count == 11
-        for moments, each in ((found.between, values), (found.inside, None)):
+        for moments, each in ((found.across_images, values), (found.within_image, None)):
             if each is None:
                 expected = [values.mean(dims), values.var(dims, correction=0), values.amin(dims), values.amax(dims)]
                 expected = [value.mean(0) for value in expected]

@@ -11,18 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 import foveal
-from foveal.mechanisms import (
-    BAM,
-    CBAM,
-    Coordinate,
-    EfficientChannel,
-    GatherExcite,
-    GlobalContext,
-    SpatialGate,
-    list_mechanisms,
-)
-from foveal.mechanisms.gather_excite import nearest
-from foveal.places import between_stages
+from foveal.mechanisms.bam import BAM
+from foveal.mechanisms.catalog import list_mechanisms
+from foveal.mechanisms.cbam import CBAM, SpatialGate
+from foveal.mechanisms.coordinate import Coordinate
+from foveal.mechanisms.efficient_channel import EfficientChannel
+from foveal.mechanisms.gather_excite import GatherExcite, nearest
+from foveal.mechanisms.global_context import GlobalContext
+from foveal.surgery.placement import between_stages
 
 LN3 = math.log(3.0)  # sigmoid(ln 3) = 3/4, sigmoid(2 ln 3) = 9/10
 

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 import foveal
-from foveal.gathering import CHANNELS, NUMBERS, gather, suits_gathering
-from foveal.geometry import affine_grid, sample
+from foveal.ops.bilinear import CHANNELS, NUMBERS, grid_sample_rows, suits_gathering
+from foveal.ops.geometry import affine_grid, sample
 
 BORDER = pytest.mark.parametrize("padding", ["border", "zeros"])
 
@@ -26,7 +26,7 @@ def test_values_and_gradients_are_those_of_grid_sample(padding, spread, size):
     x = torch.randn(3, 4, *size, dtype=torch.float64, requires_grad=True)
     theta = theta_for(3, spread).requires_grad_()
     grid = affine_grid(theta, 6, 8)
-    ours, expected = gather(x, grid, padding == "border"), theirs(x, grid, padding)
+    ours, expected = grid_sample_rows(x, grid, padding == "border"), theirs(x, grid, padding)
     torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
     weights = torch.randn_like(expected)
     for mine, other in zip(
@@ -47,7 +47,7 @@ def test_slopes_at_pixel_centres_are_those_of_grid_sample(padding):
     weights = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     mine, other = (
         torch.autograd.grad((out * weights).sum(), grid)[0]
-        for out in (gather(x, grid, padding == "border"), theirs(x, grid, padding))
+        for out in (grid_sample_rows(x, grid, padding == "border"), theirs(x, grid, padding))
     )
     torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
 
@@ -56,14 +56,14 @@ def test_a_map_by_thought():
     """Halfway between the four corners of a 2x2 map is their mean; a pixel beyond the left edge is zero."""
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
     grid = torch.tensor([[0.0, 0.0], [-2.0, 0.0]]).view(1, 1, 2, 2)
-    assert gather(x, grid, border=False).flatten().tolist() == [2.5, 0.0]
-    assert gather(x, grid, border=True).flatten().tolist() == [2.5, 2.0]
+    assert grid_sample_rows(x, grid, border=False).flatten().tolist() == [2.5, 0.0]
+    assert grid_sample_rows(x, grid, border=True).flatten().tolist() == [2.5, 2.0]
 
 
 @pytest.mark.parametrize("border", [True, False])
 def test_coordinates_that_are_not_finite_show_and_stay_within(border):
     grid = torch.tensor([[float("nan"), 0.0], [float("inf"), 0.0], [1e30, -1e30]]).view(1, 1, 3, 2)
-    out = gather(torch.rand(1, 2, 4, 4), grid, border)
+    out = grid_sample_rows(torch.rand(1, 2, 4, 4), grid, border)
     assert out[..., 0].isnan().all()
     assert not out[..., 2].isnan().any()
 
@@ -85,7 +85,7 @@ def test_sample_gathers_from_a_deep_map_with_its_channels_last(padding):
     grid = affine_grid(theta_for(1).float(), 9, 11)
     assert "aten::embedding_bag" in operators(lambda: sample(x, grid, padding))
     assert "aten::embedding_bag" not in operators(lambda: sample(x.contiguous(), grid, padding))
-    with foveal.plain():
+    with foveal.no_fast_path():
         assert "aten::embedding_bag" not in operators(lambda: sample(x, grid, padding))
         plain = sample(x, grid, padding)
     fast = sample(x, grid, padding)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import affine_transform
 
-from foveal.geometry import IDENTITY, affine_grid, invert, sample, to_pixels, transform
-from foveal.warps import outline
+from foveal.ops.geometry import IDENTITY, affine_grid, invert, sample, to_pixels, transform
+from foveal.ops.warps import outline
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (8, 8), (5, 12), (1, 1)])

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import foveal
-from foveal.checkpoint import load_checkpoint, save_checkpoint
-from foveal.drawing import draw
-from foveal.mechanisms import Glimpse
+from foveal.core.record import Record
+from foveal.inspection.drawing.draw import draw
+from foveal.mechanisms.glimpse import Glimpse
 from foveal.networks.ram import RAM
-from foveal.record import Record
+from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def at(x: float, y: float, width: int, height: int) -> torch.Tensor:
@@ -87,7 +87,7 @@ def test_a_location_is_inside_the_image():
             model(torch.rand(40, 1, 20, 20))
         record = seen["glimpse"]
         assert (record.axes, record.hard, record.size, record.values.shape) == ("B T 2", True, (12, 12), (40, 6, 2))
-        assert record.values.abs().max() <= record.within[1] == 1
+        assert record.values.abs().max() <= record.value_range[1] == 1
 
 
 def test_the_density_is_that_of_a_gaussian_and_its_gradient_alone_reaches_the_policy():
@@ -130,8 +130,8 @@ def test_the_policy_learns_to_look_at_the_patch_that_tells(dim, side):
     """Two patches, of which one tells the class: one step downhill moves the mean towards it, and no other way."""
     model = brightness_reader()
     images = torch.zeros(3000, 1, 20, 20)
-    where = slice(2, 8) if side < 0 else slice(12, 18)
-    images[(..., slice(6, 14), where) if dim == 0 else (..., where, slice(6, 14))] = 1
+    path = slice(2, 8) if side < 0 else slice(12, 18)
+    images[(..., slice(6, 14), path) if dim == 0 else (..., path, slice(6, 14))] = 1
     walk = model(images)
     model.loss(walk, torch.ones(3000, dtype=torch.long), F.cross_entropy).backward()
     towards = -model.glimpse.fc2.bias.grad * side
@@ -286,8 +286,9 @@ def test_runs_in_onnx_at_another_batch_and_size(tmp_path):
 def test_a_path_is_drawn_with_its_numbers_and_squares():
     path = torch.tensor([[-0.5, -0.5], [0.5, 0.0]]).expand(2, 2, 2)  # pixels (1.5, 1.5) and (5.5, 3.5) of 8 x 8
     record = Record(
-        mechanism="glimpse", kind="glimpse", domain="spatial", axes="B T 2", within=(-1, 1), hard=True, size=(4, 4),
-        where="glimpse", values=path,
+        mechanism="glimpse", kind="glimpse", domain="spatial", axes="B T 2", value_range=(-1, 1), hard=True,
+        size=(4, 4),
+        path="glimpse", values=path,
     )  # fmt: skip
     picture = draw([record], torch.zeros(2, 1, 8, 8), ["seven", "five"])
     axes = [axis for part in picture.figure.subfigs for axis in part.get_axes() if axis.images]

@@ -13,7 +13,7 @@ import pytest
 from golden.make import HERE, SHEETS, photos, sheet
 from PIL import Image
 
-from foveal.drawing import draw
+from foveal.inspection.drawing.draw import draw
 
 WIDTH = 64  # pixels at which two sheets are compared
 BOUND = 1.2  # of 255, the mean absolute difference of two sheets that are the same

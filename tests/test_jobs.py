@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foveal.comparison.jobs import Failed, run_jobs, workers
-from foveal.machine import cores
+from foveal.profiling.environment import cores
 
 
 def double(number: int) -> int:

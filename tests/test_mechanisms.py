@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 import foveal
-from foveal.mechanisms import CBAM, SelectiveKernel, SpatialTransformer, SqueezeExcite
-from foveal.mechanisms.spatial_transformer import central_moments
-from foveal.mechanisms.squeeze_excite import hidden_width
-from foveal.warps import FAMILIES
+from foveal.mechanisms.cbam import CBAM
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.spatial_transformer import SpatialTransformer, central_moments
+from foveal.mechanisms.squeeze_excite import SqueezeExcite, hidden_width
+from foveal.ops.warps import FAMILIES
 
 
 def constant(module: nn.Module, **values: float) -> None:

@@ -5,12 +5,22 @@ import math
 import pytest
 import torch
 
-from foveal.metrics import another, centred, coverage, energy, interval, iou, looked_at, pointing, polygon
-from foveal.record import Record
+from foveal.core.record import Record
+from foveal.evaluation.metrics import (
+    centered_maps,
+    coverage,
+    energy,
+    interval,
+    iou,
+    looked_at,
+    pointing,
+    polygon,
+    shuffled_maps,
+)
 
 
 def record(values: torch.Tensor, kind: str, axes: str) -> Record:
-    return Record(where="here", mechanism="m", kind=kind, domain="spatial", axes=axes, within=(0, 1), values=values)
+    return Record(path="here", mechanism="m", kind=kind, domain="spatial", axes=axes, value_range=(0, 1), values=values)
 
 
 def bright(row: int, column: int, side: int = 4) -> torch.Tensor:
@@ -50,11 +60,11 @@ def test_a_map_that_says_nothing_chooses_the_whole_image():
 
 def test_nulls_keep_the_weights_and_move_them():
     maps = torch.rand(3, 5, 5)
-    dealt = centred(maps)
+    dealt = centered_maps(maps)
     assert torch.equal(dealt.flatten(1).sort(1).values, maps.flatten(1).sort(1).values)
     assert torch.equal(dealt[:, 2, 2], maps.amax((1, 2)))
     assert dealt[0, 0, 0] <= dealt[0, 1, 1]
-    assert torch.equal(another(maps)[1], maps[0])
+    assert torch.equal(shuffled_maps(maps)[1], maps[0])
 
 
 def test_a_polygon_is_filled_where_its_corners_say():

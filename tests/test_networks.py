@@ -10,14 +10,16 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.checkpoint import load_checkpoint, save_checkpoint
-from foveal.costs import count_macs, count_parameters
-from foveal.mechanisms import SelectiveKernel, SpatialTransformer, SqueezeExcite
-from foveal.networks import RECIPES
-from foveal.networks.listing import IMAGENET, IMAGES, REPORTED, SMALL
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.spatial_transformer import SpatialTransformer
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
+from foveal.networks.catalog import IMAGENET, IMAGES, REPORTED, SMALL
 from foveal.networks.parallel_transformers import ParallelTransformers, tiles
-from foveal.training import parameter_groups
-from foveal.warps import FAMILIES
+from foveal.networks.recipes import RECIPES
+from foveal.ops.warps import FAMILIES
+from foveal.profiling.costs import count_macs, count_parameters
+from foveal.training.checkpoint import load_checkpoint, save_checkpoint
+from foveal.training.optimizer_state import parameter_groups
 
 LIGHT = ("seresnet20", "cbam_resnet18", "se_mobilenetv1_100", "se_mobilenetv2_100", "se_shufflenet_v2_x1_0", "sknet29")
 WEIGHTS = {  # counted by others for networks that they wrote, most of them in pytorchcv
@@ -167,7 +169,7 @@ def test_the_eleven_of_se_inception_are_called_learn_and_have_their_modules_widt
     widths = [record.values.shape[1] for record in seen]
     assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
     for record in seen:
-        assert model.get_submodule(record.where).fc1.weight.grad.abs().sum() > 0
+        assert model.get_submodule(record.path).fc1.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.slow
@@ -214,7 +216,7 @@ def test_the_backbone_starts_alike_with_and_without_attention():
     for mechanism in ("stn", "se", "sk:groups=8", "cbam"):
         torch.manual_seed(1)
         model = foveal.create_model(f"small_cnn+{mechanism}", num_classes=10, in_chans=1)
-        own = foveal.standing.plain_state_dict(model)
+        own = foveal.surgery.attachments.plain_state_dict(model)
         assert all(torch.equal(own[name], value) for name, value in plain.items())
 
 
@@ -229,10 +231,10 @@ def test_options_find_their_owner():
 
 def test_a_name_says_where_attention_stands(tmp_path):
     model = foveal.create_model("resnet18+se:position=pre,reduction=8+cbam:at=residual", num_classes=3)
-    paths = [attachment.standing[-1].path for attachment in foveal.attachments(model)]
+    paths = [attachment.modules[-1].path for attachment in foveal.attachments(model)]
     assert paths == ["layer4.1.conv1.se", "layer4.1.bn2.cbam"]
     (post,) = foveal.attachments(foveal.create_model("resnet18+se", num_classes=3, position="post"))
-    assert (post.position, post.standing[-1].host) == ("post", "layer4.1")
+    assert (post.position, post.modules[-1].host) == ("post", "layer4.1")
     save_checkpoint(tmp_path / "model.safetensors", model, {})
     again, _ = load_checkpoint(tmp_path / "model.safetensors")
     x = torch.rand(2, 3, 64, 64)
@@ -411,7 +413,7 @@ def test_transformers_in_series_are_seen_and_learn():
     assert seen.paths() == ["stem.stn", "features.2.stn"]
     for record in seen:
         torch.testing.assert_close(record.values[:, :, :2], torch.eye(2).expand(4, 2, 2))
-        assert model.get_submodule(record.where).localisation.regression.bias.grad.abs().sum() > 0
+        assert model.get_submodule(record.path).localisation.regression.bias.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,8 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import foveal
-from foveal.hosts import Attached
-from foveal.mechanisms import CBAM, SelectiveKernel, SqueezeExcite
+from foveal.mechanisms.cbam import CBAM
+from foveal.mechanisms.selective_kernel import SelectiveKernel
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
+from foveal.surgery.wrapper import Attached
 
 SHAPE = (2, 32, 6, 5)
 
@@ -61,7 +63,7 @@ def test_fewer_maps_and_the_same_answer(make, fast, plain):
     assert maps_made(module, x) == fast
     with torch.no_grad():
         ours = module(x)
-        with foveal.plain():
+        with foveal.no_fast_path():
             assert maps_made(module, x) == plain
             torch.testing.assert_close(ours, module(x))
     assert torch.equal(x, held)
@@ -70,7 +72,7 @@ def test_fewer_maps_and_the_same_answer(make, fast, plain):
 @pytest.mark.parametrize("make", [se, cbam, sk])
 def test_nothing_is_overwritten_that_a_gradient_needs(make):
     module, x = make().double(), torch.randn(SHAPE, dtype=torch.float64, requires_grad=True)
-    with foveal.plain():
+    with foveal.no_fast_path():
         (plain,) = torch.autograd.grad(module(x).square().sum(), x)
     (fast,) = torch.autograd.grad(module(x).square().sum(), x)
     assert torch.equal(fast, plain)
@@ -87,7 +89,7 @@ def test_what_a_hook_saw_stays(make):
             module(x)
             seen = [each.clone() for each in kept]
             kept.clear()
-            with foveal.plain():
+            with foveal.no_fast_path():
                 module(x)
         assert all(torch.allclose(mine, plain, atol=1e-6) for mine, plain in zip(seen, kept, strict=True)), part
         kept.clear()
@@ -133,7 +135,7 @@ def test_a_derived_class_keeps_its_own_forward():
     module, x = wrapped(Doubling(32, 4)), torch.randn(SHAPE)
     with torch.no_grad():
         fast = module(x)
-        with foveal.plain():
+        with foveal.no_fast_path():
             torch.testing.assert_close(fast, module(x))
 
 
@@ -141,7 +143,7 @@ def test_attention_is_recorded_all_the_same():
     module, x = sk(), torch.randn(SHAPE)
     with torch.no_grad(), foveal.watch(module) as seen:
         module(x)
-    with foveal.plain(), torch.no_grad(), foveal.watch(module) as plain:
+    with foveal.no_fast_path(), torch.no_grad(), foveal.watch(module) as plain:
         module(x)
     torch.testing.assert_close(seen[""].values, plain[""].values)
 

@@ -14,7 +14,8 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.places import BLOCKS, CHAINS, default_paths, known_block, list_places, matching_paths, path_within
+from foveal.surgery.blocks import BLOCKS, CHAINS, known_block, path_within
+from foveal.surgery.placement import default_paths, list_placements, matching_paths
 
 TIMM, TORCHVISION = "timm.models.", "torchvision.models."
 TRIED = {  # a network with such blocks: timm's by name, torchvision's as it is made
@@ -326,7 +327,7 @@ def test_a_chain_has_attention_after_the_activation_of_each_convolution():
 
 
 def test_places_are_listed():
-    rows = {(row.family, row.blocks): row for row in list_places()}
+    rows = {(row.family, row.blocks): row for row in list_placements()}
     assert rows["timm resnet", "BasicBlock"].end == "after se"
     assert rows["timm resnet", "BasicBlock"].positions == "standard pre post identity"
     assert rows["torchvision resnet", "Bottleneck"].convolution == "conv2 bn2 relu"

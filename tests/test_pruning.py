@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import foveal
-from foveal.mechanisms import CBAM, SqueezeExcite
+from foveal.mechanisms.cbam import CBAM
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
 
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0)).split(3)
 
@@ -119,7 +120,7 @@ def residual() -> Residual:
 
 
 @pytest.mark.parametrize(
-    ("model", "where", "reason"),
+    ("model", "path", "reason"),
     [
         (Other("shortcut"), "se", "feeds something else"),
         (Other("answer"), "se", "feeds something else"),
@@ -130,11 +131,11 @@ def residual() -> Residual:
         (chain(last=residual()), "1", "more than to scale"),
     ],
 )
-def test_a_gate_stays_with_the_reason(model, where, reason):
+def test_a_gate_stays_with_the_reason(model, path, reason):
     model.eval()
     pruned = foveal.prune_constant(model, IMAGES)
     assert pruned.folded == {}
-    assert reason in pruned.refused[where]
+    assert reason in pruned.refused[path]
     for new, held in zip(pruned.model(IMAGES[0]), model(IMAGES[0]), strict=True):
         assert new.equal(held)
 

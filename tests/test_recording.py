@@ -8,8 +8,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import foveal
-from foveal.mechanisms import CBAM, SqueezeExcite
-from foveal.record import Tap
+from foveal.core.record import Tap
+from foveal.mechanisms.cbam import CBAM
+from foveal.mechanisms.spatial_transformer import SpatialTransformer
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
 
 
 class Net(nn.Module):
@@ -32,7 +34,7 @@ def test_records_have_the_paths_of_their_modules():
         model(torch.rand(2, 3, 6, 6))
     assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
     assert len(seen) == 3
-    assert [record.where for record in seen] == seen.paths()
+    assert [record.path for record in seen] == seen.paths()
     assert not seen.unseen
     record = seen["first.1"]
     assert (record.mechanism, record.kind, record.domain, record.hard) == ("squeeze_excite", "gate", "channel", False)
@@ -251,7 +253,7 @@ def test_statistics_keep_the_passes_that_ended(stops):
         see([*parts, torch.rand(1, 4, 3, 3), torch.rand(7, 4, 3, 3)])
     assert [each.count for each in held[0]] == [5, 5]
     for path in ("first", "second"):
-        torch.testing.assert_close(held[0][path].between.mean.float(), values[path].values.mean(0))
+        torch.testing.assert_close(held[0][path].across_images.mean.float(), values[path].values.mean(0))
     with pytest.raises(OSError, match="disk"):
         see(loader())
     assert [each.count for each in held[0]] == [2, 2]
@@ -276,7 +278,7 @@ def test_values_do_not_change_with_the_weights_afterwards():
         def forward(self, x):
             return self.theta.expand(len(x), 2, 3)
 
-    model = foveal.mechanisms.SpatialTransformer(1, localisation=Fixed())
+    model = SpatialTransformer(1, localisation=Fixed())
     with foveal.watch(model) as seen:
         model(torch.rand(1, 1, 4, 4))
     with torch.no_grad():

@@ -10,40 +10,40 @@ from browser import check_page, chromium, opened
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from foveal.auditing import Audit
-from foveal.cli import app
-from foveal.comparison import report
-from foveal.comparison.charts import COLOURS, half_interval, looks, mean_curve, pareto
-from foveal.comparison.comparing import Comparison, Row
-from foveal.comparison.plans import Plan
-from foveal.comparison.report import by_class, command, write_report
-from foveal.comparison.sentences import sentence
-from foveal.comparison.verdicts import judge, mcnemar
-from foveal.costs import Cost
-from foveal.findings import Finding
-from foveal.looking import look
-from foveal.metrics import Interval
-from foveal.scoring import Located, Needed, Score
-from foveal.settings import Recipe
+from foveal.cli.main import app
+from foveal.comparison.compare import ComparisonResult, ContenderResult, Examination
+from foveal.comparison.plan import Plan
+from foveal.comparison.verdicts import compute_verdicts, mcnemar
+from foveal.evaluation.audit import AuditResult
+from foveal.evaluation.findings import Finding
+from foveal.evaluation.metrics import Interval
+from foveal.evaluation.score import AblationResult, LocalizationResult, ScoreResult
+from foveal.profiling.costs import Cost
+from foveal.reports import comparison_page as report
+from foveal.reports.charts import COLOURS, half_interval, looks, mean_curve, pareto
+from foveal.reports.comparison_page import by_class, command, write_report
+from foveal.reports.look import look
+from foveal.reports.sentences import sentence
+from foveal.training.config import CompareConfig
 
 COST = Cost(1_000, 2_000_000, 0.5, 10.0, 20.0, 3_000_000, 4_000_000)
 BASE = (11.0, 12.0, 10.0)
 
 
-def compared(folder: Path, errors: dict[str, tuple[float | str, ...]], classes: int = 10, **changes) -> Comparison:
+def compared(
+    folder: Path, errors: dict[str, tuple[float | str, ...]], classes: int = 10, **changes
+) -> ComparisonResult:
     """A comparison that nobody ran: of each contender the errors of its seeds, or why one failed."""
     seeds = len(next(iter(errors.values())))
     models = {name: "small_cnn" if name == "none" else f"small_cnn+{name}" for name in errors}
     costs = {name: replace(COST, parameters=1_000 + 50 * at, batch=10.0 + at) for at, name in enumerate(errors)}
-    plan = Plan(
-        folder, "small_cnn", Recipe(data="digits", epochs=4), seeds, 0, models, costs, dict.fromkeys(errors, 1.0)
-    )
+    plan = Plan(folder, CompareConfig(data="digits", epochs=4, seeds=seeds), models, costs, dict.fromkeys(errors, 1.0))
     rows = []
     for at, (name, values) in enumerate(errors.items()):
         done = {seed: value for seed, value in enumerate(values) if isinstance(value, float)}
         recall = {f"class {label}": 0.9 - 0.001 * at * label for label in range(classes)} if done else {}
         failed = {seed: value for seed, value in enumerate(values) if isinstance(value, str)}
-        rows.append(Row(name, models[name], 0.01, done, done, recall, costs[name], failed))
+        rows.append(ContenderResult(name, models[name], 0.01, done, done, recall, costs[name], failed))
         for seed, value in done.items():
             run = plan.runs(name)[seed]
             run.mkdir(parents=True)
@@ -58,15 +58,15 @@ def compared(folder: Path, errors: dict[str, tuple[float | str, ...]], classes: 
     base = next(row for row in rows if row.name == plan.baseline).errors
     shared = {row.name: sorted(set(row.errors) & set(base)) for row in rows if row.name != plan.baseline}
     own = {row.name: row.errors for row in rows}
-    verdicts = judge(
+    verdicts = compute_verdicts(
         {name: [base[seed] - own[name][seed] for seed in seeds] for name, seeds in shared.items() if seeds}
     )
     pairs = {name: {seed: mcnemar([True, False], [True, True]) for seed in shared[name]} for name in verdicts}
     folder.mkdir(exist_ok=True)
-    return Comparison(replace(plan, **changes), tuple(rows), verdicts, pairs, 12.0)
+    return ComparisonResult(replace(plan, **changes), tuple(rows), verdicts, pairs, 12.0)
 
 
-def said_of(comparison: Comparison, name: str):
+def said_of(comparison: ComparisonResult, name: str):
     return sentence(comparison, next(row for row in comparison.rows if row.name == name))
 
 
@@ -75,15 +75,15 @@ def test_a_verdict_is_said_with_its_figures(tmp_path):
         tmp_path, {"none": BASE, "se": (9.0, 10.1, 7.9), "eca": (11.5, 11.5, 10.0), "gc": (12.0, 13.1, 10.9)}
     )
     better, same, worse = (said_of(held, name) for name in ("se", "eca", "gc"))
-    assert (better.kind, better.says) == ("better", "better")
+    assert (better.kind, better.label) == ("better", "better")
     assert better.why.startswith(
         "On average 2.00 percentage points better than the baseline (none, error 11.00 %); 95 %"
     )
     assert "+1.75 to +2.25, n = 3 seeds." in better.why  # t = 4.303, s = 0.1: 2 -+ 4.303 * 0.1 / sqrt(3)
-    assert f"80 % is {held.verdicts['se'].seen:.2f} points" in better.why
+    assert f"80 % is {held.verdicts['se'].min_detectable:.2f} points" in better.why
     assert better.costs.startswith("It costs 1.10 times the milliseconds and 1.05 times the parameters of the baseline")
     assert same.kind == "same"
-    assert same.says == f"no difference larger than {held.verdicts['eca'].says.split()[4]} points was found"
+    assert same.label == f"no difference larger than {held.verdicts['eca'].label.split()[4]} points was found"
     assert worse.kind == "worse"
     assert "1.00 percentage points worse" in worse.why
     none = said_of(held, "none")
@@ -93,7 +93,7 @@ def test_a_verdict_is_said_with_its_figures(tmp_path):
 
 def test_what_failed_is_said_with_its_reason(tmp_path):
     held = compared(tmp_path, {"none": BASE, "se": ("no room",) * 3, "eca": (9.0, "nan", 8.0)})
-    assert said_of(held, "se").says == "failed"
+    assert said_of(held, "se").label == "failed"
     assert said_of(held, "se").failed == ["All 3 seeds failed: no room"]
     few = said_of(held, "eca")
     assert few.kind == "few"
@@ -119,7 +119,7 @@ def test_the_pareto_front_by_thought():
 
 
 def test_the_interval_of_a_mean_is_students():
-    row = Row("se", "", 0.01, {0: 1.0, 1: 2.0, 2: 3.0}, {}, {}, COST)
+    row = ContenderResult("se", "", 0.01, {0: 1.0, 1: 2.0, 2: 3.0}, {}, {}, COST)
     assert half_interval(row) == pytest.approx(4.302653 / 3**0.5, abs=1e-5)
     assert half_interval(replace(row, errors={0: 1.0, 1: 2.0})) is None
 
@@ -146,10 +146,10 @@ def test_classes_that_differ_most_are_shown(tmp_path):
 
 
 CHANGES = {
-    "recipe": Recipe(data="folder:/my images/birds", epochs=3, lr=0.001, channels_last=False, amp=True),
-    "backbone": "resnet18",
-    "seeds": 5,
-    "tune": 4,
+    "config": CompareConfig(
+        data="folder:/my images/birds", epochs=3, lr=0.001, channels_last=False, amp=True, backbone="resnet18", seeds=5,
+        tune=4,
+    ),
     "given": ("none", "twin=none", "sk:groups=8", "two=stn+se", "wide=wider:match=ms", "deeper:match=macs"),
 }  # fmt: skip
 
@@ -162,20 +162,20 @@ def test_the_command_plans_the_same_again(tmp_path):
     _, bound, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
     given = bound.arguments
     assert given["contenders"] == plan.given
-    assert {name: given[name] for name in ("recipe", "backbone", "seeds", "tune", "output")} == {
-        "recipe": plan.recipe, "backbone": "resnet18", "seeds": 5, "tune": 4, "output": tmp_path,
+    assert {name: given[name] for name in ("settings", "output")} == {
+        "settings": plan.config, "output": tmp_path,
     }  # fmt: skip
-    usual = replace(plan, backbone="small_cnn", seeds=3, tune=0, recipe=Recipe(), given=("se",))
+    usual = replace(plan, config=CompareConfig(), given=("se",))
     assert command(usual) == f"foveal compare se --output {tmp_path}"
 
 
-def learned() -> dict:
+def examined() -> Examination:
     """What an audit and a score say, as a comparison keeps it."""
     lost = Interval(0.031, 0.02, 0.042)
-    audit = Audit({"features.0.attention": 0.04}, [Finding("features.0.attention", "constant", 1e-9)], 500)
-    located = Located("features.0.attention", "pointing", lost, lost, lost)
-    score = Score(0.9, 1500, (located,), (), (Needed("features.0.attention", "mean", lost),))
-    return {"audit": json.loads(audit.to_json()), "score": json.loads(score.to_json())}
+    audit = AuditResult({"features.0.attention": 0.04}, [Finding("features.0.attention", "constant", 1e-9)], 500)
+    located = LocalizationResult("features.0.attention", "pointing", lost, lost, lost)
+    score = ScoreResult(0.9, 1500, (located,), (), (AblationResult("features.0.attention", "mean", lost),))
+    return Examination(audit, score)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,12 @@ def page(tmp_path_factory):
         folder / "cmp", {"none": BASE, "se": (9.0, 10.1, 7.9), "sk": ("no <room>",) * 3, "eca": (12.0, 13.1, 9.9)}
     )
     none, se, sk, eca = held.rows
-    rows = (none, replace(se, learned=learned()), sk, replace(eca, learned={"failed": "OutOfMemoryError: no"}))
+    rows = (
+        none,
+        replace(se, examination=examined()),
+        sk,
+        replace(eca, examination=Examination(failed="OutOfMemoryError: no")),
+    )
     Image.new("L", (32, 32), 99).save(folder / "a.png")
     picture = look("small_cnn+se", [str(folder / "a.png")])
 

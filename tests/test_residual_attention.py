@@ -6,8 +6,9 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.costs import count_macs, count_parameters
-from foveal.mechanisms import RelativeAttention, ResidualMask
+from foveal.mechanisms.residual_mask import ResidualMask
+from foveal.mechanisms.self_attention import RelativeAttention
+from foveal.profiling.costs import count_macs, count_parameters
 
 PAPER = {  # millions of parameters and, where the paper says it, billions of multiplications; how far ours may be off
     "attention56": (1000, 224, 31.9, 6.2, 0.013),

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import foveal
-from foveal.checkpoint import load_checkpoint, save_checkpoint
-from foveal.costs import count_macs, count_parameters
-from foveal.networks.matching import last_within, nearest, scaled
+from foveal.networks.match_cost import last_within, nearest, scale_to_cost
 from foveal.networks.scaling import deepened, widened
+from foveal.profiling.costs import count_macs, count_parameters
+from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 
 IMAGENET, SMALL = {"num_classes": 1000, "in_chans": 3}, {"num_classes": 10, "in_chans": 1}
 FAMILIES = {  # a backbone of each, and its block
@@ -159,7 +159,7 @@ MATCHES = [  # of a backbone, the attention whose cost is met, and how closely
 @pytest.mark.parametrize(("backbone", "target", "options", "error"), MATCHES)
 def test_parameters_are_met(backbone, target, options, error, how):
     budget = count_parameters(made(target, **options))
-    name = scaled(backbone, how, budget, **options)
+    name = scale_to_cost(backbone, how, budget, **options)
     plain, found = made(backbone, **options), made(name, **options)
     assert abs(count_parameters(found) / budget - 1) < error
     kind = FAMILIES.get(backbone, "Bottleneck")
@@ -182,7 +182,7 @@ def test_parameters_are_met(backbone, target, options, error, how):
 def test_macs_are_met(backbone, target, options, side, error, how):
     cost = partial(count_macs, shape=(options["in_chans"], side, side))
     budget = cost(made(target, **options))
-    found = made(scaled(backbone, how, budget, cost, **options), **options)
+    found = made(scale_to_cost(backbone, how, budget, cost, **options), **options)
     assert abs(cost(found) / budget - 1) < error
 
 
@@ -194,7 +194,9 @@ def test_any_cost_is_met_on_a_device_and_each_network_is_asked_once():
         asked.append(tuple(weight.shape for weight in model.parameters()))
         return float(model.head.in_features)
 
-    assert scaled("small_cnn", "wider", 160, cost, device="cpu", **SMALL).startswith("small_cnn:width=1.2")  # 160 / 128
+    assert scale_to_cost("small_cnn", "wider", 160, cost, device="cpu", **SMALL).startswith(
+        "small_cnn:width=1.2"
+    )  # 160 / 128
     assert len(asked) == len(set(asked))
 
 
@@ -231,8 +233,8 @@ def test_nobody_has_weights_of_a_scaled_network(name):
 
 def test_budgets_that_cannot_be_met_are_one_line():
     with pytest.raises(ValueError, match="how='larger': wider or deeper"):
-        scaled("small_cnn", "larger", 1e6)
+        scale_to_cost("small_cnn", "larger", 1e6)
     with pytest.raises(ValueError, match="budget=10: 'small_cnn' costs"):
-        scaled("small_cnn", "wider", 10, **SMALL)
+        scale_to_cost("small_cnn", "wider", 10, **SMALL)
     with pytest.raises(ValueError, match="EfficientNet cannot"):
-        scaled("mobilenetv2_100", "wider", 1e7)
+        scale_to_cost("mobilenetv2_100", "wider", 1e7)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import foveal
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
 
 SIDE = 8
 QUARTERS = ((0, 0), (0, 4), (4, 0), (4, 4))  # upper left corners, by class
@@ -19,7 +19,7 @@ class Mask(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.tap = Tap(Facts(mechanism="mask", kind="mask", domain="spatial", axes="B H W", within=(0, 1)))
+        self.tap = Tap(Facts(mechanism="mask", kind="mask", domain="spatial", axes="B H W", value_range=(0, 1)))
 
     def forward(self, x):
         return x * self.tap((x[:, 0] > 0.7).float())[:, None]
@@ -55,31 +55,31 @@ def test_attention_that_looks_at_the_object_and_is_needed():
     found = foveal.score(Brightest(), bright_squares())
     assert (found.accuracy, found.images) == (1.0, 80)
     perfect = {"pointing": 1, "energy": 1, "iou": 1}
-    for where in ("mask", "grad_cam of mask"):  # the logit is a sum of what the mask lets through
-        means = {each.metric: each.attention.mean for each in found.located if each.where == where}
+    for path in ("mask", "grad_cam of mask"):  # the logit is a sum of what the mask lets through
+        means = {each.metric: each.attention.mean for each in found.located if each.path == path}
         assert means == perfect
     assert all(each.beats_both for each in found.located)
-    lost = {each.instead: each.lost.mean for each in found.needed}
+    lost = {each.replacement: each.accuracy_drop.mean for each in found.ablations}
     assert lost["none"] == 0.75  # every image is said to be of the first class
     assert 0.45 < lost["another"] < 0.68  # 9/16: not of the first class, nor alike
-    assert found.needed[0].where == "mask"
+    assert found.ablations[0].path == "mask"
 
 
 def test_the_curves_of_a_mask_that_lets_through_what_counts():
     """Without the four pixels of the square, fewer than a tenth, nothing passes the mask: all classes are alike."""
     found = foveal.score(Brightest(), bright_squares())
-    assert [(each.where, each.curve) for each in found.curves] == [
-        (where, curve) for where in ("mask", "grad_cam of mask") for curve in ("deletion", "insertion")
+    assert [(each.path, each.curve) for each in found.curves] == [
+        (path, curve) for path in ("mask", "grad_cam of mask") for curve in ("deletion", "insertion")
     ]
     sure = math.exp(4) / (math.exp(4) + 3)  # logits of 4 and three 0
     for deletion, insertion in (found.curves[:2], found.curves[2:]):
-        assert deletion.area.mean == pytest.approx(((sure + 0.25) / 2 + 9 * 0.25) / 10, abs=1e-6)
+        assert deletion.auc.mean == pytest.approx(((sure + 0.25) / 2 + 9 * 0.25) / 10, abs=1e-6)
         # blurred, no square passes the mask but, in part, that of the first quarter with its dim light
-        assert ((sure + 0.25) / 2 + 9 * sure) / 10 - 1e-6 < insertion.area.mean < sure
+        assert ((sure + 0.25) / 2 + 9 * sure) / 10 - 1e-6 < insertion.auc.mean < sure
         assert deletion.beats_both
         assert insertion.beats_both
     assert str(found.curves[0]) in str(found)
-    assert json.loads(found.to_json())["curves"][0]["area"]["mean"] == found.curves[0].area.mean
+    assert json.loads(found.to_json())["curves"][0]["auc"]["mean"] == found.curves[0].auc.mean
 
 
 def test_curves_are_of_the_first_images_and_may_be_left_out():
@@ -112,9 +112,9 @@ class Sums(nn.Module):
 def test_a_network_without_attention_is_asked_by_grad_cam():
     """Every logit's gradient is positive: the map is the image, whose brightest pixels are the object."""
     found = foveal.score(Sums(), bright_squares())
-    assert {each.where for each in (*found.located, *found.curves)} == {"grad_cam of features"}
+    assert {each.path for each in (*found.located, *found.curves)} == {"grad_cam of features"}
     assert {each.metric: each.attention.mean for each in found.located}["pointing"] == 1
-    assert found.needed == ()
+    assert found.ablations == ()
     assert str(found).splitlines()[1] == "left out: Sums has no attention to watch; foveal.attach adds one"
 
 
@@ -133,7 +133,7 @@ def test_attention_without_a_map_for_grad_cam_says_so():
             return super().forward(x)[:, 0]
 
     found = foveal.score(NoMap(), bright_squares())
-    assert {each.where for each in found.located} == {"mask"}
+    assert {each.path for each in found.located} == {"mask"}
     assert "Grad-CAM of a NoMap: no module gives a map" in found.left_out[0]
 
 
@@ -145,7 +145,7 @@ def test_an_image_alone_in_its_batch_has_no_other_beside_it():
         for parts in (uneven, [part[:20].split(5) for part in (images, labels, boxes)])
     )
     assert (found.images, even.images) == (21, 20)
-    lost = [{each.instead: each.lost for each in score.needed}["another"] for score in (found, even)]
+    lost = [{each.replacement: each.accuracy_drop for each in score.ablations}["another"] for score in (found, even)]
     assert lost[0] == lost[1]
     assert found.located == even.located
 
@@ -155,8 +155,8 @@ def test_attention_that_looks_nowhere_is_no_better_than_chance():
     model = foveal.create_model("small_cnn+stn", num_classes=4, in_chans=1)
     found = foveal.score(model, bright_squares())
     assert not any(each.beats_both for each in found.located)
-    assert {each.lost.mean for each in found.needed} == {0.0}
-    assert {each.where for each in (*found.located, *found.curves)} == {"stem.stn"}
+    assert {each.accuracy_drop.mean for each in found.ablations} == {0.0}
+    assert {each.path for each in (*found.located, *found.curves)} == {"stem.stn"}
     assert found.left_out == ("Grad-CAM: 'stem.stn' moves the image, so that the maps after it do not lie over it",)
     assert "not better than chance" in str(found)
 
@@ -175,7 +175,7 @@ def test_the_threshold_is_chosen_on_other_images():
 
     first = bright_squares()
     located = foveal.score(Soft(), first, first[:1]).located
-    found = {each.metric: each.attention.mean for each in located if each.where == "mask"}
+    found = {each.metric: each.attention.mean for each in located if each.path == "mask"}
     assert found["iou"] == 1.0
     assert found["pointing"] == 1.0
 
@@ -186,7 +186,7 @@ def test_a_place_that_is_called_twice_is_replaced_at_each_call():
             return super().forward(self.mask(x))
 
     found = foveal.score(Twice(), bright_squares())
-    assert [(each.where, each.instead) for each in found.needed] == [("mask", "another")]
+    assert [(each.path, each.replacement) for each in found.ablations] == [("mask", "another")]
 
 
 def test_a_network_is_left_as_it_was():

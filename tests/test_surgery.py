@@ -12,9 +12,10 @@ from conftest import plain_weights, randomise_norms
 from torch import nn
 
 import foveal
-from foveal.mechanisms import MECHANISMS, SqueezeExcite
-from foveal.standing import plain_state_dict
-from foveal.surgery import Attached
+from foveal.mechanisms.registry import MECHANISMS
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
+from foveal.surgery.attachments import plain_state_dict
+from foveal.surgery.wrapper import Attached
 
 HOSTS = {
     "torchvision resnet18": lambda: torchvision.models.resnet18(),
@@ -49,13 +50,13 @@ def test_attached_at_birth_nothing_changes_bit_for_bit(host, mechanism):
         foveal.attach(model, mechanism)
         assert torch.equal(model(x), before)
 
-        places = model.attachments[0].standing
+        places = model.attachments[0].modules
         with foveal.watch(model) as seen:
             model(x)
         assert len(places) >= 8
         assert not seen.unseen
         paths = [place.path for place in places]
-        own = [record for record in seen if record.where in paths or record.where.rpartition(".")[0] in paths]
+        own = [record for record in seen if record.path in paths or record.path.rpartition(".")[0] in paths]
         assert len(own) == len(places) * (2 if mechanism == "cbam" else 1)
 
         switch_on(model)
@@ -136,7 +137,7 @@ def test_at_says_where(make, at, path):
         before = model(x)
         foveal.attach(model, "se", at=at)
         assert torch.equal(model(x), before)
-    assert model.attachments[0].standing[0].path == path
+    assert model.attachments[0].modules[0].path == path
     assert isinstance(model.get_submodule(path), SqueezeExcite)
 
 
@@ -145,7 +146,7 @@ def test_channels_are_those_that_flow_there():
     with torch.device("meta"):
         model = timm.create_model("inception_v3")
         foveal.attach(model, "se")
-    widths = [model.get_submodule(each.path).fc2.out_features for each in model.attachments[0].standing]
+    widths = [model.get_submodule(each.path).fc2.out_features for each in model.attachments[0].modules]
     assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
 
 
@@ -156,7 +157,7 @@ def test_a_timm_family_without_a_row_gets_attention_after_each_stage():
         before = model(x)
         foveal.attach(model, "cbam")
         assert torch.equal(model(x), before)
-    assert len(model.attachments[0].standing) == len(model.feature_info)
+    assert len(model.attachments[0].modules) == len(model.feature_info)
 
 
 def test_maps_with_their_channels_last_are_refused():
@@ -394,7 +395,7 @@ class TestCorners:
         plain = plain_weights(model)
         foveal.attach(model, "se", at=["block", "block.conv"])
         assert torch.equal(model(x), before)
-        assert len(model.attachments[0].standing) == 2
+        assert len(model.attachments[0].modules) == 2
         model.load_state_dict(plain_state_dict(model))
         model.load_state_dict(plain)
         assert torch.equal(foveal.detach(model)(x), before)
@@ -415,7 +416,7 @@ class TestCorners:
                 return self.last(self.first(x)).mean((2, 3))
 
         model = foveal.attach(Skip(), "stn", at="input")
-        assert model.attachments[0].standing[0].path == "first.stn"
+        assert model.attachments[0].modules[0].path == "first.stn"
         foveal.attach(model, "stn", at="input")
         assert [name for name, _ in model.first.named_children()] == ["stn_2", "stn", "host"]
 

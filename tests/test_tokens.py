@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from foveal.record import Record
-from foveal.tokens import Layout, layout, rollout
+from foveal.core.record import Record
+from foveal.inspection.rollout import Layout, layout, rollout
 
 
-def layer(values: torch.Tensor, axes: str = "B G Q K", where: str = "blocks.0.attn") -> Record:
-    facts = {"mechanism": "test", "kind": "affinity", "domain": "spatial", "within": (0, 1)}
-    return Record(axes=axes, values=values, where=where, **facts)
+def layer(values: torch.Tensor, axes: str = "B G Q K", path: str = "blocks.0.attn") -> Record:
+    facts = {"mechanism": "test", "kind": "affinity", "domain": "spatial", "value_range": (0, 1)}
+    return Record(axes=axes, values=values, path=path, **facts)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.places import known_block
-from foveal.tracing import residual_ends
+from foveal.surgery.blocks import known_block
+from foveal.surgery.residual import residual_ends
 
 
 class Net(nn.Module):
@@ -120,7 +120,7 @@ def test_a_sequential_is_preferred_since_no_weight_changes_its_name_there():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), Plain(), Plain())
     names = set(model.state_dict())
     foveal.attach(model, "se", at="residual")
-    assert [each.path for each in model.attachments[0].standing] == ["1.branch.se", "2.branch.se"]
+    assert [each.path for each in model.attachments[0].modules] == ["1.branch.se", "2.branch.se"]
     assert names <= set(model.state_dict())
 
 

@@ -10,13 +10,14 @@ import yaml
 from torch import nn
 
 import foveal
-from foveal import training
-from foveal.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
-from foveal.data import Data, InMemory
-from foveal.data.parts import Augmented
-from foveal.settings import Settings
-from foveal.surgery import attach
-from foveal.training import finished, parameter_groups, read_lines, train
+from foveal.data.parts import Augmented, Data, InMemory
+from foveal.surgery.attach import attach
+from foveal.training import train as training
+from foveal.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from foveal.training.config import RunConfig
+from foveal.training.optimizer_state import parameter_groups
+from foveal.training.run_folder import finished, read_lines
+from foveal.training.train import train
 
 
 def bright_halves(count: int, seed: int) -> InMemory:
@@ -38,7 +39,7 @@ def data(monkeypatch):
     return small
 
 
-SETTINGS = Settings(model="small_cnn+se", data="halves", epochs=3, batch_size=16, lr=5e-3)
+SETTINGS = RunConfig(model="small_cnn+se", data="halves", epochs=3, batch_size=16, lr=5e-3)
 
 
 def test_a_run_learns_and_leaves_its_folder(data, tmp_path):
@@ -95,7 +96,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path, op
 def test_the_moving_average_answers_and_is_kept(data, tmp_path):
     """Recomputed here from the weights after each step: 1 - (1 + n)^(-2/3) at step n + 1, at most the decay."""
     settings, expected = replace(SETTINGS, epochs=1, ema=0.7), {}
-    run = training.Run(settings, data)
+    run = training.Trainer(settings, data)
     real = run.average.update
 
     def update(model, step):
@@ -144,7 +145,7 @@ def test_unbalanced_classes_show_in_the_balanced_accuracy(data, tmp_path, monkey
     few = torch.cat([torch.arange(0, 30, 2), torch.tensor([1])])
     test = InMemory(data.test.images[few], data.test.labels[few], [str(i) for i in few.tolist()])
     monkeypatch.setattr(training, "load_data", lambda *_, **__: replace(data, test=test))
-    monkeypatch.setattr(training.Run, "predict", lambda self, part: torch.tensor([[0.9, 0.1]]).expand(len(part), 2))
+    monkeypatch.setattr(training.Trainer, "predict", lambda self, part: torch.tensor([[0.9, 0.1]]).expand(len(part), 2))
     result = train(replace(SETTINGS, epochs=1), tmp_path / "run")
     assert result.accuracy == pytest.approx(15 / 16)
     assert result.balanced_accuracy == 0.5
@@ -178,7 +179,7 @@ def test_a_network_may_say_its_own_loss(data, tmp_path, monkeypatch):
 
     model = Own()
     monkeypatch.setattr(training, "create_model", lambda *_, **__: model)
-    run = training.Run(replace(SETTINGS, channels_last=False), data)
+    run = training.Trainer(replace(SETTINGS, channels_last=False), data)
     run.train_epoch(0, lambda *_: None)
     assert model.asked == 6
 
@@ -203,7 +204,9 @@ class TestCheckpoint:
         assert "features.3.conv.weight" in checkpoint.weights
 
     def test_nothing_is_left_where_writing_fails(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("foveal.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        monkeypatch.setattr(
+            "foveal.training.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+        )
         with pytest.raises(OSError, match="disk full"):
             save_checkpoint(tmp_path / "m.safetensors", self.make(), {})
         assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,12 @@ from math import log10
 
 import pytest
 
-from foveal.comparison import plans, tuning
-from foveal.comparison.tuning import SEED, tuned_rate
-from foveal.settings import Recipe, Settings
+from foveal.comparison import plan as plans
+from foveal.comparison import tune as tuning
+from foveal.comparison.tune import SEED, tuned_rate
+from foveal.training.config import CompareConfig, RunConfig
 
-SETTINGS = Settings(lr=1e-2, model="small_cnn", data="digits")
+SETTINGS = RunConfig(lr=1e-2, model="small_cnn", data="digits")
 
 
 @pytest.fixture
@@ -16,14 +17,14 @@ def trials(monkeypatch):
     """Runs whose accuracy falls with the distance of the rate from 2e-2; above 5e-2 their loss is not finite."""
     run = []
 
-    def fit(settings, folder):
+    def train_epochs(settings, folder):
         run.append((settings, folder))
         if settings.lr > 5e-2:
             raise FloatingPointError("the loss is nan at step 1")
         accuracy = 1 - abs(log10(settings.lr / 2e-2))
         return None, folder, [{"validation_accuracy": accuracy - 0.1}, {"validation_accuracy": accuracy}]
 
-    monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(tuning, "train_epochs", train_epochs)
     return run
 
 
@@ -41,10 +42,10 @@ def test_the_best_trial_is_taken_and_the_first_has_the_recipes_rate(trials, tmp_
 
 
 def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
-    def fit(settings, folder):
+    def train_epochs(settings, folder):
         raise FloatingPointError("the loss is nan at step 1")
 
-    monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(tuning, "train_epochs", train_epochs)
     with pytest.raises(FloatingPointError, match="no learning rate of 2 gave a finite loss"):
         tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"])
 
@@ -52,5 +53,5 @@ def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
 def test_without_optuna_the_plan_says_so_before_anything_is_written(monkeypatch, tmp_path):
     monkeypatch.setattr(plans, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="tune=8: optuna is missing"):
-        plans.make_plan(["none"], "small_cnn", 1, Recipe(data="digits"), tmp_path / "run", tune=8)
+        plans.make_plan(["none"], CompareConfig(data="digits", tune=8), tmp_path / "run")
     assert not [*tmp_path.iterdir()]

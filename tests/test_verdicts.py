@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from foveal.comparison.verdicts import TOO_FEW, found, holm, judge, mcnemar, minimum_detectable, p_value, t_quantile
+from foveal.comparison.verdicts import (
+    TOO_FEW,
+    compute_verdicts,
+    found,
+    holm,
+    mcnemar,
+    minimum_detectable,
+    p_value,
+    t_quantile,
+)
 
 IMAGES = 1500
 DISAGREE = 0.2  # share of images on which two trained networks differ
@@ -44,15 +53,17 @@ class TestWords:
         ours, base = [91.2, 90.4, 92.0, 91.1], [90.1, 90.2, 90.9, 90.8]
         theirs = stats.ttest_rel(ours, base)
         interval = theirs.confidence_interval(0.95)
-        found = judge({"se": np.subtract(ours, base)})["se"]
-        assert (found.p, found.low, found.high) == pytest.approx((theirs.pvalue, interval.low, interval.high), abs=1e-8)
-        assert (found.adjusted, found.level, found.seeds) == (found.p, 0.95, 4)
+        found = compute_verdicts({"se": np.subtract(ours, base)})["se"]
+        assert (found.p, found.ci_low, found.ci_high) == pytest.approx(
+            (theirs.pvalue, interval.low, interval.high), abs=1e-8
+        )
+        assert (found.p_holm, found.level, found.seeds) == (found.p, 0.95, 4)
 
     def test_better_and_worse(self):
-        found = judge({"up": [2, 2.1, 2.2], "down": [-2, -2.1, -2.2], "neither": [-1, 0.5, 1]})
-        assert [each.says for each in found.values()][:2] == ["better", "worse"]
-        assert found["up"].low > 0 > found["down"].high
-        assert found["neither"].says == "no difference larger than 2.76 was found"  # 1/6 + 4.3027 * 1.0408 / sqrt(3)
+        found = compute_verdicts({"up": [2, 2.1, 2.2], "down": [-2, -2.1, -2.2], "neither": [-1, 0.5, 1]})
+        assert [each.label for each in found.values()][:2] == ["better", "worse"]
+        assert found["up"].ci_low > 0 > found["down"].ci_high
+        assert found["neither"].label == "no difference larger than 2.76 was found"  # 1/6 + 4.3027 * 1.0408 / sqrt(3)
         assert found["neither"].excluded == pytest.approx(1 / 6 + 4.302653 * 1.040833 / math.sqrt(3), rel=1e-6)
 
     def test_holms_factors_by_hand(self):
@@ -66,40 +77,42 @@ class TestWords:
         rng = np.random.default_rng(0)
         turned = 0
         for _ in range(500):
-            verdicts = judge({str(k): rng.normal(0.8 * (k % 3), 0.6, 4) for k in range(5)})
+            verdicts = compute_verdicts({str(k): rng.normal(0.8 * (k % 3), 0.6, 4) for k in range(5)})
             for each in verdicts.values():
-                excludes = each.low > 0 or each.high < 0
-                assert excludes == (each.says in ("better", "worse")) == (each.adjusted < 0.05)
-                assert each.level == 0.95 or each.p < 0.05 <= each.adjusted
+                excludes = each.ci_low > 0 or each.ci_high < 0
+                assert excludes == (each.label in ("better", "worse")) == (each.p_holm < 0.05)
+                assert each.level == 0.95 or each.p < 0.05 <= each.p_holm
                 assert each.level >= 0.95
                 turned += each.level > 0.95
         assert turned > 20  # the case is met
 
     def test_an_interval_that_holm_widens_ends_where_its_level_says(self):
         """p = 0.0266 with two more contenders: tested at 0.05 / 3."""
-        found = judge({"se": [0.5, 1.0, 1.2, 1.9, 0.1], "a": [1, -1, 1, -1, 0.1], "b": [1, -1, 1, -1, 0.1]})["se"]
-        assert (found.p < 0.05, found.adjusted) == (True, pytest.approx(3 * found.p))
+        found = compute_verdicts({"se": [0.5, 1.0, 1.2, 1.9, 0.1], "a": [1, -1, 1, -1, 0.1], "b": [1, -1, 1, -1, 0.1]})[
+            "se"
+        ]
+        assert (found.p < 0.05, found.p_holm) == (True, pytest.approx(3 * found.p))
         theirs = stats.ttest_1samp([0.5, 1.0, 1.2, 1.9, 0.1], 0).confidence_interval(1 - 0.05 / 3)
-        assert (found.level, found.low, found.high) == pytest.approx((1 - 0.05 / 3, theirs.low, theirs.high))
-        assert found.says.startswith("no difference larger than ")
+        assert (found.level, found.ci_low, found.ci_high) == pytest.approx((1 - 0.05 / 3, theirs.low, theirs.high))
+        assert found.label.startswith("no difference larger than ")
 
     def test_contenders_that_are_alike_in_every_seed(self):
-        found = judge({"same": [0.0, 0.0, -0.0]})["same"]
-        assert found.says == "no difference larger than 0 was found"
-        assert (found.low, found.high, found.p, found.seen) == (0, 0, 1, 0)
+        found = compute_verdicts({"same": [0.0, 0.0, -0.0]})["same"]
+        assert found.label == "no difference larger than 0 was found"
+        assert (found.ci_low, found.ci_high, found.p, found.min_detectable) == (0, 0, 1, 0)
 
     @pytest.mark.parametrize("differences", [[5.0], [5.0, 5.1], [0.3, 0.1 + 0.2, 0.3]])
     def test_where_the_spread_is_not_known_nothing_is_said(self, differences):
-        found = judge({"se": differences})["se"]
-        assert found.says == TOO_FEW
-        assert (found.low, found.high, found.p, found.seen) == (-math.inf, math.inf, 1, math.inf)
+        found = compute_verdicts({"se": differences})["se"]
+        assert found.label == TOO_FEW
+        assert (found.ci_low, found.ci_high, found.p, found.min_detectable) == (-math.inf, math.inf, 1, math.inf)
         assert found.mean == pytest.approx(np.mean(differences))
 
     @pytest.mark.parametrize("said", [0.941, 0.9499, 0.95, 12.3, 0.034, 0.00051])
     def test_what_is_excluded_is_rounded_up(self, said):
         shift = t_quantile(0.05, 2) / math.sqrt(3)
-        found = judge({"se": [-said / shift, 0, said / shift]})["se"]
-        number = float(found.says.split()[4])
+        found = compute_verdicts({"se": [-said / shift, 0, said / shift]})["se"]
+        number = float(found.label.split()[4])
         assert said - 1e-8 <= number <= 1.1 * said + 1e-8
 
     @pytest.mark.parametrize(
@@ -107,10 +120,10 @@ class TestWords:
     )
     def test_what_is_no_difference_is_refused(self, differences, says):
         with pytest.raises(ValueError, match=says):
-            judge({"se": differences})
+            compute_verdicts({"se": differences})
 
     def test_a_verdict_is_plain_data(self):
-        assert json.loads(json.dumps(asdict(judge({"se": [1, 2, 3]})["se"])))["contender"] == "se"
+        assert json.loads(json.dumps(asdict(compute_verdicts({"se": [1, 2, 3]})["se"])))["contender"] == "se"
 
 
 class TestMcNemar:
@@ -152,9 +165,9 @@ class TestHowOftenItIsWrong:
     def test_one_contender_that_is_alike(self, seeds, noise):
         """At most 5 % are called different, and the interval holds the truth in 95 %; 8,000 trials, so -+ 0.7 %."""
         drawn = trials(np.random.default_rng(seeds), (8000, seeds), noise)
-        verdicts = [judge({"same": each})["same"] for each in drawn.tolist()]
-        wrong, error = share([each.says in ("better", "worse") for each in verdicts])
-        missed, _ = share([not each.low <= 0 <= each.high for each in verdicts])
+        verdicts = [compute_verdicts({"same": each})["same"] for each in drawn.tolist()]
+        wrong, error = share([each.label in ("better", "worse") for each in verdicts])
+        missed, _ = share([not each.ci_low <= 0 <= each.ci_high for each in verdicts])
         assert wrong == missed
         assert 0.05 - error < wrong < 0.05 + error  # and not by never speaking up
 
@@ -163,8 +176,8 @@ class TestHowOftenItIsWrong:
         rng = np.random.default_rng(seeds)
         drawn = trials(rng, (4000, 5, seeds), noise)
         drawn = (drawn + trials(rng, (4000, 1, seeds), noise)).round(6)
-        verdicts = [judge({str(k): each for k, each in enumerate(trial)}) for trial in drawn.tolist()]
-        wrong, error = share([any(each.says in ("better", "worse") for each in trial.values()) for trial in verdicts])
+        verdicts = [compute_verdicts({str(k): each for k, each in enumerate(trial)}) for trial in drawn.tolist()]
+        wrong, error = share([any(each.label in ("better", "worse") for each in trial.values()) for trial in verdicts])
         assert wrong < 0.05 + error
 
 
@@ -177,8 +190,8 @@ def test_a_difference_that_could_be_seen_is_found(seeds, noise, contenders):
     rng = np.random.default_rng(seeds)
     drawn = trials(rng, (4000, contenders, seeds), noise)
     drawn[:, 0] = trials(rng, (4000, seeds), noise, planted)
-    verdicts = [judge({str(k): each for k, each in enumerate(trial)}) for trial in drawn.tolist()]
-    found = np.mean([trial["0"].says == "better" for trial in verdicts])
+    verdicts = [compute_verdicts({str(k): each for k, each in enumerate(trial)}) for trial in drawn.tolist()]
+    found = np.mean([trial["0"].label == "better" for trial in verdicts])
     error = 3 * math.sqrt(0.8 * 0.2 / len(verdicts))
     assert found > 0.8 - error
     assert contenders > 1 or found < 0.8 + error

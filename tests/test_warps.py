@@ -8,8 +8,8 @@ import torch
 from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import affine_transform, map_coordinates
 
-from foveal.geometry import sample
-from foveal.warps import CONTROL, FAMILIES, HORIZON, grid_of, outline
+from foveal.ops.geometry import sample
+from foveal.ops.warps import CONTROL, FAMILIES, HORIZON, grid_of, outline
 
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -79,11 +79,11 @@ def test_a_spline_agrees_with_scipy():
     control = torch.tensor(CONTROL, dtype=torch.float64) + 0.2 * torch.randn(16, 2, dtype=torch.float64)
     x, y = normalised_pixels(height, width)
     spline = RBFInterpolator(np.array(CONTROL), control.numpy(), kernel="thin_plate_spline")
-    where = spline(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(height, width, 2)
+    path = spline(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(height, width, 2)
     grid = grid_of(control[None], height, width)
-    np.testing.assert_allclose(grid[0].numpy(), where, atol=1e-10)
+    np.testing.assert_allclose(grid[0].numpy(), path, atol=1e-10)
     out = sample(torch.from_numpy(image)[None, None], grid, padding=0.0)
-    np.testing.assert_allclose(out[0, 0].numpy(), seen_by_scipy(image, where[..., 0], where[..., 1]), atol=1e-10)
+    np.testing.assert_allclose(out[0, 0].numpy(), seen_by_scipy(image, path[..., 0], path[..., 1]), atol=1e-10)
 
 
 def test_a_spline_whose_points_move_as_one_is_affine():

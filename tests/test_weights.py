@@ -10,7 +10,7 @@ from conftest import randomise_norms
 from torch import nn
 
 import foveal
-from foveal.weights import LAYOUTS
+from foveal.networks.key_layouts import LAYOUTS
 
 
 def named(**parts: nn.Module) -> nn.Sequential:
@@ -260,7 +260,7 @@ def test_selective_kernels_of_pytorchcv_are_renamed_to_ours():
         "layer2.0.downsample.1.weight": "identity_conv.bn.weight",
     }
     held = ours.state_dict()
-    best = foveal.weights.best_fit(
+    best = foveal.networks.key_layouts.match_keys(
         ours, {f"features.stage2.unit1.{theirs}": held[name] for name, theirs in there.items()}
     )
     assert best.layout == "pytorchcv"

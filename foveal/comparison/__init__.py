@@ -1,1 +1,1 @@
-"""Does it pay? Contenders are planned, run side by side, judged, and reported."""
+"""Is attention worth its cost? Plans, controls, jobs, verdicts."""

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from foveal.machine import cores
+from foveal.core.names import one_line
+from foveal.profiling.environment import cores
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 TICK = 0.5  # seconds between two looks at the progress
@@ -67,7 +68,7 @@ def guarded(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     try:
         return call(*arguments)
     except Exception as error:  # whatever it is: the other jobs go on
-        return Failed(" ".join(f"{type(error).__name__}: {error}".split()))
+        return Failed(f"{type(error).__name__}: {one_line(error)}")
 
 
 def begin(begun: Any) -> None:

@@ -54,21 +54,21 @@ class Verdict:
     contender: str
     seeds: int
     mean: float
-    low: float  # of the interval
-    high: float
+    ci_low: float  # of the interval
+    ci_high: float
     level: float  # of the interval: 0.95, or more where Holm's correction turned the verdict
     p: float  # of this contender alone
-    adjusted: float  # p among all contenders, by Holm
-    seen: float  # the smallest difference that would have been found with a probability of 0.8
-    says: str  # "better", "worse", "no difference larger than X was found", "too few seeds to say"
+    p_holm: float  # p among all contenders, by Holm
+    min_detectable: float  # the smallest difference that would have been found with a probability of 0.8
+    label: str  # "better", "worse", "no difference larger than X was found", "too few seeds to say"
 
     @property
     def excluded(self) -> float:
         """X: the data exclude a difference that is larger, in either direction."""
-        return max(abs(self.low), abs(self.high))
+        return max(abs(self.ci_low), abs(self.ci_high))
 
 
-def judge(differences: Mapping[str, Sequence[float]]) -> dict[str, Verdict]:
+def compute_verdicts(differences: Mapping[str, Sequence[float]]) -> dict[str, Verdict]:
     """A verdict for each contender, in the given order.
 
     Args:
@@ -77,7 +77,7 @@ def judge(differences: Mapping[str, Sequence[float]]) -> dict[str, Verdict]:
     Raises:
         ValueError: a contender without differences, or with one that is not finite.
 
-    >>> judge({"se": [1.0, 1.2, 1.1], "cbam": [0.4, -0.3, 0.1]})["cbam"].says
+    >>> compute_verdicts({"se": [1.0, 1.2, 1.1], "cbam": [0.4, -0.3, 0.1]})["cbam"].says
     'no difference larger than 0.94 was found'
     """
     samples = {name: Sample.of(name, values) for name, values in differences.items()}

@@ -1,8 +1,8 @@
 """The distortions of the spatial transformer paper, made from a seed, with their truth.
 
 Jaderberg et al., 2015, appendix A.4. A distorted image comes with the transform that would undo it, in the convention
-of `foveal.geometry` (theta maps the upright digit's frame to the canvas: what an ideal transformer answers), and with
-the tight box of what was drawn.
+of `foveal.ops.geometry` (theta maps the upright digit's frame to the canvas: what an ideal transformer answers), and
+with the tight box of what was drawn.
 
 `rts`: rotation by up to 45 degrees, scale 0.7 to 1.2, then translation as far as the frame of an unrotated digit stays
 on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60. `r`: rotation by up to 90 degrees. `p`: the
@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foveal.geometry import CORNERS, affine_grid, invert, sample
-from foveal.naming import look_up
-from foveal.warps import CONTROL, grid_of, similarity
+from foveal.core.names import lookup
+from foveal.ops.geometry import CORNERS, affine_grid, invert, sample
+from foveal.ops.warps import CONTROL, grid_of, similarity
 
 CHUNK = 2_000_000  # pixels warped at a time
 PIECE = 8  # pixels, the side of a piece of clutter
@@ -43,8 +43,8 @@ INK = 50  # of 255: what counts as drawn when a box is measured
 class Distorted:
     """Images (N, 1, S, S) uint8, the transform that undoes each, and the box of each (N, 4).
 
-    The transform has the shape that `foveal.warps` gives its kind: (N, 2, 3), (N, 3, 3) or (N, 16, 2). A box is x0, y0,
-    x1, y1 in pixels, from edge to edge: a single pixel at (3, 5) is 3, 5, 4, 6.
+    The transform has the shape that `foveal.ops.warps` gives its kind: (N, 2, 3), (N, 3, 3) or (N, 16, 2). A box is x0,
+    y0, x1, y1 in pixels, from edge to edge: a single pixel at (3, 5) is 3, 5, 4, 6.
     """
 
     images: Tensor
@@ -150,7 +150,7 @@ def distort(images: Tensor, kind: str, seed: int) -> Distorted:
     Raises:
         ValueError: for a kind that is not in `DISTORTIONS`.
     """
-    distortion = look_up("distortion", kind, DISTORTIONS)
+    distortion = lookup("distortion", kind, DISTORTIONS)
     generator = torch.Generator().manual_seed(seed)
     theta = distortion.draw(len(images), images.shape[-1], distortion.canvas, generator)
     chunk = CHUNK // distortion.canvas**2

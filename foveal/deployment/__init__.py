@@ -1,1 +1,1 @@
-"""A model for inference: its copy made faster and checked, or written to a file."""
+"""A model for inference: a faster copy that is checked, or a file for another runtime."""

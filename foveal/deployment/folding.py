@@ -8,19 +8,13 @@ just what the layer gave, nothing else does, each is called once, stands at one 
 hook. (A parametrisation changes the class.)
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
-from foveal.hosts import plug
+from foveal.deployment.dataflow import NORMS, Follows, class_of, followers
+from foveal.surgery.insertion_points import set_module
 
 LAYERS = {  # class to the class of the norm that may be folded into it
     "torch.nn.modules.conv.Conv1d": "BatchNorm1d",
@@ -28,28 +22,6 @@ LAYERS = {  # class to the class of the norm that may be folded into it
     "timm.layers.conv2d_same.Conv2dSame": "BatchNorm2d",
     "torch.nn.modules.linear.Linear": "BatchNorm1d",
 }
-NORMS: dict[str, Callable[[Any], nn.Module]] = {  # class to what is left of it
-    "torch.nn.modules.batchnorm.BatchNorm1d": lambda norm: nn.Identity(),
-    "torch.nn.modules.batchnorm.BatchNorm2d": lambda norm: nn.Identity(),
-    "timm.layers.norm_act.BatchNormAct2d": lambda norm: norm.act,
-}
-LOOKS = {"__get__", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "__len__"}  # at no number
-
-
-def class_of(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
-
-
-@dataclass(frozen=True)
-class Follows:
-    """A module that takes just what another one gave, both by path."""
-
-    first: str
-    then: str
 
 
 def fold_norms(model: nn.Module, images: Tensor) -> list[Follows]:
@@ -68,8 +40,8 @@ def fold_norms(model: nn.Module, images: Tensor) -> list[Follows]:
         layer: Any = model.get_submodule(pair.first)
         norm: Any = model.get_submodule(pair.then)
         fuse: Any = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-        plug(model, pair.first, fuse(layer, norm))
-        plug(model, pair.then, NORMS[class_of(norm)](norm).eval())
+        set_module(model, pair.first, fuse(layer, norm))
+        set_module(model, pair.then, NORMS[class_of(norm)](norm).eval())
     makers = {*LAYERS, *NORMS}
     for pair in pairs:
         made = class_of(model.get_submodule(pair.first)) in makers or pair.first in {each.then for each in folded}
@@ -85,71 +57,3 @@ def can_fold(model: nn.Module, pair: Follows) -> bool:
     if expected is None or class_of(norm) not in NORMS or not any(c.__name__ == expected for c in type(norm).__mro__):
         return False
     return norm.running_mean is not None and not norm.training
-
-
-@torch.no_grad()
-def followers(model: nn.Module, images: Tensor) -> list[Follows]:
-    """Leaf modules that take just what another one gave, which nobody else takes; each called once, without hooks."""
-    watched = Uses()
-    paths: dict[nn.Module, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        paths.setdefault(module, []).append(path)
-    steps = {module: where[0] for module, where in paths.items() if where != [""] and is_step(module, len(where))}
-    with ExitStack() as stack:
-        for module, path in steps.items():
-            stack.callback(module.register_forward_pre_hook(watched.enters(path)).remove)
-            stack.callback(module.register_forward_hook(watched.leaves(path)).remove)
-        stack.enter_context(watched)
-        given = model(images)
-    for each in tensors([given]):
-        watched.uses[getattr(each, "made_by", "")] += 1
-    return [
-        pair
-        for pair in watched.pairs
-        if watched.uses[pair.first] == watched.calls[pair.first] == watched.calls[pair.then] == 1
-    ]
-
-
-def is_step(module: nn.Module, places: int) -> bool:
-    """Whether a module is one that makes a map by itself, at one place, and shows it to nobody."""
-    whole = not [*module.children()] or class_of(module) in NORMS
-    return whole and places == 1 and not hooked(module)
-
-
-class Uses(TorchFunctionMode):
-    """Counts who takes what each module gave; what a module does with it inside counts as one use."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pairs: list[Follows] = []
-        self.calls: Counter[str] = Counter()
-        self.uses: Counter[str] = Counter()
-
-    def enters(self, path: str) -> Any:
-        def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
-            self.calls[path] += 1
-            for each in tensors(args[:1]):
-                first, version = getattr(each, "made_by", None), getattr(each, "made_at", None)
-                if first is not None and version == each._version:
-                    self.pairs.append(Follows(first, path))
-
-        return enter
-
-    def leaves(self, path: str) -> Any:
-        def leave(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-            if isinstance(out, Tensor) and not any(out is each for each in tensors(args)):
-                out.made_by, out.made_at = path, out._version  # type: ignore[attr-defined]
-
-        return leave
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__name__", "") not in LOOKS:
-            for maker in {each.made_by for each in tensors([args, kwargs]) if hasattr(each, "made_by")}:
-                self.uses[maker] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def tensors(tree: Any) -> Iterator[Tensor]:
-    return (each for each in tree_leaves(tree) if isinstance(each, Tensor))

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet as torchvision_resnet
 
-from foveal.deployment.folding import hooked
+from foveal.deployment.dataflow import hooked
 from foveal.deployment.pointwise import is_pointwise
-from foveal.hosts import Attached, plug
-from foveal.mechanisms import SqueezeExcite
-from foveal.pooling import map_means
-from foveal.switching import may_overwrite
+from foveal.mechanisms.squeeze_excite import SqueezeExcite
+from foveal.ops.fast_path import can_write_in_place
+from foveal.ops.pooling import map_means
+from foveal.surgery.insertion_points import set_module
+from foveal.surgery.wrapper import Attached
 
 
 class KnownGate(nn.Module):
@@ -61,7 +62,7 @@ def weighed_sum(block: Any, shortcut: Tensor, gate: Tensor, conv: nn.Module, bra
     """shortcut + gate * branch in one pass, in the memory of the branch, which conv made, where nobody can see it."""
     if block.downsample is not None:
         shortcut = block.downsample(shortcut)
-    if may_overwrite(branch, conv):
+    if can_write_in_place(branch, conv):
         return torch.addcmul(shortcut, branch, gate, out=branch)
     return torch.addcmul(shortcut, branch, gate)
 
@@ -122,7 +123,7 @@ def gated(block: nn.Module) -> str | None:
     before = end == "3"
     if before and not is_pointwise(conv):
         return None
-    plug(block, at, KnownGate(squeeze_excite, conv if before else None).eval())
+    set_module(block, at, KnownGate(squeeze_excite, conv if before else None).eval())
     block.__class__ = becomes
     return at
 

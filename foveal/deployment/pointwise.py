@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.switching import fast_for
+from foveal.ops.fast_path import fast_path_applies
 
 
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution of stride 1, without groups or padding; as a product where its input's channels come last."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not fast_for(input) or not input.is_contiguous(memory_format=torch.channels_last):
+        if not fast_path_applies(input) or not input.is_contiguous(memory_format=torch.channels_last):
             return super().forward(input)
         return F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 

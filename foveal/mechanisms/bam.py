@@ -16,9 +16,9 @@ Departure: a hidden width below one counts as one.
 
 from torch import Tensor, nn
 
-from foveal.mechanisms.strength import Strength
-from foveal.pooling import map_means
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
+from foveal.ops.pooling import map_means
 
 
 class BAM(nn.Module):
@@ -29,7 +29,7 @@ class BAM(nn.Module):
         reduction: r; the hidden width is C / r.
         dilation: d, of the 3x3 convolutions.
         released: the form of the authors' released networks.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels`, `reduction` or `dilation` below 1; a training batch of one image, over which the norm of
@@ -67,8 +67,8 @@ class BAM(nn.Module):
             ],
             released,
         )
-        self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="bam", kind="mask", domain="mixed", axes="B C H W", within=(1, 2)))
+        self.strength = ZeroInitGate(identity)
+        self.tap = Tap(Facts(mechanism="bam", kind="mask", domain="mixed", axes="B C H W", value_range=(1, 2)))
 
     def weigh(self, x: Tensor) -> Tensor:
         if any(part.training for part in self.channel if isinstance(part, nn.BatchNorm1d)) and len(x) == 1:

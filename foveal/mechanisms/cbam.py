@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms.strength import Strength
-from foveal.pooling import map_means
-from foveal.record import Facts, Tap
-from foveal.switching import may_overwrite
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
+from foveal.ops.fast_path import can_write_in_place
+from foveal.ops.pooling import map_means
 
 
 class ChannelGate(nn.Module):
@@ -33,8 +33,8 @@ class ChannelGate(nn.Module):
         hidden = max(1, channels // reduction)
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
-        self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", within=(0, 1)))
+        self.strength = ZeroInitGate(identity)
+        self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", value_range=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
         pools = torch.stack([map_means(x), x.amax((2, 3))], dim=1)  # (B, 2, C)
@@ -44,7 +44,7 @@ class ChannelGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, :, None, None]
 
-    def overwrite(self, x: Tensor) -> Tensor:
+    def forward_(self, x: Tensor) -> Tensor:
         return x.mul_(self.weigh(x)[:, :, None, None])
 
 
@@ -54,7 +54,7 @@ class SpatialGate(nn.Module):
     Args:
         channels: C, of the map; any number does, the gate sees their maximum and mean.
         kernel_size: of the convolution; odd.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: an even `kernel_size`.
@@ -73,8 +73,8 @@ class SpatialGate(nn.Module):
             raise ValueError(f"kernel_size={kernel_size}: an odd number is needed, to keep the map's size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(1, momentum=0.01)
-        self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="spatial_gate", kind="mask", domain="spatial", axes="B H W", within=(0, 1)))
+        self.strength = ZeroInitGate(identity)
+        self.tap = Tap(Facts(mechanism="spatial_gate", kind="mask", domain="spatial", axes="B H W", value_range=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
         pools = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)  # (B, 2, H, W)
@@ -84,7 +84,7 @@ class SpatialGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, None]
 
-    def overwrite(self, x: Tensor) -> Tensor:
+    def forward_(self, x: Tensor) -> Tensor:
         return x.mul_(self.weigh(x)[:, None])
 
 
@@ -95,7 +95,7 @@ class CBAM(nn.Module):
         channels: C, of the map.
         reduction: r, of the channel gate; the hidden width is C / r.
         kernel_size: of the spatial gate's convolution; odd.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels` or `reduction` below 1, an even `kernel_size`.
@@ -116,12 +116,12 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weighed = self.channel(x)
-        if may_overwrite(weighed, self.channel, self.spatial):
-            return self.spatial.overwrite(weighed)
+        if can_write_in_place(weighed, self.channel, self.spatial):
+            return self.spatial.forward_(weighed)
         return self.spatial(weighed)
 
-    def overwrite(self, x: Tensor) -> Tensor:
+    def forward_(self, x: Tensor) -> Tensor:
         """`forward` in the memory of x, for who made x and shows it to nobody else."""
-        if may_overwrite(x, self.channel, self.spatial):
-            return self.spatial.overwrite(self.channel.overwrite(x))
+        if can_write_in_place(x, self.channel, self.spatial):
+            return self.spatial.forward_(self.channel.forward_(x))
         return self(x)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms.strength import Strength
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
 
 LEAST_WIDTH = 8
 
@@ -27,7 +27,7 @@ class Coordinate(nn.Module):
     Args:
         channels: C, of the map.
         reduction: r; the hidden width is C / r, at least 8.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels` or `reduction` below 1.
@@ -49,9 +49,9 @@ class Coordinate(nn.Module):
         self.norm = nn.BatchNorm1d(width)
         self.conv_h = nn.Conv1d(width, channels, 1)
         self.conv_w = nn.Conv1d(width, channels, 1)
-        self.strength = Strength(identity)
+        self.strength = ZeroInitGate(identity)
         self.height, self.width = (
-            Tap(Facts(mechanism="coordinate", kind="gate", domain="mixed", axes=axes, within=(0, 1)))
+            Tap(Facts(mechanism="coordinate", kind="gate", domain="mixed", axes=axes, value_range=(0, 1)))
             for axes in ("B C H", "B C W")
         )
 

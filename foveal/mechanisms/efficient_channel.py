@@ -15,9 +15,9 @@ import math
 
 from torch import Tensor, nn
 
-from foveal.mechanisms.strength import Strength
-from foveal.pooling import map_means
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
+from foveal.ops.pooling import map_means
 
 
 class EfficientChannel(nn.Module):
@@ -26,7 +26,7 @@ class EfficientChannel(nn.Module):
     Args:
         channels: C, of the map.
         kernel_size: k, odd; that of eq. 12 if left out.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels` below 1, a `kernel_size` that is even or below 1.
@@ -47,8 +47,10 @@ class EfficientChannel(nn.Module):
         if k < 1 or k % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size}: an odd number is needed, as many neighbours on each side")
         self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
-        self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="efficient_channel", kind="gate", domain="channel", axes="B C", within=(0, 1)))
+        self.strength = ZeroInitGate(identity)
+        self.tap = Tap(
+            Facts(mechanism="efficient_channel", kind="gate", domain="channel", axes="B C", value_range=(0, 1))
+        )
 
     def weigh(self, x: Tensor) -> Tensor:
         z = map_means(x)  # (B, C)

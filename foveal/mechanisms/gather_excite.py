@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms.strength import Strength
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
 
 
 class Mean(nn.Module):
@@ -62,7 +62,7 @@ class GatherExcite(nn.Module):
         plus: learn the excite.
         size: height and width, one number for both, of the kernel that learns to gather the whole map: the map's.
         reduction: r, of the excite; the hidden width is C / r.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels` or `reduction` below 1; an `extent` below 2, or with `theta` one that is no power of 2;
@@ -94,7 +94,7 @@ class GatherExcite(nn.Module):
         self.extent = extent
         self.gather = learned(channels, extent, size) if theta else fixed(extent)
         self.excite = perceptron(channels, max(1, channels // reduction), theta) if plus else nn.Identity()
-        self.strength = Strength(identity)
+        self.strength = ZeroInitGate(identity)
         one = extent is None
         self.tap = Tap(
             Facts(
@@ -102,7 +102,7 @@ class GatherExcite(nn.Module):
                 kind="gate" if one else "mask",
                 domain="channel" if one else "mixed",
                 axes="B C" if one else "B C H W",
-                within=(0, 1),
+                value_range=(0, 1),
             )
         )
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.geometry import centres, sample
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.ops.geometry import centres, sample
 
 
 class Retina(nn.Module):
@@ -72,7 +72,7 @@ class Glimpse(nn.Module):
     """Look at one place of an image, and say where to look next.
 
     `levels(x)` prepares the images, `forward` looks, `weigh` says the mean of the next location and `draw` draws
-    around it; `tap` shows the path (B, T, 2). Locations are (x, y), from -1 to 1: see `foveal.geometry`.
+    around it; `tap` shows the path (B, T, 2). Locations are (x, y), from -1 to 1: see `foveal.ops.geometry`.
 
     Args:
         channels: of the state h, (B, channels), out of which the next location is said.
@@ -124,7 +124,7 @@ class Glimpse(nn.Module):
                 kind="glimpse",
                 domain="spatial",
                 axes="B T 2",
-                within=(-1, 1),
+                value_range=(-1, 1),
                 hard=True,
                 size=(size, size),
             )

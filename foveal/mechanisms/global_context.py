@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
 
 LEAST_WIDTH = 4
 
@@ -51,7 +51,7 @@ class GlobalContext(nn.Module):
         self.fc2 = nn.Linear(width, channels)
         nn.init.zeros_(self.fc2.weight)
         nn.init.zeros_(self.fc2.bias)
-        facts = Facts(mechanism="global_context", kind="mask", domain="spatial", axes="B H W", within=(0, 1))
+        facts = Facts(mechanism="global_context", kind="mask", domain="spatial", axes="B H W", value_range=(0, 1))
         self.tap = Tap(facts)
 
     def weigh(self, x: Tensor) -> Tensor:

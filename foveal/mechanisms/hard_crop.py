@@ -33,8 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.geometry import affine_grid, sample
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.ops.geometry import affine_grid, sample
 
 SCORED = 16  # pixels to which the scorer brings a patch's side; three halvings leave two scores
 EVEN = 1e-5  # added to the range of an image's scores, which may be one and the same
@@ -93,9 +93,9 @@ class HardCrop(nn.Module):
             raise ValueError(f"patches={patches}, sigma={sigma}, samples={samples}: numbers above 0 are needed")
         self.size, self.patches, self.sigma, self.samples = size, patches, sigma, samples
         self.scorer = Scorer(channels, size)
-        facts = Facts(mechanism="hard_crop", kind="mask", domain="spatial", axes="B H W", within=(0, 1), hard=True)
+        facts = Facts(mechanism="hard_crop", kind="mask", domain="spatial", axes="B H W", value_range=(0, 1), hard=True)
         self.scores = Tap(facts)
-        self.crops = Tap(replace(facts, kind="crop", axes="B K 2 3", within=(-1, 1), size=(size, size)))
+        self.crops = Tap(replace(facts, kind="crop", axes="B K 2 3", value_range=(-1, 1), size=(size, size)))
 
     def weigh(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The score of each candidate (B, H', W'), and where the k best lie: transforms (B, K, 2, 3)."""

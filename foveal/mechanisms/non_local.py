@@ -16,7 +16,7 @@ nobody watches, softmax and sum are one fused operation that never holds the aff
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
 
 
 class NonLocal(nn.Module):
@@ -57,7 +57,7 @@ class NonLocal(nn.Module):
         for conv in (self.theta, self.phi, self.g, self.out):
             nn.init.normal_(conv.weight, std=0.01)
         nn.init.zeros_(self.norm.weight)
-        facts = Facts(mechanism="non_local", kind="affinity", domain="spatial", axes="B H W Y X", within=(0, 1))
+        facts = Facts(mechanism="non_local", kind="affinity", domain="spatial", axes="B H W Y X", value_range=(0, 1))
         self.tap = Tap(facts)
 
     def weigh(self, query: Tensor, key: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ one pixel too, comes back at its size.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms.strength import Strength
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
 
 
 class ResidualUnit(nn.Module):
@@ -56,7 +56,7 @@ class ResidualMask(nn.Module):
     Args:
         channels: C, of the map.
         depth: how often the map is halved; in the paper 3, 2 and 1 for maps of 56, 28 and 14 pixels.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels` or `depth` below 1; in training also one image whose map is pooled to one pixel, over
@@ -82,8 +82,10 @@ class ResidualMask(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
-        self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="residual_mask", kind="mask", domain="mixed", axes="B C H W", within=(1, 2)))
+        self.strength = ZeroInitGate(identity)
+        self.tap = Tap(
+            Facts(mechanism="residual_mask", kind="mask", domain="mixed", axes="B C H W", value_range=(1, 2))
+        )
 
     def weigh(self, x: Tensor) -> Tensor:
         maps = [x]

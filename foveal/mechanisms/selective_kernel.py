@@ -10,7 +10,7 @@ A dilation of 0 is a 1x1, for images of 32x32.
 
 Departures: the first branch may be a module that exists (`first`), such as the convolution that this unit replaces,
 under its own weights. At birth as the identity the selection is a + s (a - first branch), see
-`foveal.mechanisms.strength`: that branch alone.
+`foveal.mechanisms.zero_init_gate`: that branch alone.
 """
 
 from collections import OrderedDict
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms.strength import Strength
-from foveal.pooling import map_means
-from foveal.record import Facts, Tap
-from foveal.switching import may_overwrite
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
+from foveal.ops.fast_path import can_write_in_place
+from foveal.ops.pooling import map_means
 
 
 class SelectiveKernel(nn.Module):
@@ -83,9 +83,9 @@ class SelectiveKernel(nn.Module):
         self.fc1 = nn.Linear(out_channels, width, bias=False)
         self.norm = nn.BatchNorm1d(width)
         self.fc2 = nn.Linear(width, len(dilations) * out_channels, bias=False)
-        self.strength = Strength(identity)
+        self.strength = ZeroInitGate(identity)
         self.tap = Tap(
-            Facts(mechanism="selective_kernel", kind="selection", domain="channel", axes="B K C", within=(0, 1))
+            Facts(mechanism="selective_kernel", kind="selection", domain="channel", axes="B K C", value_range=(0, 1))
         )
 
     def weigh(self, pooled: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
-        if len(maps) == 2 and may_overwrite(maps[1], *self.branches[1].modules()):
+        if len(maps) == 2 and can_write_in_place(maps[1], *self.branches[1].modules()):
             return self.choose(*maps)
         selection = self.weigh(reduce(torch.add, maps).mean((2, 3)))[..., None, None]  # (B, K, C, 1, 1)
         return reduce(torch.add, (weight * each for weight, each in zip(selection.unbind(1), maps, strict=True)))

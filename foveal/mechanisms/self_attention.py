@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
 
 
 class RelativeAttention(nn.Module):
@@ -46,7 +46,9 @@ class RelativeAttention(nn.Module):
         self.rows, self.columns = (
             nn.Parameter(torch.randn(2 * count - 1, self.depth) * self.depth**-0.5) for count in height_width
         )
-        facts = Facts(mechanism="self_attention", kind="affinity", domain="spatial", axes="B G H W Y X", within=(0, 1))
+        facts = Facts(
+            mechanism="self_attention", kind="affinity", domain="spatial", axes="B G H W Y X", value_range=(0, 1)
+        )
         self.tap = Tap(facts)
 
     def weigh(self, query: Tensor, key: Tensor, height: int, width: int) -> Tensor:

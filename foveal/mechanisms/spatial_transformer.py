@@ -4,13 +4,13 @@
     grid = theta (x, y, 1)                for every pixel of the output, eq. 1
     V = bilinear sample of U at the grid  eq. 5
 
-Three parts, three modules: `localisation`, `grid`, `sampler`. Transforms come in families (`foveal.warps`): a matrix of
-six numbers, fewer for a narrower family, more for a homography or a thin-plate spline. The last layer of the
+Three parts, three modules: `localisation`, `grid`, `sampler`. Transforms come in families (`foveal.ops.warps`): a
+matrix of six numbers, fewer for a narrower family, more for a homography or a thin-plate spline. The last layer of the
 localisation starts at zero weights and the identity's bias, so that a transformer starts by showing what it is given;
 it learns at a lower rate than the network.
 
-Departures: outside the image lies its border, not zeros (see `foveal.geometry.sample`). The localisation net reads the
-moments of its feature maps, so that one small net serves every image size. In the narrower families scales are
+Departures: outside the image lies its border, not zeros (see `foveal.ops.geometry.sample`). The localisation net reads
+the moments of its feature maps, so that one small net serves every image size. In the narrower families scales are
 regressed as logarithms, which cannot flip an image, and a homography's last row is bounded.
 """
 
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.geometry import centres, full_precision, sample
-from foveal.naming import look_up
-from foveal.record import Facts, Tap
-from foveal.warps import FAMILIES, grid_of
+from foveal.core.names import lookup
+from foveal.core.record import Facts, Tap
+from foveal.ops.geometry import centres, full_precision, sample
+from foveal.ops.warps import FAMILIES, grid_of
 
 EMPTY = 1e-3  # added to the mass of a map, so that an empty one has a centre
 COLOURS = 4  # channels that an image has at most; more are those of a deep map
@@ -146,7 +146,7 @@ class SpatialTransformer(nn.Module):
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"size={size}: at least one pixel is needed")
-        self.family = look_up("family", family, FAMILIES)
+        self.family = lookup("family", family, FAMILIES)
         self.localisation = localisation or Localisation(channels, self.family.identity)
         self.grid = Grid()
         self.sampler = Sampler(padding)
@@ -155,7 +155,7 @@ class SpatialTransformer(nn.Module):
             kind="transform",
             domain="spatial",
             axes=self.family.axes,
-            within=(-float("inf"), float("inf")),
+            value_range=(-float("inf"), float("inf")),
             size=self.size,
         )
         self.tap = Tap(facts)

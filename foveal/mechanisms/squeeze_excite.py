@@ -11,9 +11,9 @@ would be constant).
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms.strength import Strength
-from foveal.pooling import map_means
-from foveal.record import Facts, Tap
+from foveal.core.record import Facts, Tap
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
+from foveal.ops.pooling import map_means
 
 
 class SqueezeExcite(nn.Module):
@@ -24,7 +24,7 @@ class SqueezeExcite(nn.Module):
         reduction: r; the hidden width is C / r, as in the paper.
         bias: True is the paper's Table 2 and its released networks; False its Tables 10 to 16.
         divisor: round the hidden width to a multiple of this, at least once this, as timm does with 8.
-        identity: start as the identity, see `foveal.mechanisms.strength`.
+        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
 
     Raises:
         ValueError: `channels` or `reduction` below 1.
@@ -50,8 +50,8 @@ class SqueezeExcite(nn.Module):
         hidden = hidden_width(channels, reduction, divisor)
         self.fc1 = nn.Linear(channels, hidden, bias=bias)
         self.fc2 = nn.Linear(hidden, channels, bias=bias)
-        self.strength = Strength(identity)
-        self.tap = Tap(Facts(mechanism="squeeze_excite", kind="gate", domain="channel", axes="B C", within=(0, 1)))
+        self.strength = ZeroInitGate(identity)
+        self.tap = Tap(Facts(mechanism="squeeze_excite", kind="gate", domain="channel", axes="B C", value_range=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
         z = map_means(x)  # (B, C)
@@ -61,7 +61,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x)[:, :, None, None]
 
-    def overwrite(self, x: Tensor) -> Tensor:
+    def forward_(self, x: Tensor) -> Tensor:
         """`forward` in the memory of x, for who made x and shows it to nobody else."""
         return x.mul_(self.weigh(x)[:, :, None, None])
 

@@ -1,8 +1,8 @@
 """BoTNet-50 (Srinivas et al., 2021): ResNet-50 whose last stage attends instead of convolving.
 
-In its three blocks `foveal.mechanisms.RelativeAttention` stands instead of the 3x3 convolution; norm and activation
-stay. Where that convolution had stride 2, the map is averaged over 2x2 pixels after the attention. The network takes
-images of any size; the position tables are those of 224 pixels.
+In its three blocks `foveal.mechanisms.self_attention.RelativeAttention` stands instead of the 3x3 convolution; norm and
+activation stay. Where that convolution had stride 2, the map is averaged over 2x2 pixels after the attention. The
+network takes images of any size; the position tables are those of 224 pixels.
 
 Parameters: 20.85 M. The paper says 20.8 M beside 25.5 M for ResNet-50, which has 25.56 M: both cut, not rounded.
 """
@@ -12,7 +12,7 @@ from collections import OrderedDict
 import timm
 from torch import nn
 
-from foveal.mechanisms import RelativeAttention
+from foveal.mechanisms.self_attention import RelativeAttention
 
 SIZE = 14  # of the map on which the first block attends, for an image of 224 pixels; the others on half of it
 

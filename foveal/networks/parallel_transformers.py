@@ -4,9 +4,9 @@ Each may look at another object; what they give out is concatenated over channel
 or they learn the same: as in the paper's experiments on birds they are attention transformers, which show half the
 height and half the width of the input, and start as tiles of it. Departure: the scale is learned as well, from 0.5.
 
-Seen on pairs of 3,000 digits drawn anew each epoch (24 epochs of 6,000, one seed): two transformers start 1.00 apart
-and end 0.96 apart, the x of each following that of another digit (correlations 0.83 and 0.77), but the small network
-after them errs no less (63 %) than after one affine transformer (58 %) or none (56 %).
+Seen on pairs of 3,000 digits drawn anew each epoch (24 epochs of 6,000, one seed): two transformers start 1.00
+apart and end 0.96 apart, the x of each following that of another digit (correlations 0.83 and 0.77), but the small
+network after them errs no less (63 %) than after one affine transformer (58 %) or none (56 %).
 
 Since the number of channels changes this is a part of networks, and nothing to attach.
 """
@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from foveal.mechanisms import Localisation, SpatialTransformer
+from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
 
 SCALE = 0.5
 

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms import Glimpse
+from foveal.mechanisms.glimpse import Glimpse
 
 WHAT, WHERE, STATE = 128, 128, 256  # widths, of the patch's and of the place's hidden layer, and of g and h
 POLICIES = ("learned", "random")

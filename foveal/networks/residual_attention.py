@@ -1,7 +1,7 @@
 """Residual attention network (Wang et al., 2017): attention modules between residual units that halve the map.
 
-A module is a unit, two units of trunk weighed by the mask of `foveal.mechanisms.ResidualMask`, and a unit (the paper's
-p = 1, t = 2, r = 1). Masks halve the map 3, 2 and 1 times in the three stages.
+A module is a unit, two units of trunk weighed by the mask of `foveal.mechanisms.residual_mask.ResidualMask`, and a unit
+(the paper's p = 1, t = 2, r = 1). Masks halve the map 3, 2 and 1 times in the three stages.
 
                          modules    parameters (paper)    multiplications with addition (paper)
     attention56          1, 1, 1    31.81 M (31.9 M)      6.27 G (6.2 G), 224 pixels
@@ -19,7 +19,7 @@ parameters in 92 layers and 5.20 M in 236 (paper: 5.1 M), but 10.07 M in 452 (8.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.mechanisms import ResidualMask, ResidualUnit
+from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
 
 DEPTHS = (3, 2, 1)  # of the masks, by stage
 

@@ -9,7 +9,7 @@ border.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.mechanisms import SpatialTransformer
+from foveal.mechanisms.spatial_transformer import SpatialTransformer
 from foveal.networks.parallel_transformers import ParallelTransformers
 
 SIDE = 28

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foveal.drawing import Picture, draw
-from foveal.record import Record
-from foveal.warps import CONTROL
+from foveal.core.record import Record
+from foveal.inspection.drawing.draw import Picture, draw
+from foveal.ops.warps import CONTROL
 
 HERE = Path(__file__).parent
 COLOURS = 256  # of a stored sheet, so that it is small
@@ -38,9 +38,9 @@ def photos() -> Tensor:
     return torch.stack([first, second])
 
 
-def record(kind: str, axes: str, values: Tensor, where: str, mechanism: str, **more) -> Record:
-    facts = {"domain": "spatial", "within": (0.0, 1.0), **more}
-    return Record(kind=kind, axes=axes, values=values, where=where, mechanism=mechanism, **facts)
+def record(kind: str, axes: str, values: Tensor, path: str, mechanism: str, **more) -> Record:
+    facts = {"domain": "spatial", "value_range": (0.0, 1.0), **more}
+    return Record(kind=kind, axes=axes, values=values, path=path, mechanism=mechanism, **facts)
 
 
 def waves(*shape: int, phase: float = 0.0) -> Tensor:
@@ -65,7 +65,7 @@ def masks() -> list[Record]:
     shares = maps.flatten(1).softmax(1).unflatten(1, (8, 8))
     return [
         record("mask", "B H W", maps, "layer1.0.cbam.spatial", "cbam"),
-        record("mask", "B H W", 1 + maps, "layer2.0.residual_mask", "residual_mask", within=(1.0, 2.0)),
+        record("mask", "B H W", 1 + maps, "layer2.0.residual_mask", "residual_mask", value_range=(1.0, 2.0)),
         record("mask", "B H W", shares, "layer3.0.gc.context", "global_context"),
     ]
 
@@ -94,7 +94,7 @@ def transforms() -> list[Record]:
     theta = torch.tensor([[[0.6, 0.0, -0.3], [0.0, 0.6, -0.2]], [[0.4, -0.2, 0.4], [0.2, 0.4, 0.3]]])
     bent = torch.tensor(CONTROL).expand(2, -1, -1) * torch.tensor([0.7, 0.5]).view(2, 1, 1)
     bent = bent + 0.15 * torch.sin(3 * torch.tensor(CONTROL).flip(-1))
-    endless = {"within": (-math.inf, math.inf)}
+    endless = {"value_range": (-math.inf, math.inf)}
     return [
         record("transform", "B 2 3", theta, "stn", "spatial_transformer", size=(24, 24), **endless),
         record("transform", "B P 2", bent, "layer1.0.stn", "spatial_transformer", **endless),
@@ -104,12 +104,14 @@ def transforms() -> list[Record]:
 def crops() -> list[Record]:
     places = torch.tensor([[[-0.3, -0.2], [0.4, 0.5], [0.6, -0.6]], [[0.4, 0.3], [-0.5, -0.5], [-0.2, 0.6]]])
     theta = torch.cat([0.35 * torch.eye(2).expand(2, 3, 2, 2), places[..., None]], -1)
-    return [record("crop", "B K 2 3", theta, "hard_crop", "hard_crop", size=(12, 12), hard=True, within=(-1.0, 1.0))]
+    return [
+        record("crop", "B K 2 3", theta, "hard_crop", "hard_crop", size=(12, 12), hard=True, value_range=(-1.0, 1.0))
+    ]
 
 
 def glimpses() -> list[Record]:
     path = torch.tensor([[[0.5, 0.6], [0.0, 0.2], [-0.3, -0.2]], [[-0.6, -0.6], [0.1, -0.2], [0.4, 0.3]]])
-    return [record("glimpse", "B T 2", path, "glimpse", "glimpse", size=(8, 8), hard=True, within=(-1.0, 1.0))]
+    return [record("glimpse", "B T 2", path, "glimpse", "glimpse", size=(8, 8), hard=True, value_range=(-1.0, 1.0))]
 
 
 def affinities() -> list[Record]:
@@ -141,8 +143,8 @@ def tokens() -> list[Record]:
         layer(0, 36, 0, 1.0),
         layer(1, 40, 4, 2.0),
         record("affinity", "B N G Q K", windows, "layers.0.blocks.0.attn", "self_attention"),
-        replace(pooled, values=pooled.values[:, :, :1], where="attn_pool"),
-        replace(pooled, values=pooled.values[..., :23], where="text"),
+        replace(pooled, values=pooled.values[:, :, :1], path="attn_pool"),
+        replace(pooled, values=pooled.values[..., :23], path="text"),
     ]
 
 

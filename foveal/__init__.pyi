@@ -1,0 +1,31 @@
+from .comparison.compare import compare as compare
+from .core.record import Record as Record
+from .core.record import Tap as Tap
+from .data.load_data import load_data as load_data
+from .deployment.deploy import deploy as deploy
+from .deployment.export import export as export
+from .deployment.prune import prune_constant as prune_constant
+from .evaluation.audit import audit as audit
+from .evaluation.paper_analyses import excitation_by_class as excitation_by_class
+from .evaluation.paper_analyses import pose_before_and_after as pose_before_and_after
+from .evaluation.paper_analyses import selection_by_size as selection_by_size
+from .evaluation.score import score as score
+from .inspection.drawing.draw import draw as draw
+from .inspection.grad_cam import class_activation as class_activation
+from .inspection.replace import replace as replace
+from .inspection.watch import watch as watch
+from .mechanisms.catalog import list_mechanisms as list_mechanisms
+from .networks.factory import create_model as create_model
+from .networks.load_weights import load_weights as load_weights
+from .networks.recipes import list_models as list_models
+from .ops.fast_path import no_fast_path as no_fast_path
+from .reports.comparison_page import write_report as write_report
+from .surgery.attach import attach as attach
+from .surgery.attach import detach as detach
+from .surgery.attachments import attachments as attachments
+from .training.config import CompareConfig as CompareConfig
+from .training.config import RunConfig as RunConfig
+from .training.config import TrainConfig as TrainConfig
+from .training.train import train as train
+
+__version__: str

@@ -1,1 +1,0 @@
-"""How fast attention is, beside others' and beside none, all in one process."""

@@ -1,0 +1,1 @@
+"""The command: its verbs and how they print. No logic lives here."""

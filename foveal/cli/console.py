@@ -1,0 +1,53 @@
+"""How the command speaks: tables, a bar or plain lines while it works, one line for a mistake."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+console = Console(width=None if sys.stdout.isatty() else 140)  # a file or a pipe has room for whole rows
+
+
+def in_millions(count: float | None) -> str:
+    """Four figures or more; nothing for an unknown count."""
+    return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
+
+
+def written(text: str, output: Path | None, model: str, name: str) -> Path:
+    """Write what was found of a model where printed, else in its folder, else here; the path."""
+    place = Path(model)
+    file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text + "\n")
+    return file
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with an estimate on a terminal; elsewhere a plain line at each tenth."""
+    if not console.is_terminal:
+        printed = 0
+
+        def report_progress(done: int, of: int) -> None:
+            nonlocal printed
+            if done * 10 // of > printed:
+                printed = done * 10 // of
+                print(f"{title}: {printed * 10} %", flush=True)
+
+        yield report_progress
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -1,0 +1,102 @@
+"""Verbs on a trained network: look, audit, score, export."""
+
+import sys
+from pathlib import Path
+
+from foveal.cli.console import progress, written
+
+
+def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 6) -> None:
+    """Draw what a network attends to, and write a page to browse it by place and by image.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    images
+        A data set, of whose test part the first images are taken, or image files.
+    output
+        The picture: PNG, SVG or PDF. The page is written beside it, with the ending html.
+    most
+        How many images to draw.
+    """
+    from foveal.reports.look import look as look_at
+    from foveal.reports.look_page import write_page
+
+    looked = look_at(model, images, most)
+    for name, reason in looked.skipped.items():
+        print(f"skipped {name}: {reason}")
+    print(looked.picture.save(output))
+    print(write_page(looked, output.with_suffix(".html")))
+
+
+def audit(model: str, data: str, *, output: Path | None = None) -> None:
+    """Find out whether a network's attention does anything. The exit code is 1 where there is a fault.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    data
+        A data set, whose validation part is looked at.
+    output
+        The findings as JSON; audit.json in the run's folder, or here for a network by name, if left out.
+    """
+    from foveal.evaluation.audit import audit as audit_network
+    from foveal.training.load_model import load_model
+
+    opened = load_model(model)
+    with progress("auditing") as report_progress:
+        audited = audit_network(opened.network, opened.batches(opened.load(data).validation, report_progress))
+    print(audited)
+    print(written(audited.to_json(), output, model, "audit.json"))
+    sys.exit(1 if audited.faults else 0)
+
+
+def score(model: str, data: str, *, output: Path | None = None) -> None:
+    """Find out whether a network's attention looks at the object, and whether the network needs it.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    data
+        A data set: its test part is scored, its validation part serves for every choice. Where the object is, is known
+        of distorted digits.
+    output
+        The score as JSON; score.json in the run's folder, or here for a network by name, if left out.
+    """
+    from foveal.evaluation.score import score as score_network
+    from foveal.training.load_model import load_model
+
+    opened = load_model(model)
+    parts = opened.load(data)
+    with progress("scoring") as report_progress:
+        scored = score_network(
+            opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress
+        )
+    print(scored)
+    print(written(scored.to_json(), output, model, "score.json"))
+
+
+def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = False) -> None:
+    """Write a network as a file for other runtimes, and check it against the network.
+
+    Parameters
+    ----------
+    model
+        A run folder, a checkpoint, or a network's name.
+    output
+        The file: ONNX, or .pt2 for torch.export.load.
+    attention
+        Give each mechanism's weights as a further output.
+    """
+    import torch
+
+    from foveal.deployment.export import export as export_network
+    from foveal.training.load_model import load_model
+
+    opened = load_model(model)
+    exported = export_network(opened.network, torch.randn(2, *opened.shape), output, attention=attention)
+    print(exported)
+    print(exported.path)

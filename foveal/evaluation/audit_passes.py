@@ -1,0 +1,187 @@
+"""Forward and backward passes of an audit: over all images, for gradients, for time."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from foveal.core.record import GEOMETRIC, Tap
+from foveal.inspection.hooks import Hooks
+from foveal.inspection.tap_points import TapPoint, unwrapped_modules
+from foveal.inspection.watch import Recording, watch
+from foveal.profiling.timing import now, using_threads
+
+GRADIENT = 4  # images for the backward pass: one would do, but for a norm over the batch
+
+
+ROUNDS = 5  # timed passes, after one to warm up
+
+
+def owners_of(model: nn.Module, watching: watch) -> dict[str, nn.Module]:
+    """The module whose attention a place is, for a Tap the one that holds it; all in the model's order."""
+    modules = unwrapped_modules(model)
+    names = {module: name for name, module in modules.items()}
+    taps = {path: place.module for path, place in watching.places.items() if place.spec is None}
+    owners = {path: modules[names[tap].rpartition(".")[0]] for path, tap in taps.items()}
+    owners |= {path: place.module for path, place in watching.places.items() if place.spec is not None}
+    owners |= {path: modules[path] for path in watching.reasons}
+    order = {module: index for index, module in enumerate(modules.values())}
+    return dict(sorted(owners.items(), key=lambda item: order[item[1]]))
+
+
+class AuditState:
+    """What all images showed. Beside statistics: the sizes of maps, and values of what is a few numbers an image."""
+
+    def __init__(self, seen: Recording) -> None:
+        self.seen, self.count, self.first = seen, 0, torch.empty(0)
+        self.sizes: dict[nn.Module, tuple[int, int] | None] = {}
+        self.collapsed: set[nn.Module] = set()
+        self.received_nonzero_input: set[nn.Module] = set()  # given more than zeros
+        self.untrained: set[str] = set()  # places that change nothing yet
+        self.values: dict[str, list[Tensor]] = defaultdict(list)
+
+    def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        x = args[0] if args else None
+        if not isinstance(x, Tensor) or x.any():
+            self.received_nonzero_input.add(module)
+        self.sizes[module] = (int(x.shape[2]), int(x.shape[3])) if isinstance(x, Tensor) and x.ndim == 4 else None
+
+    def on_convolution(self, owner: nn.Module, conv: nn.Conv2d, args: tuple[Any, ...], out: Tensor) -> None:
+        """A convolution that pads, so as to keep the map, and gives out one position of several."""
+        if out.shape[-2:] == (1, 1) != args[0].shape[-2:] and keeps_size(conv):
+            self.collapsed.add(owner)
+
+    def keep_values(self, path: str, weights: Tensor) -> None:
+        self.values[path].append(weights.detach().cpu())
+
+
+def keeps_size(conv: nn.Conv2d) -> bool:
+    return max(conv.stride) == 1 and conv.padding not in ("valid", (0, 0))
+
+
+def run_over_images(
+    model: nn.Module, batches: Iterator[Tensor], watching: watch, owners: Mapping[str, nn.Module]
+) -> AuditState:
+    """All images once."""
+    with torch.no_grad(), watching as seen, hooks_on(model) as hooks:
+        state = AuditState(seen)
+        for module in set(owners.values()):
+            hooks.add(module, state.on_input, pre=True)
+        for module in {owners[path] for path in watching.reasons}:
+            for conv in (each for each in module.modules() if isinstance(each, nn.Conv2d)):
+                hooks.add(conv, partial(state.on_convolution, module))
+        for path, place in watching.places.items():
+            if place.facts.kind in GEOMETRIC:
+                hooks.attach_to(place, partial(state.keep_values, path))
+        for images in batches:
+            try:
+                model(images)
+            except (RuntimeError, AssertionError) as error:
+                raise ValueError(f"loader: images {tuple(images.shape)} stop the model: {error}") from error
+            state.first = state.first if state.count else images
+            state.count += len(images)
+    if not state.count:
+        raise ValueError("loader: no image came of it")
+    return state
+
+
+@contextmanager
+def hooks_on(model: nn.Module) -> Iterator[Hooks]:
+    hooks = Hooks(model, lambda path, reason: None)
+    try:
+        yield hooks
+    finally:
+        hooks.close()
+
+
+def reached_by_gradient(
+    model: nn.Module, images: Tensor, owners: Mapping[str, nn.Module], places: Mapping[str, TapPoint]
+) -> dict[str, bool]:
+    """Whether the answer's gradient reaches a place: the weights at a Tap; else the module's parameters, or what it
+    gives out where it has none.
+    """
+    met: dict[str, list[Tensor]] = defaultdict(list)
+    images = images.detach().clone().requires_grad_(images.is_floating_point())
+    plain = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
+    weights = [weight for module in owners.values() for weight in module.parameters() if weight.is_floating_point()]
+    with requiring_grad(weights), torch.enable_grad(), hooks_on(plain) as hooks:
+        for path, module in owners.items():
+            tap = places[path].module if path in places and isinstance(places[path].module, Tap) else None
+            if tap is None:
+                met[path] += module.parameters()
+            if not met[path]:
+                hooks.add(tap or module, lambda _, __, out, path=path: met[path].extend(tensors(out)))
+        total = sum((each.float().sum() for each in tensors(plain(images))), torch.zeros(()))
+        asked = {path: [each for each in found if each.requires_grad] for path, found in met.items()}
+        flat = [each for found in asked.values() for each in found]
+        if not flat or not total.requires_grad:
+            return dict.fromkeys(owners, False)
+        gradients = torch.autograd.grad(total, flat, allow_unused=True)
+    reached = {id(each) for each, gradient in zip(flat, gradients, strict=True) if gradient is not None}
+    return {path: any(id(each) in reached for each in asked[path]) for path in owners}
+
+
+def tensors(out: Any) -> list[Tensor]:
+    """Those that may have a gradient."""
+    return [each for each in tree_leaves(out) if isinstance(each, Tensor) and each.is_floating_point()]
+
+
+@contextmanager
+def requiring_grad(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Frozen weights too, for a while."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
+@torch.no_grad()
+def time_shares(model: nn.Module, images: Tensor, owners: Mapping[str, nn.Module]) -> dict[str, float]:
+    """The median share of a forward pass that each place's module takes, on one thread."""
+    passes: list[dict[nn.Module, float]] = []
+    with using_threads(1), hooks_on(model) as hooks:
+        for module in {*owners.values(), model}:
+            hooks.add(module, lambda module, _: add_time(passes[-1], module, -now(images.device)), pre=True)
+            hooks.add(module, lambda module, _, __: add_time(passes[-1], module, now(images.device)))
+        for _ in range(ROUNDS + 1):
+            passes.append(defaultdict(float))
+            model(images)
+    return {path: median(each[module] / each[model] for each in passes[1:]) for path, module in owners.items()}
+
+
+def add_time(spent: dict[nn.Module, float], module: nn.Module, seconds: float) -> None:
+    spent[module] += seconds
+
+
+def narrow_widths(module: nn.Module) -> Iterator[int]:
+    """The widths, 0 or 1, to which the layers of a module narrow."""
+    layers = [each for each in module.modules() if isinstance(each, nn.Linear | nn.modules.conv._ConvNd)]
+    if any(layer.weight.numel() == 0 for layer in layers):
+        yield 0
+    widths = [in_and_out(layer) for layer in layers]
+    if any(a[0] > a[1] == b[0] == 1 < b[1] for a, b in pairwise(widths)):
+        yield 1
+
+
+def in_and_out(layer: nn.Linear | nn.modules.conv._ConvNd) -> tuple[int, int]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels, layer.out_channels
+
+
+def parts_above(model: nn.Module, path: str, owner: nn.Module) -> list[nn.Module]:
+    """The owner of a place and, where it is a part of one, the mechanism that joins it to the network."""
+    modules = unwrapped_modules(model)
+    above = [modules.get(path[:end]) for end in range(len(path)) if path[end] == "."]
+    return [owner, *(module for module in above if module is not None and hasattr(module, "attaches"))]

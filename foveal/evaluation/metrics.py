@@ -1,0 +1,147 @@
+"""Does the attention look at the object? Records against true boxes. This file knows no model.
+
+Every Record that says where becomes a map over the image, `looked_at`; a gate says what, not where, and has none. A map
+is scored, image by image, by
+
+    pointing    whether its largest weight lies in the box (Zhang et al., 2018, the pointing game)
+    energy      the share of its weight that lies in the box (Wang et al., 2020)
+    iou         the overlap of the box with the cells from a threshold up, over their union
+
+and set against two nulls, which have the same weights and have not seen the image: `centred`, each map's own weights
+dealt out from the centre, and `another`, the map of another image.
+
+Boxes are x0, y0, x1, y1 in pixels of the image, from edge to edge. Axes: B batch, H W map, P points.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from foveal.core.record import Record
+from foveal.inspection.rollout import layout
+from foveal.ops.geometry import centres
+from foveal.ops.warps import outline
+
+TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
+
+
+def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
+    """Where a Record says that the model looks: weights from 0, (B, H, W) over the image; None where it says only what.
+
+    A mask is its weights, their mean over channels where it has some; transforms, crops and glimpses are 1 in the
+    region that they show (a glimpse: in its sharpest patch) and 0 elsewhere, in pixels; an affinity is what each
+    position gets from all queries and heads.
+    """
+    values = record.values.float()
+    if record.kind == "mask":
+        return values.mean(1) if values.ndim == 4 else values
+    if record.kind in ("transform", "crop"):
+        transforms = values if record.kind == "transform" else values.flatten(0, 1)
+        shown = polygon(outline(transforms), *image)
+        return shown if record.kind == "transform" else shown.unflatten(0, values.shape[:2]).amax(1)
+    if record.kind == "glimpse":
+        return squares(values, record.size or (1, 1), image)
+    return received(record.axes, values, image) if record.kind == "affinity" and record.domain != "channel" else None
+
+
+def received(axes: str, values: Tensor, image: tuple[int, int]) -> Tensor | None:
+    """What the keys of an affinity get, where they are a map; the few before it are class token and registers."""
+    if axes.endswith("Y X"):
+        return values.flatten(1, -3).mean(1)  # (B, Y, X)
+    if "N" in axes.split():
+        return None  # windows: the keys of one are not those of another
+    keys = values.flatten(1, -2).mean(1)  # (B, K)
+    tokens = layout(keys.shape[1], *image)
+    return tokens.map(keys) if tokens else None
+
+
+def squares(path: Tensor, size: tuple[int, int], image: tuple[int, int]) -> Tensor:
+    """1 in the rectangles of a size in pixels around the places of a path (B, T, 2), 0 elsewhere: (B, H, W)."""
+    x, y = (path[..., 0, None] + 1) * (image[1] / 2), (path[..., 1, None] + 1) * (image[0] / 2)
+    columns, rows = torch.arange(image[1]) + 0.5, torch.arange(image[0]) + 0.5
+    within_x, within_y = (columns - x).abs() <= size[1] / 2, (rows - y).abs() <= size[0] / 2  # (B, T, W), (B, T, H)
+    return (within_y[..., None] & within_x[..., None, :]).any(1).float()
+
+
+def polygon(points: Tensor, height: int, width: int) -> Tensor:
+    """1 at the pixels whose centres lie in a polygon (B, P, 2) of normalised points, 0 elsewhere: (B, H, W)."""
+    x, y = centres(width, points), centres(height, points)[:, None]
+    inside = torch.zeros(len(points), height, width, dtype=torch.bool, device=points.device)
+    for start, end in zip(points.unbind(1), points.roll(-1, 1).unbind(1), strict=True):
+        (x0, y0), (x1, y1) = ((each[:, None, None] for each in point.unbind(1)) for point in (start, end))
+        crosses = (y0 > y) != (y1 > y)  # a ray to the right meets this edge
+        inside ^= crosses & (x < (x1 - x0) * (y - y0) / torch.where(y1 == y0, 1, y1 - y0) + x0)
+    return inside.float()
+
+
+def coverage(boxes: Tensor, image: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+    """The share of each cell of a map (H, W) over an image (height, width) that a box covers: (B, H, W)."""
+    x0, y0, x1, y1 = boxes.unbind(1)
+    return covered(y0, y1, image[0], cells[0])[:, :, None] * covered(x0, x1, image[1], cells[1])[:, None, :]
+
+
+def covered(low: Tensor, high: Tensor, length: int, cells: int) -> Tensor:
+    """The share of each of `cells` equal parts of a length that lies between two points (B,): (B, cells)."""
+    edges = torch.arange(cells + 1, device=low.device) * (length / cells)
+    between = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
+    return between.clamp(min=0) * (cells / length)
+
+
+def pointing(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
+    """Whether the centre of the cell of largest weight lies in the box; of several the share that does: (B,)."""
+    largest = (maps == maps.amax((1, 2), keepdim=True)).to(maps.dtype)
+    height, width = maps.shape[1:]
+    x, y = (centres(width, maps) + 1) * (image[1] / 2), (centres(height, maps) + 1) * (image[0] / 2)
+    x0, y0, x1, y1 = (edge[:, None] for edge in boxes.unbind(1))
+    within = ((y0 <= y) & (y <= y1))[:, :, None] & ((x0 <= x) & (x <= x1))[:, None, :]
+    return (largest * within).sum((1, 2)) / largest.sum((1, 2))
+
+
+def energy(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
+    """The share of each map's weight inside its box, 0 for a map without any: (B,)."""
+    inside = (maps * coverage(boxes, image, (maps.shape[1], maps.shape[2]))).sum((1, 2))
+    return inside / maps.sum((1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def iou(maps: Tensor, boxes: Tensor, image: tuple[int, int], threshold: float = 0.5) -> Tensor:
+    """Intersection over union of the box and the cells from `threshold` up, 0 to 1 of the map's range: (B,)."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    chosen = (maps >= low + threshold * (high - low)).to(maps.dtype)
+    cover = coverage(boxes, image, (maps.shape[1], maps.shape[2]))
+    common = (chosen * cover).sum((1, 2))
+    return common / (chosen.sum((1, 2)) + cover.sum((1, 2)) - common)
+
+
+def centered_maps(maps: Tensor) -> Tensor:
+    """Each map's own weights, the largest in the centre and the smallest in the corners: (B, H, W)."""
+    height, width = maps.shape[1:]
+    distance = centres(height, maps)[:, None].square() + centres(width, maps).square()
+    out = torch.empty_like(maps).flatten(1)
+    out[:, distance.flatten().argsort(stable=True)] = maps.flatten(1).sort(1, descending=True).values
+    return out.view_as(maps)
+
+
+def shuffled_maps(maps: Tensor) -> Tensor:
+    """The map of another image of the batch, the one before: (B, H, W)."""
+    return maps.roll(1, 0)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def interval(values: Tensor) -> Interval:
+    """The mean over images (N,), by the normal distribution: for some dozens of images and more."""
+    mean = values.double().mean().item()
+    error = TWO_SIDED_95 * values.double().std().item() / len(values) ** 0.5
+    return Interval(mean, mean - error, mean + error)

@@ -1,0 +1,1 @@
+"""What does a model attend to? Recording, replacing, Grad-CAM, rollout, drawing."""

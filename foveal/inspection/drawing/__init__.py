@@ -1,0 +1,1 @@
+"""Records to pictures. Nothing here knows a model: only Records, images and predictions."""

@@ -1,0 +1,104 @@
+"""Panels of affinities: what one query reads from where, as a map over the image. Heads are averaged.
+
+One weight among many is small, so a place's scale ends at its largest weight; its bar says so. What tokens beside the
+map get, a class token or registers, is not drawn. Windows may be shifted against the image, which a Record does not
+say: their mean is drawn, for itself.
+"""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import SubFigure
+from torch import Tensor
+
+from foveal.core.record import Record
+from foveal.inspection.drawing.maps import Column, Query, draw_columns
+from foveal.inspection.rollout import Layout, can_roll_out, layout, rollout
+
+AXES = ("B H W Y X", "B G H W Y X", "B G Q K", "B N G Q K", "B G N Q K")
+Size = tuple[int, int]  # height and width of the image
+
+
+def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """For each place what its query reads; at the end the rollout of several layers of the same tokens."""
+    size = images.shape[2], images.shape[3]
+    columns = [column(record, size) for record in records]
+    columns += [rolled(layers, size) for layers in rollouts(records)]
+    part.suptitle("what a query reads from where, mean of the heads; an orange frame is the query", fontsize=9)
+    draw_columns(part, columns, images)
+
+
+def count_columns(records: list[Record]) -> int:
+    return len(records) + len(rollouts(records))
+
+
+def no_map(record: Record, size: Size) -> str:
+    """Why an affinity is no map over the image, or ""."""
+    if record.domain == "channel":
+        return "its keys are channels"
+    keys = record.values.shape[-1]
+    if record.axes.endswith("Y X") or layout(keys, *extent(record, size)):
+        return ""
+    return f"its {keys} keys are no map of the image"
+
+
+def extent(record: Record, size: Size) -> Size:
+    """Whose proportions the keys have: those of the image, but a window is square."""
+    return (1, 1) if "N" in record.axes.split() else size
+
+
+def column(record: Record, size: Size) -> Column:
+    names = record.axes.split()
+    averaged = [index for index, name in enumerate(names) if name in ("G", "N")]
+    weights = record.values.mean(averaged) if averaged else record.values
+    queries: Layout | None
+    if record.axes.endswith("Y X"):
+        queries = Layout(0, weights.shape[1], weights.shape[2])
+        maps, query = weights[:, queries.centre[0], queries.centre[1]], "centre"
+    else:
+        queries, keys = (layout(count, *extent(record, size)) for count in weights.shape[1:])
+        if keys is None:
+            raise ValueError(f"{record.path!r}: {no_map(record, size)}")
+        read, query = reading(weights, queries)
+        maps = keys.map(read)
+    windows = "N" in names
+    many = f", {record.values.shape[names.index('N')]} windows" if windows else ""
+    place = None
+    if query == "centre" and queries:
+        place = Query(*queries.centre, queries.rows, queries.columns, on_image=not windows)
+    return Column(f"{record.path}\n{query}{many}", maps, scale(maps), place)
+
+
+def reading(weights: Tensor, queries: Layout | None) -> tuple[Tensor, str]:
+    """What is drawn of weights (B, Q, K), and which query that is: (B, K)."""
+    if weights.shape[1] == 1:
+        return weights[:, 0], "the one query"
+    if queries is None:
+        return weights.mean(1), "mean of the queries"
+    if queries.num_prefix_tokens == 1:
+        return weights[:, 0], "class token"
+    return weights[:, queries.middle], "centre"
+
+
+def rollouts(records: list[Record]) -> list[list[Record]]:
+    """The layers of each rollout: several of the same tokens."""
+    layers: dict[int, list[Record]] = {}
+    for record in filter(can_roll_out, records):
+        layers.setdefault(record.values.shape[-1], []).append(record)
+    return [group for group in layers.values() if len(group) > 1]
+
+
+def rolled(layers: list[Record], size: Size) -> Column:
+    tokens = layout(layers[0].values.shape[-1], *size)
+    if tokens is None:
+        raise ValueError(f"{layers[0].path!r}: {no_map(layers[0], size)}")
+    matrix = rollout(layers)
+    read, query = (
+        (matrix[:, 0], "class token") if tokens.num_prefix_tokens == 1 else (matrix.mean(1), "mean of queries")
+    )
+    maps = tokens.map(read)
+    return Column(f"rollout of {len(layers)} layers\n{query}", maps, scale(maps))
+
+
+def scale(maps: Tensor) -> tuple[float, float]:
+    """From 0, or from the smallest of weights below it, to the largest."""
+    return min(0.0, maps.min().item()), maps.max().item()

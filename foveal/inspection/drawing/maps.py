@@ -1,0 +1,156 @@
+"""Maps beside their images: columns of weights, each with its own scale; masks as such columns."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import ceil, isinf, prod
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from foveal.core.record import Record
+from foveal.inspection.drawing.canvas import BOX, SCALE, WIDTH, fitting, show
+
+SHARES = 1e-3  # how far from one the sum of a softmax may be, in single precision
+BAND = 7  # columns of weights side by side at most; more go on below
+ROOM = 5  # columns, the image's among them, for which there is room at least
+SIDE = 1.6  # inches of a map at most
+
+PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and positions, as (B, C, H or 1, W or 1)
+    "B C H W": lambda values: values,
+    "B C H": lambda values: values[..., None],
+    "B C W": lambda values: values[:, :, None],
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """The cell whose reading is shown, on a map of rows and columns; of the image's or of a window's cells."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+    on_image: bool = True
+
+    def frame(self, axis: Axes, height: int, width: int) -> None:
+        wide, tall = width / self.columns, height / self.rows
+        corner = self.column * wide - 0.5, self.row * tall - 0.5
+        axis.add_patch(Rectangle(corner, wide, tall, fill=False, edgecolor=BOX, linewidth=1.5))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One map an image, (B, Y, X), all on one scale."""
+
+    title: str
+    maps: Tensor
+    scale: tuple[float, float]
+    query: Query | None = None
+
+
+def bands(columns: int) -> tuple[int, int]:
+    """How many columns lie side by side, and in how many bands."""
+    below = ceil(columns / BAND)
+    return ceil(columns / below), below
+
+
+def columns_height(columns: int, images: Tensor) -> float:
+    """Inches that so many columns of maps take."""
+    beside, below = bands(columns)
+    height, width = images.shape[2:]
+    side = min(SIDE, 0.95 * WIDTH / max(beside + 1, ROOM))
+    return below * (0.75 + len(images) * (side * height / width + 0.04))
+
+
+def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> None:
+    """Image by image: the image, then each column's map as large as it; below, the scale of each column."""
+    beside, below = bands(len(columns))
+    ratios = ([1.0] * len(images) + [0.06]) * below
+    axes = part.subplots(len(ratios), max(beside + 1, ROOM), squeeze=False, height_ratios=ratios)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for band, rows in enumerate(axes.reshape(below, len(images) + 1, -1)):
+        pictures = list(rows[:-1, 0])
+        for axis, image in zip(pictures, images, strict=True):
+            show(axis, image, margin=0)
+        pictures[0].set_title("input", fontsize=8)
+        for (*cells, bar), column in zip(rows.T[1:], columns[band * beside : (band + 1) * beside], strict=False):
+            draw_column(part, column, images, pictures, cells, bar)
+
+
+def draw_column(
+    part: SubFigure, column: Column, images: Tensor, pictures: Sequence[Axes], cells: Sequence[Axes], bar: Axes
+) -> None:
+    height, width = images.shape[2:]
+    low, high = column.scale
+    for picture, axis, weights in zip(pictures, cells, column.maps, strict=True):
+        drawn = axis.imshow(
+            weights.numpy(),
+            vmin=low,
+            vmax=high,
+            cmap=SCALE,
+            interpolation="nearest",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
+        for framed in (picture, axis) if column.query and column.query.on_image else (axis,):
+            if column.query:
+                column.query.frame(framed, height, width)
+    cells[0].set_title(column.title, fontsize=fitting(column.title, 0.9 * columns_width(pictures[0])))
+    bar.set_axis_on()
+    part.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[low, high], format="%.2g")
+    bar.tick_params(labelsize=6)
+    first, last = bar.get_xticklabels()
+    first.set_horizontalalignment("left")  # both within the bar, clear of a neighbour's
+    last.set_horizontalalignment("right")
+
+
+def columns_width(axis: Axes) -> float:
+    """Inches from one column to the next."""
+    spec = axis.get_subplotspec()
+    return WIDTH / spec.get_gridspec().ncols if spec else WIDTH
+
+
+def by_owner(records: list[Record]) -> list[tuple[str, list[Record]]]:
+    """Weights of channels and positions, place by place: the gates of rows and of columns of one are together."""
+    owners: dict[tuple[str, int], list[Record]] = {}
+    for record in (each for each in records if each.axes in PLANES):
+        owner = record.path if record.axes == "B C H W" else record.path.rpartition(".")[0]
+        owners.setdefault((owner or record.mechanism, record.call), []).append(record)
+    return [(owner, stated) for (owner, _), stated in owners.items()]
+
+
+def marginals(records: list[Record]) -> list[Record]:
+    """Weights that differ by channel and position as what can be drawn of them; other Records as they are.
+
+    Their mean over channels is a mask, which says where; that of gates over positions a gate as well, which says what.
+    The gates of rows and of columns that one place states are drawn as what they multiply out to.
+    """
+    found = [record for record in records if record.axes not in PLANES]
+    for owner, stated in by_owner(records):
+        values = reduce(torch.mul, (PLANES[record.axes](record.values) for record in stated))  # (B, C, H, W)
+        lows, highs = zip(*(record.value_range for record in stated), strict=True)
+        product = replace(stated[0], values=values, value_range=(prod(lows), prod(highs)))
+        mask = replace(product, kind="mask", axes="B H W", values=values.mean(1), path=f"{owner}\nmean over channels")
+        found.append(mask)
+        if product.kind == "gate":
+            gate = values.mean((2, 3))
+            found.append(replace(product, axes="B C", values=gate, path=f"{owner}\nmean over positions"))
+    return found
+
+
+def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    titles = [f"{record.mechanism}\n{record.path}" for record in records]
+    columns = [Column(title, record.values, mask_scale(record)) for title, record in zip(titles, records, strict=True)]
+    draw_columns(part, columns, images)
+
+
+def mask_scale(record: Record) -> tuple[float, float]:
+    """The range that a mask states; from 0 to the largest of its weights where that range has no end, and for shares of
+    the positions, which are one in sum.
+    """
+    shares = (record.values.sum((1, 2)) - 1).abs().max() < SHARES
+    return (0.0, record.values.max().item() or 1.0) if shares or isinf(record.value_range[1]) else record.value_range

@@ -1,0 +1,105 @@
+"""Panels of what a Record shows of the image: transforms, crops and glimpses, on the image itself."""
+
+from collections.abc import Sequence
+from math import ceil, sqrt
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import SubFigure
+from matplotlib.patches import Polygon, Rectangle
+from torch import Tensor
+
+from foveal.core.record import Record
+from foveal.inspection.drawing.canvas import BOX, POINTS, say, show
+from foveal.ops.geometry import IDENTITY, sample, to_pixels
+from foveal.ops.warps import grid_of, outline
+
+GRID_POINTS = 12  # along a side of the sampling grid
+PATHS = 3  # images in a row, where each shows a path
+NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": "#0072b2", "edgecolor": "none"}
+
+
+def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: input, learned box, what the transformer gives out, prediction; the sampling grid twice."""
+    titles = [
+        "(a) input",
+        "(b) learned box",
+        "(c) transformed",
+        "(d) predicted",
+        "grid at the identity",
+        "grid learned",
+    ]
+    axes = part.subplots(len(records) * len(images), len(titles), squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    height, width = images.shape[2:]
+    identity = torch.tensor([IDENTITY])
+    rows = ((record, index) for record in records for index in range(len(images)))
+    for row, (record, index) in zip(axes, rows, strict=True):
+        image, theta = images[index : index + 1], record.values[index : index + 1]
+        if index == 0 and len(records) > 1:
+            row[0].text(0, 0.87, record.path, fontsize=7, transform=row[0].transAxes)
+        crop = sample(image, grid_of(theta, *(record.size or (height, width))))
+        for axis in row:
+            axis.set_axis_off()
+        for axis, picture in ((row[0], image), (row[1], image), (row[2], crop), (row[4], image), (row[5], image)):
+            show(axis, picture[0])
+        box = to_pixels(outline(theta), height, width)[0].numpy()
+        row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
+        say(row[3], predictions, index)
+        for axis, shown in ((row[4], identity), (row[5], theta)):
+            points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
+            axis.scatter(*points.T.numpy(), s=3, color=POINTS)
+    if len(records) == 1:
+        part.suptitle(records[0].path, fontsize=10)
+
+
+def draw_crops(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: input, the box of each crop, the crops in the same order, prediction."""
+    titles = ["(a) input", "(b) chosen crops", "(c) the crops", "(d) predicted"]
+    axes = part.subplots(len(records) * len(images), len(titles), squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    height, width = images.shape[2:]
+    rows = ((record, index) for record in records for index in range(len(images)))
+    for row, (record, index) in zip(axes, rows, strict=True):
+        thetas = record.values[index]  # (K, 2, 3)
+        grid = grid_of(thetas, *(record.size or (height, width)))
+        crops = sample(images[index].expand(len(thetas), -1, -1, -1), grid)
+        for axis, picture in ((row[0], images[index]), (row[1], images[index]), (row[2], tiled(crops))):
+            axis.set_axis_off()
+            show(axis, picture, margin=0)
+        for number, box in enumerate(to_pixels(outline(thetas), height, width).numpy(), start=1):
+            row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
+            row[1].annotate(str(number), box[0], (3, -3), textcoords="offset points", va="top", color=BOX)
+        row[3].set_axis_off()
+        say(row[3], predictions, index)
+    part.suptitle(", ".join(record.path for record in records), fontsize=10)
+
+
+def tiled(pictures: Tensor) -> Tensor:
+    """Pictures (K, 3, H, W) as one (3, H', W'), row by row, in white frames."""
+    columns = ceil(sqrt(len(pictures)))
+    lines = [torch.cat(list(F.pad(line, (1, 1, 1, 1), value=1.0)), dim=2) for line in pictures.split(columns)]
+    return torch.cat([F.pad(line, (0, lines[0].shape[2] - line.shape[2]), value=1.0) for line in lines], dim=1)
+
+
+def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Image by image: the numbered places of the path, each in the square that its sharpest patch shows."""
+    height, width = images.shape[2:]
+    count = len(records) * len(images)
+    axes = part.subplots(-(-count // PATHS), PATHS, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    pairs = ((record, index) for record in records for index in range(len(images)))
+    for axis, (record, index) in zip(axes, pairs, strict=False):
+        show(axis, images[index], margin=0.1)
+        path = to_pixels(record.values[index], height, width)  # (T, 2)
+        axis.plot(*path.T.numpy(), color=POINTS, linewidth=1.5)
+        rows, columns = record.size or (1, 1)
+        for step, (x, y) in enumerate(path.tolist(), start=1):
+            corner = x - columns / 2, y - rows / 2
+            axis.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=BOX, linewidth=1.2))
+            axis.annotate(str(step), (x, y), color="white", fontsize=7, ha="center", va="center", bbox=NUMBER)
+        said = f": {predictions[index]}" if predictions else ""
+        axis.set_title(f"{record.path}{said}", fontsize=9)

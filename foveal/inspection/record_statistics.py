@@ -1,0 +1,130 @@
+"""Statistics of a place's attention weights over many images, of which none is kept.
+
+Over the images, entry by entry; within each image, averaged over the images; and a histogram, from which quantiles
+come. Counts, means and variances of two parts join exactly (Chan et al., 1979), so a pass costs a handful of reductions
+over its weights and memory does not grow with the number of images.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from foveal.core.record import Facts, Record
+
+BINS = 256  # of the histogram, over the stated range
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moments:
+    """Mean, variance (of the population), smallest and largest; each of one shape."""
+
+    mean: Tensor
+    variance: Tensor
+    smallest: Tensor
+    largest: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Statistics(Facts):
+    """What `watch(model, keep="statistics")` holds of a place."""
+
+    path: str
+    count: int  # images
+    across_images: Moments  # over the images: as a Record's values, without B
+    within_image: Moments  # over the channels or positions of one image, then the mean over the images
+    histogram: Tensor | None  # entries in each of `BINS` equal parts of `value_range`; None where that has no end
+    forward: int = 0
+    call: int = 0
+
+    def quantile(self, q: float) -> float:
+        """The weight below which a share q of all entries lies, to a `BINS`-th of the stated range.
+
+        Raises:
+            ValueError: q outside [0, 1], or weights without a stated range.
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"q={q}: a share in [0, 1] is needed")
+        if self.histogram is None:
+            raise ValueError(f"{self.path!r}: weights {self.value_range} without a stated range have no quantiles")
+        low, high = self.value_range
+        shares = self.histogram.cumsum(0) / self.histogram.sum()
+        below = int((shares < q).sum())  # whole bins
+        before = float(shares[below - 1]) if below else 0.0
+        part = (q - before) / (float(shares[below]) - before) if shares[below] > before else 0.0
+        return low + (high - low) * (below + part) / BINS
+
+
+def summarize(record: Record) -> Statistics:
+    """The statistics of a Record's images."""
+    values = record.values.float()
+    facts = {field.name: getattr(record, field.name) for field in fields(Facts)}
+    bounded = record.value_range[1] - record.value_range[0] < float("inf")
+    return Statistics(
+        **facts,
+        path=record.path,
+        count=len(values),
+        across_images=moments(values, (0,)),
+        within_image=averaged(moments(values, inner(record))),
+        histogram=torch.histc(values.clamp(*record.value_range), BINS, *record.value_range).double()
+        if bounded
+        else None,
+        forward=record.forward,
+        call=record.call,
+    )
+
+
+def inner(record: Record) -> tuple[int, ...]:
+    """The dimensions along which one image's weights are compared: channels and positions, or all if there are none."""
+    letters = record.axes.split()
+    along = {"C", "H", "W", "Q", "Y", "X"} | ({"K"} if record.kind == "affinity" else set())
+    return tuple(i for i, letter in enumerate(letters) if letter in along) or tuple(range(1, len(letters)))
+
+
+def moments(values: Tensor, dims: tuple[int, ...]) -> Moments:
+    variance, mean = torch.var_mean(values, dims, correction=0)
+    return Moments(
+        mean=mean.double(), variance=variance.double(), smallest=values.amin(dims), largest=values.amax(dims)
+    )
+
+
+def averaged(each: Moments) -> Moments:
+    return Moments(**{name: value.double().mean(0) for name, value in vars(each).items()})
+
+
+def merge(first: Statistics, second: Statistics) -> Statistics:
+    """The statistics of both parts' images.
+
+    Raises:
+        ValueError: maps of several sizes.
+    """
+    if first.across_images.mean.shape != second.across_images.mean.shape:
+        shapes = {tuple(first.across_images.mean.shape), tuple(second.across_images.mean.shape)}
+        raise ValueError(f"{first.path!r}: images of several sizes give {shapes}, which cannot be joined")
+    count = first.count + second.count
+    share = second.count / count
+    a, b = first.across_images, second.across_images
+    across_images = Moments(
+        mean=a.mean.lerp(b.mean, share),
+        variance=a.variance.lerp(b.variance, share) + share * (1 - share) * (a.mean - b.mean) ** 2,
+        smallest=a.smallest.minimum(b.smallest),
+        largest=a.largest.maximum(b.largest),
+    )
+    within_image = Moments(
+        **{
+            name: value.lerp(getattr(second.within_image, name), share)
+            for name, value in vars(first.within_image).items()
+        }
+    )
+    histogram = None
+    if first.histogram is not None and second.histogram is not None:
+        histogram = first.histogram + second.histogram
+    return Statistics(
+        **{
+            **vars(first),
+            "count": count,
+            "across_images": across_images,
+            "within_image": within_image,
+            "histogram": histogram,
+        }
+    )

@@ -1,0 +1,69 @@
+"""Networks of the papers as recipes, backbone + mechanism, and the names of the few networks that are not one.
+
+This file imports nothing heavy: the command lists the networks by it.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network of the papers: a backbone and a mechanism at its place.
+
+    Attributes:
+        backbone: a name of timm's or of `OWN`.
+        mechanism: with its options where the paper's differ from the mechanism's own.
+        at: where it stands; left out where `foveal.surgery.blocks` says.
+        whole: timm's name for the same network, whose pretrained weights fit.
+    """
+
+    backbone: str
+    mechanism: str
+    at: str | None = None
+    whole: str | None = None
+
+
+RECIPES = {
+    "seresnet18": NetworkSpec("resnet18", "se"),
+    "seresnet34": NetworkSpec("resnet34", "se"),
+    "seresnet50": NetworkSpec("resnet50", "se", whole="seresnet50"),
+    "seresnet101": NetworkSpec("resnet101", "se"),
+    "seresnet152": NetworkSpec("resnet152", "se"),
+    "seresnext50_32x4d": NetworkSpec("resnext50_32x4d", "se", whole="seresnext50_32x4d"),
+    "seresnext101_32x4d": NetworkSpec("resnext101_32x4d", "se"),
+    "se_inception_v3": NetworkSpec("inception_v3", "se"),
+    "se_mobilenetv1_100": NetworkSpec("mobilenetv1_100", "se", at="blocks.*.*.bn2"),
+    "se_mobilenetv2_100": NetworkSpec("mobilenetv2_100", "se"),
+    "se_shufflenet_v2_x1_0": NetworkSpec("shufflenet_v2_x1_0", "se"),
+    "seresnet20": NetworkSpec("resnet20", "se"),
+    "seresnet32": NetworkSpec("resnet32", "se"),
+    "seresnet56": NetworkSpec("resnet56", "se"),
+    "seresnet110": NetworkSpec("resnet110", "se"),
+    "sknet26": NetworkSpec("resnext26_32x4d", "sk"),
+    "sknet50": NetworkSpec("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
+    "sknet101": NetworkSpec("resnext101_32x4d", "sk"),
+    # The branches and r of SKNet-29 are not told by the paper's text but by its count, see the test.
+    "sknet29": NetworkSpec("resnext29_16x32d", "sk:dilations=(1,0),reduction=32,floor=16"),
+    "cbam_resnet18": NetworkSpec("resnet18", "cbam"),
+    "cbam_resnet34": NetworkSpec("resnet34", "cbam"),
+    "cbam_resnet50": NetworkSpec("resnet50", "cbam"),
+    "cbam_resnet101": NetworkSpec("resnet101", "cbam"),
+    "bam_resnet18": NetworkSpec("resnet18", "bam"),
+    "bam_resnet34": NetworkSpec("resnet34", "bam"),
+    "bam_resnet50": NetworkSpec("resnet50", "bam"),
+    "bam_resnet101": NetworkSpec("resnet101", "bam"),
+    "eca_resnet18": NetworkSpec("resnet18", "eca"),
+    "eca_resnet34": NetworkSpec("resnet34", "eca"),
+    "eca_resnet50": NetworkSpec("resnet50", "eca"),
+    "eca_resnet101": NetworkSpec("resnet101", "eca"),
+    "sk_shufflenet_v2_x1_0": NetworkSpec("shufflenet_v2_x1_0", "sk"),
+}
+
+WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "ram", "small_cnn", "stn_cnn", "two_stn_cnn")
+NAMES = (*RECIPES, *WHOLE)  # that `list_models` gives
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
+    return [name for name in sorted(NAMES) if fnmatch(name, pattern)]

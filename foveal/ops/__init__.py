@@ -1,0 +1,1 @@
+"""Functions of tensors: coordinates and grids, transforms, sampling, pooling, and the switch of fast forms."""

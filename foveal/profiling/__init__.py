@@ -1,0 +1,1 @@
+"""What a network costs, how it is timed, and on which machine."""

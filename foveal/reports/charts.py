@@ -1,0 +1,229 @@
+"""A comparison's plots: error against cost, paired differences, learning curves. This file draws and judges nothing.
+
+Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart, and each goes with a marker of its
+own. Plots are as wide as a phone at arm's length can show with letters that one can read, and are drawn as vectors.
+"""
+
+import base64
+import io
+import statistics
+from collections.abc import Iterable, Mapping
+from html import escape
+from math import ceil, isfinite, sqrt
+from textwrap import wrap
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from foveal.comparison.compare import ComparisonResult, ContenderResult
+from foveal.comparison.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
+from foveal.inspection.drawing.draw import Picture
+from foveal.profiling.costs import BATCH
+from foveal.training.run_folder import read_lines
+
+COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")  # the first is the baseline's
+MARKERS = "osD^vPX<>*hp"
+GREY = "#767676"
+WIDTH = 4.2  # inches
+STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal"}
+LONGEST = 40  # letters of a name in a legend
+SAYS = {"better": ("#0072b2", "^"), "worse": ("#d55e00", "v"), TOO_FEW: (GREY, "D"), "": ("#000000", "o")}
+SHARE = 4  # a span from which an axis is logarithmic
+
+
+class Chart(Picture):
+    """A drawing of lines and letters: in a page it is a vector, sharp at any size."""
+
+    def svg(self) -> bytes:
+        buffer = io.BytesIO()
+        with rc_context(STYLE):
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue()
+
+    def __html__(self) -> str:
+        data = base64.b64encode(self.svg()).decode()
+        return f'<img class="chart" alt="{escape(self.alt_text)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def looks(compared: ComparisonResult) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each contender; of more than seven the colours come again with other markers."""
+    names = [compared.plan.baseline, *(row.name for row in compared.rows if row.name != compared.plan.baseline)]
+    return {name: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]) for index, name in enumerate(names)}
+
+
+def accuracy_against_cost(compared: ComparisonResult) -> Chart | None:
+    """Test error against measured milliseconds, with the Pareto front of the means; None where every run failed."""
+    rows = [row for row in compared.rows if row.errors]
+    if not rows:
+        return None
+    style, front = looks(compared), pareto({row.name: (row.cost.batch, row.mean) for row in rows})
+    with rc_context(STYLE):
+        legend_rows = ceil((len(rows) + 1) / legend_columns(rows))
+        figure = Figure(figsize=(WIDTH, 2.7 + 0.17 * legend_rows), layout="constrained")
+        axis = figure.subplots()
+        beside = axis.transData + ScaledTranslation(-6 / 72, 0, figure.dpi_scale_trans)  # not under the error bar
+        for row in rows:
+            colour, marker = style[row.name]
+            errors = list(row.errors.values())
+            axis.scatter(
+                [row.cost.batch] * len(errors), errors, s=9, color=colour, alpha=0.6, linewidths=0, transform=beside
+            )
+            axis.errorbar(
+                row.cost.batch, row.mean, half_interval(row), color=colour, marker=marker, markersize=6,
+                markeredgecolor="white", markeredgewidth=0.6, capsize=3, elinewidth=1, linestyle="none",
+                label=cut(row.name),
+            )  # fmt: skip
+        on_front = sorted((row.cost.batch, row.mean) for row in rows if row.name in front)
+        line = axis.plot(*zip(*on_front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1, zorder=0)
+        line[0].set_label("Pareto front")
+        axis.set_xlabel(f"milliseconds for {BATCH} images")
+        axis.set_ylabel("test error, %")
+        axis.margins(0.08)
+        low, _ = axis.get_ylim()
+        axis.set_ylim(bottom=max(low, 0))
+        figure.legend(loc="outside lower left", ncols=legend_columns(rows), frameon=False, fontsize=7)
+    told = "; ".join(f"{row.name} {row.mean:.2f} % at {row.cost.batch:.1f} ms" for row in rows)
+    return Chart(figure, f"Test error against milliseconds for {BATCH} images: {told}. On the Pareto front: "
+                 f"{', '.join(row.name for row in rows if row.name in front)}.")  # fmt: skip
+
+
+def legend_columns(rows: Iterable[ContenderResult]) -> int:
+    longest = max((len(row.name) for row in rows), default=0)
+    return 3 if longest <= 14 else 2 if longest <= 24 else 1
+
+
+def cut(name: str) -> str:
+    """A name without its middle where it is long: beginnings are often alike."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]} ... {name[5 - LONGEST // 2 :]}"
+
+
+def half_interval(row: ContenderResult) -> float | None:
+    """Half the 95 % interval of the mean over seeds, by Student's t; None for too few of them."""
+    seeds = len(row.errors)
+    return t_quantile(LEVEL, seeds - 1) * row.spread / sqrt(seeds) if seeds >= FEWEST else None
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
+    """Those that no other beats in one figure without losing in the other; lower is better in both."""
+    return {
+        name
+        for name, own in points.items()
+        if not any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in points.values())
+    }
+
+
+def paired_differences(compared: ComparisonResult) -> Chart | None:
+    """A forest plot: each verdict's mean difference with its interval, a small dot a seed; None without a verdict."""
+    if not compared.verdicts:
+        return None
+    rows = {row.name: row for row in compared.rows}
+    base = rows[compared.plan.baseline]
+    verdicts = list(compared.verdicts.values())
+    names = ["\n".join(wrap(cut(each.contender), 22)) for each in verdicts]
+    with rc_context(STYLE):
+        heights = sum(0.28 + 0.11 * name.count("\n") for name in names)
+        figure = Figure(figsize=(WIDTH, 0.75 + heights), layout="constrained")
+        axis = figure.subplots()
+        axis.axvline(0, color=GREY, linewidth=1, zorder=0)
+        for place, each in enumerate(verdicts):
+            colour, marker = SAYS.get(each.label, SAYS[""])
+            own = rows[each.contender].errors
+            seeds = [base.errors[seed] - own[seed] for seed in own if seed in base.errors]
+            axis.scatter(seeds, [place + 0.22] * len(seeds), s=9, color=colour, alpha=0.6, linewidths=0)
+            if isfinite(each.ci_low):
+                axis.plot([each.ci_low, each.ci_high], [place] * 2, color=colour, linewidth=1.5)
+            filled = colour if each.label != TOO_FEW else "none"
+            axis.plot(each.mean, place, marker=marker, markersize=6, color=colour, markerfacecolor=filled)
+        axis.set_yticks(range(len(names)), names)
+        axis.tick_params("y", length=0)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        low, high = axis.get_xlim()
+        axis.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
+        axis.spines["left"].set_visible(False)
+        figure.supxlabel("worse than the baseline  ←  percentage points of accuracy  →  better", fontsize=8)
+    return Chart(
+        figure, f"Differences to the baseline, {base.name}, in percentage points of accuracy: {told_of(verdicts)}."
+    )
+
+
+def told_of(verdicts: Iterable[Verdict]) -> str:
+    return "; ".join(
+        f"{each.contender} {each.mean:+.2f}"
+        + (f", from {each.ci_low:+.2f} to {each.ci_high:+.2f}" if isfinite(each.ci_low) else ", no interval")
+        for each in verdicts
+    )
+
+
+Curve = dict[int, float]  # epoch to figure
+
+
+def learning_curves(compared: ComparisonResult, what: str) -> Chart | None:
+    """A panel for each contender: thin lines for its seeds, a thick one for their mean, the baseline's mean dashed.
+
+    Args:
+        compared: whose runs are read.
+        what: "validation error, %" or "training loss".
+
+    Returns:
+        None where no run has finished an epoch.
+    """
+    curves = {row.name: [curve for curve in curves_of(compared, row.name, what) if curve] for row in compared.rows}
+    curves = {name: each for name, each in curves.items() if each}
+    if not curves:
+        return None
+    style, base = looks(compared), curves.get(compared.plan.baseline)
+    columns = min(len(curves), 2 if len(curves) <= 4 else 3)
+    lines = ceil(len(curves) / columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.35 + 1.35 * lines), layout="constrained")
+        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+        for axis, (name, seeds) in zip(panels, curves.items(), strict=False):
+            colour, marker = style[name]
+            for curve in seeds:
+                axis.plot(list(curve), list(curve.values()), color=colour, linewidth=0.6, alpha=0.45)
+            if base and name != compared.plan.baseline:
+                mean = mean_curve(base)
+                axis.plot(list(mean), list(mean.values()), color=COLOURS[0], linewidth=0.9, linestyle=(0, (4, 2)))
+            mean = mean_curve(seeds)
+            axis.plot(
+                list(mean), list(mean.values()), color=colour, linewidth=1.6, marker=marker, markersize=3.5,
+                markevery=[-1],
+            )  # fmt: skip
+            axis.set_title("\n".join(wrap(cut(name), 42 // columns)), fontsize=7.5, loc="left")
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for axis in list(panels):  # the grid's rest
+            axis.set_axis_off()
+        scale(figure.axes[0], [value for seeds in curves.values() for curve in seeds for value in curve.values()])
+        figure.supxlabel("epoch", fontsize=8)
+        figure.supylabel(what, fontsize=8)
+    last = {name: mean_curve(seeds) for name, seeds in curves.items()}
+    told = "; ".join(f"{name} {list(each.values())[-1]:.3g} after {max(each)} epochs" for name, each in last.items())
+    return Chart(figure, f"{what.capitalize()} by epoch, means over seeds: {told}.")
+
+
+def curves_of(compared: ComparisonResult, name: str, what: str) -> list[Curve]:
+    """One for each seed."""
+    lines = [[line for line in read_lines(folder) if "epoch" in line] for folder in compared.plan.runs(name)]
+    if what == "training loss":
+        return [{line["epoch"]: line["train_loss"] for line in each} for each in lines]
+    return [{line["epoch"]: 100 * (1 - line["validation_accuracy"]) for line in each} for each in lines]
+
+
+def mean_curve(seeds: Iterable[Curve]) -> Curve:
+    """Over the seeds that have the epoch."""
+    seeds = list(seeds)
+    epochs = sorted({epoch for curve in seeds for epoch in curve})
+    return {epoch: statistics.fmean(curve[epoch] for curve in seeds if epoch in curve) for epoch in epochs}
+
+
+def scale(axis: Axes, values: list[float]) -> None:
+    """Logarithmic where the values span much: the first epochs would hide the others."""
+    if min(values) > 0 and max(values) > SHARE * min(values):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.yaxis.set_minor_locator(NullLocator())

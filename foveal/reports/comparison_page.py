@@ -1,0 +1,204 @@
+"""A comparison as one self-contained HTML page: what it says first, then its figures, and at the end how it was made.
+
+The page asks for nothing but itself. A script of a few lines sorts its tables; without it they are read as they are.
+"""
+
+import json
+import platform
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from foveal.comparison.compare import ComparisonResult, ContenderResult, Examination
+from foveal.comparison.jobs import workers
+from foveal.comparison.plan import Plan
+from foveal.core.names import one_line
+from foveal.evaluation.audit import AuditResult
+from foveal.evaluation.metrics import Interval
+from foveal.inspection.drawing.draw import Picture
+from foveal.profiling.environment import cores, gpus, processor, versions
+from foveal.reports.charts import accuracy_against_cost, learning_curves, paired_differences
+from foveal.reports.look import look
+from foveal.reports.render import fill
+from foveal.reports.sentences import counted, sentence, signed, summary
+from foveal.reports.tables import costs_table, results_table, write_tables
+from foveal.training.config import CompareConfig
+from foveal.training.run_folder import read_lines
+
+IMAGES = 6  # drawn for each contender
+CLASSES = 20  # of which differences are shown
+SHADES = {True: "0, 114, 178", False: "230, 159, 0"}  # blue where it is better, else orange
+
+
+def write_report(comparison: ComparisonResult) -> Path:
+    """Write `report.html` into the comparison's folder, beside its tables and each contender's picture; its path."""
+    write_tables(comparison)
+    plan = comparison.plan
+    page = fill(
+        "report.html",
+        title=f"Attention on {plan.config.data}",
+        summary=summary(comparison),
+        sentences=[sentence(comparison, row) for row in comparison.rows],
+        results=results_table(comparison),
+        costs=costs_table(comparison),
+        trade=accuracy_against_cost(comparison),
+        differences=paired_differences(comparison),
+        error_curves=learning_curves(comparison, "validation error, %"),
+        loss_curves=learning_curves(comparison, "training loss"),
+        classes=by_class(comparison),
+        learned=[learned_of(plan, row) for row in comparison.rows if worth_showing(row)],
+        pairs=pairs_table(comparison),
+        command=command(plan),
+        provenance=provenance(comparison),
+        files=[name for name in ("results.csv", "results.json", "results.md") if (plan.folder / name).is_file()],
+    )
+    path = plan.folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """Recall of the baseline by class, and what each contender has more or less, in percentage points."""
+
+    head: list[str]
+    rows: list[tuple[str, str, list[tuple[str, str]]]]  # class, the baseline's recall, text and colour of each
+    of: int  # classes in all
+
+
+def by_class(comparison: ComparisonResult) -> ByClass | None:
+    rows = {row.name: row.recall for row in comparison.rows if row.recall}
+    base = rows.pop(comparison.plan.baseline, None)
+    if base is None or not rows:
+        return None
+    points = {label: [100 * (recall[label] - of) for recall in rows.values()] for label, of in base.items()}
+    most = sorted(points, key=lambda label: -max(abs(each) for each in points[label]))[:CLASSES]
+    largest = max((abs(each) for label in most for each in points[label]), default=0.0) or 1.0
+    lines = [
+        (label, f"{100 * base[label]:.1f}", [(signed(each, 1), shade(each / largest)) for each in points[label]])
+        for label in base
+        if label in most
+    ]
+    return ByClass(["class", f"{comparison.plan.baseline}, %", *rows], lines, len(base))
+
+
+def shade(share: float) -> str:
+    """A colour for a share of the largest difference, -1 to 1."""
+    return f"rgba({SHADES[share > 0]}, {0.6 * abs(share):.2f})"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a contender's first seed that did not fail learned."""
+
+    name: str
+    picture: Picture | None
+    no_picture: str  # the reason
+    failed: str
+    audit: AuditResult | None
+    located: list[list[str]]
+    ablations: list[list[str]]
+    images: int  # of the score
+
+
+def worth_showing(row: ContenderResult) -> bool:
+    """True if a contender has attention or an examination that failed, or if its first seed failed."""
+    found = row.examination
+    return bool(found and (found.audit or found.failed)) or bool(row.errors and 0 in row.failed)
+
+
+def learned_of(plan: Plan, row: ContenderResult) -> Learned:
+    picture, reason = picture_of(plan, row)
+    found = row.examination or Examination()
+    score = found.score
+    located = [
+        [each.path, each.metric, *map(shown, (each.attention, each.vs_center_baseline, each.vs_shuffled_baseline))]
+        for each in (score.located if score else ())
+    ]
+    ablations = [
+        [each.path, each.replacement, shown(each.accuracy_drop, 100)] for each in (score.ablations if score else ())
+    ]
+    images = score.images if score else 0
+    return Learned(row.name, picture, reason, found.failed, found.audit, located, ablations, images)
+
+
+def picture_of(plan: Plan, row: ContenderResult) -> tuple[Picture | None, str]:
+    """What the first seed that did not fail attends to, also as a file; or why there is no picture."""
+    if row.first is None:
+        return None, "All its seeds failed."
+    folder = plan.runs(row.name)[row.first]
+    try:
+        picture = look(str(folder), [plan.config.data], IMAGES).picture
+    except Exception as error:  # whatever it is: the page goes on, its runs took long
+        return None, f"{type(error).__name__}: {one_line(error)}"
+    picture.save(plan.folder / f"{folder.name}.png")
+    return picture, ""
+
+
+def shown(interval: Interval, times: float = 1.0) -> str:
+    digits = 1 if times > 1 else 3
+    mean, low, high = (f"{times * each:.{digits}f}" for each in (interval.mean, interval.low, interval.high))
+    return f"{mean} ({low} to {high})".replace("-", "\u2212")
+
+
+def pairs_table(comparison: ComparisonResult) -> list[list[str]]:
+    """Head and rows: McNemar's test, seed by seed."""
+    head = ["contender", "seed", "right alone", f"{comparison.plan.baseline} right alone", "p"]
+    rows = [
+        [name, str(seed), str(pair.gained), str(pair.lost), f"{pair.p:.2g}"]
+        for name, by_seed in comparison.pairs.items()
+        for seed, pair in by_seed.items()
+    ]
+    return [head, *rows] if rows else []
+
+
+def command(plan: Plan) -> str:
+    """The command that plans the same comparison: contenders, and the flags that differ from the defaults."""
+    words = ["foveal", "compare", *(plan.given or plan.models)]
+    for name, value in asdict(plan.config).items():
+        if value != getattr(CompareConfig(), name):
+            flag = name.replace("_", "-")
+            words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return shlex.join([*words, "--output", str(plan.folder)])
+
+
+def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
+    """What to what it was, in words."""
+    plan = comparison.plan
+    for name, model in plan.models.items():
+        yield f"Network of {name}", model
+    yield "Split", split(plan)
+    if plan.skipped:
+        yield "Left out", "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
+    yield "Recipe", ", ".join(f"{name} {value}" for name, value in asdict(plan.config).items())
+    if plan.config.tune:
+        rates = ", ".join(f"{row.name} {row.lr:.3g}" for row in comparison.rows)
+        yield f"Learning rates, of {counted(plan.config.tune, 'trial')} each", rates
+    yield "Seeds", ", ".join(map(str, range(plan.config.seeds)))
+    yield "Processor", f"{processor()}, {cores()} cores that a process may use"
+    yield "GPU", gpus()
+    yield "Runs at a time", f"{workers()}, with one thread each"
+    yield "System", f"{platform.system()} {platform.release()}"
+    yield "Versions", versions()
+    runs = [
+        line["test"]["seconds"]
+        for name in plan.models
+        for folder in plan.runs(name)
+        for line in read_lines(folder)
+        if "test" in line
+    ]
+    yield (
+        "Time",
+        f"{comparison.seconds:.0f} s in the last call; training took {sum(runs):.0f} s in {counted(len(runs), 'run')}",
+    )
+
+
+def split(plan: Plan) -> str:
+    """How many images are in each part, as the first run has them."""
+    files = [folder / "split.json" for name in plan.models for folder in plan.runs(name)]
+    held: dict[str, Any] = next((json.loads(file.read_text()) for file in files if file.is_file()), {})
+    parts = [f"{len(held[part]):,} {part}" for part in ("train", "validation", "test") if part in held]
+    left_out = f"; {counted(len(held['skipped']), 'file')} left out" if held.get("skipped") else ""
+    return f"{', '.join(parts)} images, the same for all runs{left_out}" if parts else "no run wrote one"

@@ -1,0 +1,1 @@
+"""Attach mechanisms to a model and detach them; known blocks; fused training forms."""

@@ -1,0 +1,144 @@
+"""Where attention belongs in the blocks that people use.
+
+A row names, by a block's full class name, where the end of its branch is and which modules are its larger convolution
+with norm and activation. Class names alone would collide: `Bottleneck` stands in five files of timm.
+
+In a residual block the branch ends before the addition, and before stochastic depth (Hu et al., 2018, fig. 3). In
+MobileNet, EfficientNet, RegNet, ReXNet and GhostNet the papers put squeeze-and-excitation after the grouped or
+depthwise convolution, in every block, whether it has a shortcut or not: timm keeps a slot `se` there. An Inception
+module's branch is the whole module (sec. 3.3). ShuffleNet and DenseNet concatenate where others add: the branch is what
+is computed anew, a unit's second half and a dense layer's new maps. A network without branches, such as VGG, has
+attention after the activation that follows each convolution (sec. 3.3).
+
+Each row is checked by a test: with the end zeroed, a block's output no longer depends on its branch's input.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import nn
+
+POSITIONS = ("standard", "pre", "post", "identity")
+
+
+@dataclass(frozen=True)
+class KnownBlock:
+    """Where attention belongs in a block, by paths within it; `widest` in a path is the child with the largest kernel.
+
+    Attributes:
+        end: after which the branch ends; "" is the block itself. None or an identity there is a free slot.
+        convolution: the block's larger convolution, its norm and its activation; fewer, where a module holds two of
+            them. Empty where there is no such sequence.
+        shared: the activation serves other places of the block too and stays. It must be a ReLU, which changes
+            nothing where it comes twice.
+        before: attention stands before the module at `end`, which drops paths.
+        start: the first layer of the branch alone; None where there is none, or several.
+        shortcut: a module on the shortcut alone; None where the shortcut passes no module. An empty slot there is the
+            plain shortcut.
+    """
+
+    end: str
+    convolution: tuple[str, ...] = ()
+    shared: bool = False
+    before: bool = False
+    start: str | None = None
+    shortcut: str | None = None
+
+    def insertion(self, position: str) -> tuple[str, bool] | None:
+        """The module within the block beside which attention stands, and whether before it; None if nowhere.
+
+        The positions are those of Hu et al. (2020, fig. 5): at the end of the branch, before the branch, after the
+        whole block, on the shortcut.
+        """
+        if position == "pre":
+            return None if self.start is None else (self.start, True)
+        if position == "identity":
+            return None if self.shortcut is None else (self.shortcut, False)
+        return ("", False) if position == "post" else (self.end, self.before)
+
+    @property
+    def positions(self) -> list[str]:
+        return [position for position in POSITIONS if self.insertion(position)]
+
+
+TIMM, TORCHVISION = "timm.models.", "torchvision.models."
+
+
+BLOCKS = {
+    f"{TIMM}resnet.BasicBlock": KnownBlock("se", ("conv1", "bn1", "act1"), start="conv1", shortcut="downsample"),
+    f"{TIMM}resnet.Bottleneck": KnownBlock("se", ("conv2", "bn2", "act2"), start="conv1", shortcut="downsample"),
+    # before activation: a shortcut that passes `downsample` takes the activated input, a plain one does not
+    f"{TIMM}resnetv2.PreActBasic": KnownBlock("drop_path", ("conv1", "norm2"), before=True, start="conv1"),
+    f"{TIMM}resnetv2.PreActBottleneck": KnownBlock("drop_path", ("conv2", "norm3"), before=True, start="conv1"),
+    f"{TIMM}resnetv2.Bottleneck": KnownBlock(
+        "drop_path", ("conv2", "norm2"), before=True, start="conv1", shortcut="downsample"
+    ),
+    # an empty `downsample` means that there is no shortcut
+    f"{TIMM}regnet.Bottleneck": KnownBlock("se", ("conv2",), start="conv1"),
+    f"{TIMM}regnet.PreBottleneck": KnownBlock("se", start="conv1"),
+    f"{TIMM}rexnet.LinearBottleneck": KnownBlock("se", start="conv_exp"),
+    f"{TIMM}_efficientnet_blocks.DepthwiseSeparableConv": KnownBlock("se", ("conv_dw", "bn1"), start="conv_dw"),
+    f"{TIMM}_efficientnet_blocks.InvertedResidual": KnownBlock("se", ("conv_dw", "bn2"), start="conv_pw"),
+    f"{TIMM}_efficientnet_blocks.EdgeResidual": KnownBlock("se", ("conv_exp", "bn1"), start="conv_exp"),
+    f"{TIMM}_efficientnet_blocks.CondConvResidual": KnownBlock("se", start="conv_pw"),
+    f"{TIMM}_efficientnet_blocks.UniversalInvertedResidual": KnownBlock("se", start="dw_start"),
+    f"{TIMM}ghostnet.GhostBottleneck": KnownBlock("se", start="ghost1", shortcut="shortcut"),
+    f"{TIMM}ghostnet.GhostBottleneckV3": KnownBlock("se", start="ghost1", shortcut="shortcut"),
+    f"{TIMM}convnext.ConvNeXtBlock": KnownBlock("drop_path", before=True, start="conv_dw", shortcut="shortcut"),
+    f"{TIMM}cspnet.BottleneckBlock": KnownBlock("attn3", ("conv2",), start="conv1"),
+    f"{TIMM}cspnet.DarkBlock": KnownBlock("drop_path", ("conv2",), before=True, start="conv1"),
+    f"{TIMM}cspnet.EdgeBlock": KnownBlock("attn", ("conv1",), start="conv1"),
+    f"{TIMM}dla.DlaBasic": KnownBlock("bn2", ("conv1", "bn1", "relu"), shared=True, start="conv1"),
+    f"{TIMM}dla.DlaBottleneck": KnownBlock("bn3", ("conv2", "bn2", "relu"), shared=True, start="conv1"),
+    f"{TIMM}dla.DlaBottle2neck": KnownBlock("bn3", start="conv1"),
+    f"{TIMM}densenet.DenseLayer": KnownBlock("conv2"),
+    **{f"{TIMM}inception_v3.Inception{kind}": KnownBlock("") for kind in "ABCDE"},
+    **{f"{TIMM}inception_resnet_v2.Block{kind}": KnownBlock("conv2d") for kind in (35, 17, 8)},
+    **{f"{TIMM}inception_resnet_v2.Mixed_{kind}": KnownBlock("") for kind in ("5b", "6a", "7a")},
+    f"{TORCHVISION}resnet.BasicBlock": KnownBlock(
+        "bn2", ("conv1", "bn1", "relu"), shared=True, start="conv1", shortcut="downsample"
+    ),
+    f"{TORCHVISION}resnet.Bottleneck": KnownBlock(
+        "bn3", ("conv2", "bn2", "relu"), shared=True, start="conv1", shortcut="downsample"
+    ),
+    f"{TORCHVISION}regnet.ResBottleneckBlock": KnownBlock("f.b", ("f.b",), start="f.a", shortcut="proj"),
+    f"{TORCHVISION}mobilenetv2.InvertedResidual": KnownBlock("conv.widest", ("conv.widest",), start="conv.0"),
+    f"{TORCHVISION}mobilenetv3.InvertedResidual": KnownBlock("block.widest", ("block.widest",), start="block.0"),
+    f"{TORCHVISION}efficientnet.MBConv": KnownBlock("block.widest", ("block.widest",), start="block.0"),
+    f"{TORCHVISION}efficientnet.FusedMBConv": KnownBlock("block.widest", ("block.widest",), start="block.0"),
+    f"{TORCHVISION}shufflenetv2.InvertedResidual": KnownBlock("branch2", ("branch2.3", "branch2.4")),
+    f"{TORCHVISION}convnext.CNBlock": KnownBlock("stochastic_depth", before=True, start="block.0"),
+    f"{TORCHVISION}densenet._DenseLayer": KnownBlock("conv2"),
+    **{f"{TORCHVISION}inception.Inception{kind}": KnownBlock("") for kind in "ABCDE"},
+    "foveal.networks.small_cnn.ConvBlock": KnownBlock("attention", ("conv", "norm", "act")),
+}
+
+
+CHAINS = {f"{TIMM}vgg.VGG": "features", f"{TORCHVISION}vgg.VGG": "features"}  # networks, and their Sequential of layers
+
+
+T = TypeVar("T")
+
+
+def known_block(module: nn.Module) -> KnownBlock | None:
+    """The row of a module's class, or of the class that it derives from."""
+    return row_of(module, BLOCKS)
+
+
+def row_of(module: nn.Module, table: Mapping[str, T]) -> T | None:
+    names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(module).__mro__)
+    return next((table[name] for name in names if name in table), None)
+
+
+def path_within(block: nn.Module, path: str) -> str:
+    """A row's path in a block; `widest` is the name of the child whose first convolution has the largest kernel."""
+    parent, _, name = path.rpartition(".")
+    if name != "widest":
+        return path
+    children = dict(block.get_submodule(parent).named_children())
+    return f"{parent}.{max(children, key=lambda key: kernel_size(children[key]))}"
+
+
+def kernel_size(module: nn.Module) -> int:
+    return next((max(conv.kernel_size) for conv in module.modules() if isinstance(conv, nn.Conv2d)), 0)

@@ -1,0 +1,193 @@
+"""Build mechanisms of the right width, insert them beside a module or in the place of a convolution, remove them."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveal.core.trial_pass import eval_mode, record_shapes
+from foveal.surgery.attachments import InsertedModule, plain_name
+from foveal.surgery.blocks import KnownBlock, known_block, path_within
+from foveal.surgery.insertion_points import InsertionPoint, get_module, ours, set_module
+from foveal.surgery.wrapper import Attached
+
+Build = Callable[..., nn.Module]
+
+
+Step = Callable[[], InsertedModule]
+
+
+def plan_insertions(
+    model: nn.Module, places: list[InsertionPoint], name: str, attaches: str, build: Build
+) -> list[Step]:
+    """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
+    hosts = {place.host: place.before for place in places}
+    twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
+    if twice is not None:
+        raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is meant twice")
+    empty = [host for host in hosts if get_module(model, host) is None]
+    for slot in empty:
+        set_module(model, slot, nn.Identity())  # so that what flows there can be observed
+    try:
+        flows = record_shapes(model, hosts)
+        built = {place: build(place.path, channels_at(place.path, flows[place.host])) for place in places}
+    except Exception:
+        for slot in empty:
+            set_module(model, slot, None)
+        raise
+    deepest_first = sorted(built.items(), key=lambda item: -item[0].host.count("."))
+    return [insertion_step(model, place, name, made, attaches, place.host in empty) for place, made in deepest_first]
+
+
+def channels_at(path: str, shape: tuple[int, ...]) -> int:
+    channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
+    if len(shape) != 4 or channels_stand_last:
+        tokens = "; a transformer's tokens have no default place" if len(shape) == 3 else ""
+        raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W){tokens}")
+    return shape[1]
+
+
+def insertion_step(
+    model: nn.Module, place: InsertionPoint, name: str, module: nn.Module, attaches: str, empty: bool
+) -> Step:
+    """The step that puts a mechanism into a slot, a Sequential, or around any other module."""
+    end, before = place.host, place.before
+
+    def step() -> InsertedModule:
+        host = model.get_submodule(end)
+        if type(host) is nn.Identity:
+            set_module(model, end, module)
+            return inserted_module(model, end, end, "empty slot" if empty else "idle slot", module)
+        key = free_name(host, name)
+        path = f"{end}.{key}"
+        if isinstance(host, nn.Sequential) and type(host).forward in (nn.Sequential.forward, Attached.forward):
+            paths = [f"{end}.{child}" for child in host._modules]
+            earlier = 0 if attaches == "before" else len([*takewhile(lambda path: path in ours(model), paths)])
+            add_child(host, key, module, earlier if before else len(paths))
+            return inserted_module(model, path, end, "child", module)
+        pair: list[tuple[str, nn.Module]] = [("host", host), (key, module)]
+        set_module(model, end, Attached(OrderedDict(pair[::-1] if before else pair)))
+        return inserted_module(model, path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
+
+    return step
+
+
+def inserted_module(
+    model: nn.Module, path: str, host: str, form: str, module: nn.Module, **more: Any
+) -> InsertedModule:
+    own = tuple(plain_name(model, f"{path}.{name}") for name in module.state_dict())
+    return InsertedModule(path, host, form, own, **more)
+
+
+def free_name(host: nn.Module, name: str) -> str:
+    """A name for a child of the host, or of a wrapper of it, that means nothing there yet."""
+    short = name.rpartition(".")[2].lower()
+    names = (short, *(f"{short}_{count}" for count in range(2, 100)))
+    return next(key for key in names if key != "host" and not hasattr(host, key))
+
+
+def add_child(host: nn.Sequential, key: str, module: nn.Module, index: int) -> None:
+    children = [*host._modules.items()]
+    host.add_module(key, module)
+    host._modules = OrderedDict([*children[:index], (key, module), *children[index:]])
+
+
+def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Step]:
+    """Instead of convolutions with norm and activation: the steps to take."""
+    for path in paths:
+        within = next((other for other in paths if path.startswith(f"{other}.")), None)
+        if within is not None:
+            raise ValueError(f"at: {path!r} lies within {within!r}; {name} can stand instead of one of them")
+    return [replacement_step(model, path, name, build) for path in paths]
+
+
+def replacement_step(model: nn.Module, path: str, name: str, build: Build) -> Step:
+    """The step that makes a convolution with norm and activation the first branch of a mechanism."""
+    host = model.get_submodule(path)
+    block = known_block(host) or KnownBlock("", ("",))
+    if not block.convolution:
+        raise ValueError(f"{path!r}: a {type(host).__name__} has no sequence of convolution, norm and activation")
+    within = [path_within(host, attribute) for attribute in block.convolution]
+    sites = [f"{path}.{attribute}" if attribute else path for attribute in within]
+    parts = [model.get_submodule(site) for site in sites]
+    conv, act = convolution_and_activation(parts, path, name)
+    keys = ("conv", "norm", "act")[: len(parts)]
+    first = parts[0] if len(parts) == 1 else nn.Sequential(OrderedDict(zip(keys, parts, strict=True)))
+    groups = {"groups": conv.groups} if conv.groups > 1 else {}
+    module = build(
+        path,
+        conv.in_channels,
+        out_channels=conv.out_channels,
+        stride=conv.stride[0],
+        first=first,
+        act=lambda: copy.deepcopy(act),
+        **groups,
+    )
+    check_sizes(module, conv, path, name)
+    into = f"{sites[0]}.branches.0."
+    moved = (
+        [(f"{sites[0]}.", into)]
+        if len(parts) == 1
+        else [(f"{s}.", f"{into}{k}.") for s, k in zip(sites, keys, strict=True)]
+    )
+    left = tuple(sites[1:2] if block.shared else sites[1:])
+    own = tuple(
+        plain_name(model, f"{sites[0]}.{key}") for key in module.state_dict() if not key.startswith("branches.0.")
+    )
+
+    def step() -> InsertedModule:
+        set_module(model, sites[0], module)
+        for site in left:
+            set_module(model, site, nn.Identity())
+        return InsertedModule(sites[0], sites[0], "instead", own, tuple(moved), left)
+
+    return step
+
+
+MENTIONED = 5  # layers in an error's line
+
+
+def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> tuple[nn.Conv2d, nn.Module]:
+    """The convolution and the activation of a sequence that must hold just these and a norm between them."""
+    modules = [module for part in parts for module in part.modules() if not isinstance(module, nn.Identity)]
+    steps = [module for module in modules if not [*module.children()] or [*module.parameters(recurse=False)]]
+    conv = steps[0]
+    if isinstance(conv, nn.Conv2d) and max(conv.kernel_size) > 1 and len(steps) in (2, 3):
+        last = steps[2] if len(steps) == 3 else nn.Identity()
+        if hasattr(steps[1], "num_features") and not isinstance(last, nn.Conv2d):
+            return conv, last
+    raise ValueError(
+        f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
+        f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps[:MENTIONED])}"
+        f"{' and more' if len(steps) > MENTIONED else ''}"
+    )
+
+
+@torch.no_grad()
+def check_sizes(module: nn.Module, conv: nn.Conv2d, path: str, name: str) -> None:
+    """The branches' maps must be of one size; an unpadded convolution's are not."""
+    image = torch.zeros(1, conv.in_channels, 9, 9, device=conv.weight.device, dtype=conv.weight.dtype)
+    with eval_mode(module):
+        sizes = [tuple(branch(image).shape[2:]) for branch in module.get_submodule("branches").children()]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"{name} at {path!r}: its branches would give maps of {sizes[0]} and {sizes[1]} for 9x9")
+
+
+def remove(model: nn.Module, module: InsertedModule) -> None:
+    if module.form == "empty slot":
+        set_module(model, module.host, None)
+    elif module.form == "idle slot":
+        set_module(model, module.host, nn.Identity())
+    elif module.form == "child":
+        del model.get_submodule(module.host)._modules[module.path.rpartition(".")[2]]
+    elif module.form == "wrap":
+        set_module(model, module.host, model.get_submodule(f"{module.host}.host"))
+    else:
+        first = model.get_submodule(f"{module.path}.branches.0")
+        parts = [first] if len(module.moved) == 1 else [*first.children()]
+        for site, part in zip((module.path, *module.left), parts, strict=False):
+            set_module(model, site, part)

@@ -1,0 +1,148 @@
+"""Module paths at which attention is attached: by default, between stages, or by a pattern."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import nn
+
+from foveal.core.names import unknown_name_error
+from foveal.surgery.blocks import BLOCKS, CHAINS, KnownBlock, known_block, row_of
+
+At = str | Iterable[str] | Callable[[str, nn.Module], bool]
+
+
+def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
+    """Every known block, or the activations of a chain; in a timm model without any, the end of each stage it names.
+
+    Args:
+        model: the network.
+        stages: whether the end of a stage serves as well.
+
+    Raises:
+        ValueError: there is nothing of this.
+    """
+    chain = row_of(model, CHAINS)
+    if chain is not None:
+        return activations(model, chain)
+    named = [info["module"] for info in getattr(model, "feature_info", None) or []] if stages else []
+    present = dict(model.named_modules())
+    blocks = [path for path, module in present.items() if known_block(module)]
+    found = blocks or [path for path in named if path in present]
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no known block: say where by at=, a pattern such as 'layer4.*'"
+            + (", or 'residual'" if stages else "")
+        )
+    return found
+
+
+def activations(model: nn.Module, chain: str) -> list[str]:
+    """The last layer before each convolution but the first, and before each pooling."""
+    layers = list(model.get_submodule(chain).named_children())
+    pools = {name for name, layer in layers if "Pool" in type(layer).__name__}
+    starts = {name for name, layer in layers if isinstance(layer, nn.Conv2d)} | pools
+    return [
+        f"{chain}.{name}" for (name, _), (following, _) in pairwise(layers) if following in starts and name not in pools
+    ]
+
+
+@dataclass(frozen=True)
+class SupportedPlacement:
+    """Where attention stands in a family's blocks, as `foveal list --places` prints it."""
+
+    family: str
+    blocks: str
+    end: str
+    convolution: str  # that a selective kernel can stand instead of
+    positions: str
+
+
+def list_placements() -> list[SupportedPlacement]:
+    """Every known block with its place, those of a family that share it together, and the networks that are chains."""
+    alike: dict[tuple[str, KnownBlock], list[str]] = {}
+    for name, block in BLOCKS.items():
+        module, _, kind = name.rpartition(".")
+        alike.setdefault((family_of(module), block), []).append(kind)
+    rows = [
+        SupportedPlacement(
+            family,
+            " ".join(kinds),
+            f"{'before' if block.before else 'after'} {block.end or 'the whole block'}",
+            " ".join(block.convolution),
+            " ".join(block.positions),
+        )
+        for (family, block), kinds in alike.items()
+    ]
+    chains = [name.rpartition(".") for name in CHAINS]
+    return rows + [
+        SupportedPlacement(family_of(module), kind, "after each activation", "", "standard")
+        for module, _, kind in chains
+    ]
+
+
+def family_of(module: str) -> str:
+    """`timm.models.resnet` as `timm resnet`."""
+    return f"{module.partition('.')[0]} {module.rpartition('.')[2].removeprefix('_')}"
+
+
+def between_stages(model: nn.Module) -> list[str]:
+    """The stages of a network but the last, after which a mechanism stands between stages.
+
+    Where a timm model has stages it names their ends, the last one too; in another network a stage is a child with
+    known blocks in it. A stem, which has none, is no stage where there are known blocks at all.
+
+    Raises:
+        ValueError: the network does not show two stages.
+    """
+    present = dict(model.named_modules())
+    named = [info["module"] for info in getattr(model, "feature_info", None) or [] if info["module"] in present]
+    candidates = named or [path for path, _ in model.named_children()]
+    with_blocks = [path for path in candidates if any(known_block(module) for module in present[path].modules())]
+    last = (named or with_blocks)[-1:]
+    stages = [path for path in with_blocks or named if path not in last]
+    if not stages:
+        raise ValueError(
+            f"{type(model).__name__} shows no stages: say where by at=, a list such as ['layer1', 'layer2']"
+        )
+    return stages
+
+
+def matching_paths(model: nn.Module, at: At) -> list[str]:
+    """The paths that `at` means: a pattern, several of them, or a predicate of path and module.
+
+    In a pattern `*` stands for a name or part of it and `**` for anything, dots too.
+
+    Raises:
+        ValueError: a pattern matches nothing, or two patterns match the same module.
+    """
+    paths = [path for path, _ in model.named_modules() if path]
+    if callable(at):
+        found = [path for path in paths if at(path, model.get_submodule(path))]
+        if not found:
+            raise ValueError("at: the predicate chose none of the model's modules")
+        return found
+    matched: dict[str, str] = {}
+    patterns = [at] if isinstance(at, str) else list(at)
+    if not patterns:
+        raise ValueError("at: an empty list of patterns")
+    for pattern in patterns:
+        hits = [path for path in paths if compiled(pattern).fullmatch(path)]
+        if not hits:
+            raise ValueError(f"at: nothing matches; {unknown_name_error('place', pattern, top_levels(paths, pattern))}")
+        for path in hits:
+            if path in matched:
+                raise ValueError(f"at: {path!r} is matched twice, by {matched[path]!r} and by {pattern!r}")
+            matched[path] = pattern
+    return [path for path in paths if path in matched]
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"(\*\*|\*)", pattern)
+    return re.compile("".join({"**": ".*", "*": "[^.]*"}.get(part, re.escape(part)) for part in parts))
+
+
+def top_levels(paths: list[str], pattern: str) -> list[str]:
+    """The paths as deep as the pattern, to compare it with."""
+    return [path for path in paths if path.count(".") <= pattern.count(".")] if pattern.count(".") < 2 else paths

@@ -1,0 +1,47 @@
+"""Parameter groups, and the state of an optimizer as named tensors."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from foveal.training.checkpoint import Checkpoint
+
+OPTIMIZER = "optimizer."  # prefix of its tensors in last.safetensors
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters by rate and decay: vectors do not decay, and `lr_scale` holds for all below the module that has it."""
+    scales: dict[nn.Parameter, float] = {}
+    for module in model.modules():
+        scale = getattr(module, "lr_scale", None)
+        if isinstance(scale, float):
+            scales.update(dict.fromkeys(module.parameters(), scale))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            decay = weight_decay if weight.ndim > 1 else 0.0
+            groups.setdefault((scales.get(weight, 1.0), decay), []).append(weight)
+    return [{"params": weights, "lr_scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
+
+
+def numbers_of(group: dict[str, Any]) -> dict[str, float]:
+    """What a group of parameters counts and sets: some optimizers keep their step there, as a tensor of one number."""
+    single = {
+        name: value.item() if isinstance(value, Tensor) else value for name, value in group.items() if name != "params"
+    }
+    return {name: value for name, value in single.items() if isinstance(value, int | float)}
+
+
+def flatten(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's state as named tensors, and what of it is no tensor."""
+    pairs = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+    tensors = {OPTIMIZER + key: value for key, value in pairs.items() if isinstance(value, Tensor)}
+    return tensors, {key: value for key, value in pairs.items() if not isinstance(value, Tensor)}
+
+
+def unflatten(checkpoint: Checkpoint) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**checkpoint.part(OPTIMIZER), **checkpoint.facts["optimizer"]}.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    return state

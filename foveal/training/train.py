@@ -1,0 +1,288 @@
+"""The visible training loop. It names no attention.
+
+A network that has a method `loss(outputs, labels, criterion)` says its own loss. A module that has an attribute
+`lr_scale` learns at that share of the rate (a localisation net at a tenth).
+
+Every epoch starts its random streams from the seed and its own number, so a run that is resumed goes on as if nothing
+had happened. Images are ordered and augmented from one stream, the network draws (dropout) from another, which the
+run's name gives as well: two networks of one seed get the same images. The learning rate is a function of the step.
+With a moving average of the weights (`ema`) it is the average that answers: on the validation part, on the test part,
+and in `best.safetensors`. What a run leaves in its folder:
+
+    config.yaml         its settings
+    split.json          which images trained, chose and tested
+    metrics.jsonl       a line an epoch; at the end a line with the figures of the test part
+    last.safetensors    to go on: weights, their moving average and the optimizer's state
+    best.safetensors    to use: the weights of the best epoch on the validation part, and all that builds the network
+    predictions.csv     a line for each test image
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any, cast
+from zlib import crc32
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from foveal.data.load_data import load_data
+from foveal.data.parts import Data, Part
+from foveal.networks.factory import create_model
+from foveal.surgery.attachments import plain_state_dict
+from foveal.training.checkpoint import read_checkpoint, save_checkpoint
+from foveal.training.config import RunConfig
+from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
+from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
+
+AVERAGE = "ema."  # of the moving average's
+
+
+EPOCHS_A_SEED = 100_000  # random streams of two seeds never meet
+
+
+def train(
+    config: RunConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, int], None] = lambda done, of: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Result:
+    """Train a network, choose its best epoch on the validation part, and read the test part once.
+
+    Args:
+        settings: of the run.
+        output: its folder. It must hold no run, unless `resume`.
+        resume: go on where the folder's run stopped; a finished run is only read.
+        on_step: told the number of steps done and of all.
+        on_epoch: told each line of `metrics.jsonl`.
+
+    Raises:
+        ValueError: a folder that holds a run; one to resume with other settings; and what the data and network raise.
+        FloatingPointError: a loss that is not finite.
+    """
+    folder = Path(output)
+    check_folder(folder, config, resume)
+    return finished(folder) or evaluate_test(*train_epochs(config, folder, on_step, on_epoch))
+
+
+def train_epochs(
+    config: RunConfig,
+    folder: Path,
+    on_step: Callable[[int, int], None] = lambda done, of: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> tuple["Trainer", Path, list[dict[str, Any]]]:
+    """All epochs, from the one where the folder's run stopped; the run, its folder and its lines. It reads no test."""
+    data = load_data(config.data, image_size=config.image_size, groups=config.groups)
+    run = Trainer(config, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    (folder / "split.json").write_text(json.dumps({**data.split, "skipped": data.skipped}))
+    lines = run.restore(folder) if (folder / "last.safetensors").is_file() else []
+    write_lines(folder, lines)
+    for epoch in range(len(lines), config.epochs):
+        begin = time.perf_counter()
+        loss = run.train_epoch(epoch, on_step)
+        accuracy = accuracy_of(run.predict(data.validation), data.validation.labels)
+        line = {
+            "epoch": epoch + 1,
+            "train_loss": loss,
+            "validation_accuracy": accuracy,
+            "seconds": time.perf_counter() - begin,
+        }
+        if accuracy > max((earlier["validation_accuracy"] for earlier in lines), default=-1.0):
+            run.save(folder / "best.safetensors", lines=[*lines, line])
+        lines.append(line)
+        run.save(folder / "last.safetensors", lines=lines, to_go_on=True)
+        write_lines(folder, lines)
+        on_epoch(line)
+    return run, folder, lines
+
+
+class Trainer:
+    """A network, its optimizer and schedule on a device."""
+
+    def __init__(self, config: RunConfig, data: Data):
+        self.config, self.data = config, data
+        set_seed(config.seed)
+        channels, *_ = data.shape
+        self.model = create_model(config.model, config.pretrained, num_classes=len(data.classes), in_chans=channels)
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.accelerator = Accelerator()
+        self.model.to(self.accelerator.device)
+        self.average = ModelEmaV3(self.model, config.ema, use_warmup=True) if config.ema else None
+        groups = parameter_groups(self.model, config.weight_decay)
+        self.optimizer = create_optimizer_v2(groups, opt=config.opt, lr=config.lr)
+        for group in self.optimizer.param_groups:  # one call for all weights, where torch's optimizer has it
+            if "fused" in group:
+                group["fused"] = True
+        self.steps = max(1, len(data.train) // config.batch_size)  # a last incomplete batch is left out
+        self.schedule, _ = create_scheduler_v2(
+            self.optimizer,
+            sched=config.sched,
+            num_epochs=config.epochs,
+            warmup_epochs=config.warmup_epochs,
+            warmup_lr=config.lr / 100,
+            min_lr=0.0,
+            step_on_epochs=False,
+            updates_per_epoch=self.steps,
+        )
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
+        self.mean = torch.tensor(data.mean, device=self.accelerator.device).view(1, -1, 1, 1)
+        self.std = torch.tensor(data.std, device=self.accelerator.device).view(1, -1, 1, 1)
+
+    def train_epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> float:
+        """One pass over the training part; the mean loss."""
+        stream = EPOCHS_A_SEED * (self.config.seed + 1) + epoch
+        set_seed(stream)
+        self.model.train()
+        order = torch.randperm(len(self.data.train))[: self.steps * self.config.batch_size]
+        batches = on_a_stream(torch.get_rng_state(), self.batches(self.data.train, order))
+        torch.manual_seed(crc32(f"{self.config.name} {stream}".encode()))  # what the network draws
+        total = 0.0
+        for step, (images, labels) in enumerate(batches, start=1 + epoch * self.steps):
+            with self.precision():
+                outputs = self.model(images)
+                loss = self.loss(outputs, labels)
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.model, step)
+            self.step_schedule(step)
+            total += loss.item()
+            if not isfinite(total):
+                raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
+            on_step(step, self.steps * self.config.epochs)
+        return total / self.steps
+
+    @property
+    def answering(self) -> nn.Module:
+        """The network that is validated, tested and kept: the average, where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def step_schedule(self, step: int) -> None:
+        if self.schedule is not None:  # sched="none": a rate that stays
+            self.schedule.step_update(step)
+
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.amp)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        own = getattr(self.model, "loss", None)
+        return own(outputs, labels, self.criterion) if own else self.criterion(outputs, labels)
+
+    def batches(self, part: Part, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images, normalised, and labels on the device, in an order."""
+        size, device = self.config.batch_size, self.accelerator.device
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        source, workers = cast("Dataset[Any]", part), self.config.workers
+        loader = DataLoader(source, size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes)
+        for images, labels in loader:
+            scaled = (images.to(device).float() / 255 - self.mean) / self.std
+            yield scaled.contiguous(memory_format=layout), labels.to(device)
+
+    @torch.no_grad()
+    def predict(self, part: Part) -> Tensor:
+        """Probabilities of the classes for each image of a part, in order: (N, classes)."""
+        network = self.answering.eval()
+        with self.precision():
+            answers = [network(images) for images, _ in self.batches(part, torch.arange(len(part)))]
+        return torch.cat(answers).float().softmax(1).cpu()
+
+    def save(self, path: Path, lines: list[dict[str, Any]], to_go_on: bool = False) -> None:
+        """Write what answers; to go on, what is trained, with its average and the optimizer's state."""
+        data = self.data
+        facts: dict[str, Any] = {
+            "classes": data.classes,
+            "lines": lines,
+            "preprocessing": {"data": data.name, "shape": data.shape, "mean": data.mean, "std": data.std},
+            "groups": self.config.groups,
+        }
+        tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if to_go_on else ({}, {})
+        facts["parameter_groups"] = [numbers_of(group) for group in self.optimizer.param_groups]
+        if to_go_on and self.average is not None:
+            tensors |= {AVERAGE + name: value for name, value in plain_state_dict(self.average.module).items()}
+        save_checkpoint(path, self.model if to_go_on else self.answering, facts, tensors)
+
+    def restore(self, folder: Path) -> list[dict[str, Any]]:
+        """Take over `last.safetensors`; the lines of the epochs that it has done."""
+        checkpoint = read_checkpoint(folder / "last.safetensors")
+        self.model.load_state_dict(checkpoint.weights)
+        if self.average is not None:
+            self.average.module.load_state_dict(checkpoint.part(AVERAGE))
+        state = unflatten(checkpoint)
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for index, values in state.items():  # in the weights' layout: a norm over another one rounds otherwise
+            alike = {
+                name: torch.empty_like(weights[index]).copy_(value)
+                for name, value in values.items()
+                if isinstance(value, Tensor) and value.shape == weights[index].shape
+            }
+            values.update(alike)
+        groups = self.optimizer.state_dict()["param_groups"]
+        for group, held in zip(groups, checkpoint.facts["parameter_groups"], strict=True):
+            group.update(held)
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        lines = checkpoint.facts["lines"]
+        self.step_schedule(len(lines) * self.steps)
+        return lines
+
+
+def on_a_stream(state: Tensor, batches: Iterator[Any]) -> Iterator[Any]:
+    """Batches drawn from a random stream in this state, whatever is drawn between them: augmented alike for all."""
+    while True:
+        between = torch.get_rng_state()
+        torch.set_rng_state(state)
+        batch = next(batches, None)
+        state = torch.get_rng_state()
+        torch.set_rng_state(between)
+        if batch is None:
+            return
+        yield batch
+
+
+def as_it_comes(batch: Any) -> Any:
+    """A part gives whole batches: nothing to collate."""
+    return batch
+
+
+def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Result:
+    """Read the test part once, with the weights of the best epoch."""
+    checkpoint = read_checkpoint(folder)
+    run.answering.load_state_dict(checkpoint.weights)
+    part, classes = run.data.test, run.data.classes
+    probabilities = run.predict(part)
+    write_predictions(folder / "predictions.csv", part, classes, probabilities)
+    answers, labels = probabilities.argmax(1), part.labels
+    recall = {
+        name: accuracy_of(probabilities[labels == index], labels[labels == index])
+        for index, name in enumerate(classes)
+        if (labels == index).any()
+    }
+    result = Result(
+        (answers == labels).float().mean().item(),
+        float(np.mean(list(recall.values()))),
+        recall,
+        len(checkpoint.facts["lines"]),
+        sum(line["seconds"] for line in lines),
+    )
+    write_lines(folder, [*lines, {"test": asdict(result)}])
+    return result
+
+
+def accuracy_of(probabilities: Tensor, labels: Tensor) -> float:
+    return (probabilities.argmax(1) == labels).float().mean().item()
