@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.measuring import Row
+from foveal.inspection.drawing.palette import BLUE, GREY, ORANGE, VERMILION
 
-WORDS = {"reached": "#0072b2", "within noise": "#e69f00", "missed": "#d55e00"}  # colours that all eyes tell apart
+WORDS = {"reached": BLUE, "within noise": ORANGE, "missed": VERMILION}  # colours that all eyes tell apart
 LEGEND = (
     "ours / theirs, with the middle half of the rounds; the bar is the goal\n"
     "blue: reached, orange: within noise, red: missed; round: one thread, square: two, diamond: counted"
@@ -90,7 +91,7 @@ def draw_panel(axis: Axes, part: str, rows: Sequence[Row]) -> None:
         axis.plot([row.low, row.high], [place, place], color=colour, linewidth=1)
         axis.plot(row.ratio, place, marker, color=colour, markersize=3.5)
         axis.plot(row.goal, round(place), "|", color="black", markersize=9)
-    axis.axvline(1, color="#767676", linewidth=0.6)
+    axis.axvline(1, color=GREY, linewidth=0.6)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(FixedLocator(TICKS))
     axis.xaxis.set_minor_locator(NullLocator())

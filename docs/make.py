@@ -2,31 +2,39 @@
 
 python docs/make.py [NAME ...]   every page, or some, their costs measured (one thread, a minute)
 python docs/make.py --pictures   the pictures too: each mechanism is trained on digits (some minutes)
-python docs/make.py --check      whether the pages say what the docstrings say; writes nothing
+python docs/make.py --catalogs   instead, the facts that `foveal list` prints, counted anew
+python docs/make.py --check      compare pages with docstrings and catalogs with computed facts; writes nothing
 """
 
 import inspect
-import statistics
+import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from textwrap import dedent
 
 import torch
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
 
 import foveal
-from foveal.mechanisms.registry import MECHANISMS
-from foveal.profiling.costs import count_macs, count_parameters
+from foveal.mechanisms.catalog import CHANNELS
+from foveal.mechanisms.registry import MECHANISMS, long_name
+from foveal.networks.catalog import IMAGENET, IMAGES, classes_of
+from foveal.networks.recipes import NAMES
+from foveal.profiling.costs import count_macs, count_parameters, saved_bytes
+from foveal.profiling.timing import ROUNDS, time_inference
 from foveal.reports.look import look
 from foveal.training.config import RunConfig
 
 PAGES = Path(__file__).parent / "mechanisms"
 STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what the stages of a ResNet-50 give out
-IMAGES = ((1, 64, 64), (1, 128, 128), (1, 256, 256), (1, 512, 512))  # for mechanisms that look at images, not at maps
-BATCH, ROUNDS = 8, 5
+IMAGE_SHAPES = (
+    (1, 64, 64),
+    (1, 128, 128),
+    (1, 256, 256),
+    (1, 512, 512),
+)  # for mechanisms that look at images, not at maps
+BATCH = 8
 RUNS = {  # in which a mechanism is drawn; else small_cnn+NAME on digits/cluttered
     "stn": RunConfig(model="small_cnn+stn", data="digits/rts"),
     "glimpse": RunConfig(model="ram", data="digits/cluttered", epochs=80, lr=1e-3),
@@ -79,7 +87,9 @@ def cost_table(name: str) -> str:
         "| channels | size | parameters | MMACs each | ms | kept |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     if run:
-        rows = [cost_row(foveal.create_model(run.model, num_classes=10, in_chans=shape[0]), shape) for shape in IMAGES]
+        rows = [
+            cost_row(foveal.create_model(run.model, num_classes=10, in_chans=shape[0]), shape) for shape in IMAGE_SHAPES
+        ]
     else:
         rows = [cost_row(MECHANISMS[name](shape[0]), shape) for shape in STAGES]
     return "\n\n".join(head) + "\n" + "\n".join(rows)
@@ -92,30 +102,14 @@ def cost_row(module: nn.Module, shape: tuple[int, int, int]) -> str:
     return f"| {channels} | {height}x{width} | {counted} | {measured} |"
 
 
-@torch.no_grad()
 def milliseconds(module: nn.Module, shape: tuple[int, int, int]) -> float:
-    x, taken = torch.rand(BATCH, *shape), []
-    for _ in range(ROUNDS + 1):
-        begin = time.perf_counter()
-        module.eval()(x)
-        taken.append(time.perf_counter() - begin)
-    return 1000 * statistics.median(taken[1:])
+    return time_inference({"": module}, torch.rand(BATCH, *shape))[""]
 
 
 def kept(module: nn.Module, shape: tuple[int, int, int]) -> float:
     """Bytes that autograd keeps from a forward pass, weights aside, over those of the input."""
     x = torch.rand(BATCH, *shape, requires_grad=True)
-    weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
-    held: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = module.train()(x)
-    del out
-    return sum(size for place, size in held.items() if place not in weights) / x.untyped_storage().nbytes()
+    return saved_bytes(lambda: module.train()(x), module.parameters()) / x.untyped_storage().nbytes()
 
 
 def draw_page(name: str) -> None:
@@ -132,9 +126,53 @@ def stale() -> list[str]:
     return [name for name, path in paths.items() if not (path.is_file() and page(name) in path.read_text())]
 
 
+def mechanism_facts() -> list[dict[str, object]]:
+    """What `foveal.mechanisms.catalog` keeps, from the classes themselves."""
+    return [
+        {
+            "name": name,
+            "long_name": long_name(made),
+            "domain": made.domain,
+            "kind": "hard" if made.hard else "soft",
+            "attaches": made.attaches,
+            "parameters": count_parameters(made(CHANNELS)),
+            "paper": made.paper,
+        }
+        for name, made in MECHANISMS.items()
+    ]
+
+
+def network_facts() -> dict[str, dict[str, int]]:
+    """What `foveal.networks.catalog` keeps: weights and MACs, counted on the meta device."""
+    facts = {}
+    for name in NAMES:
+        image = IMAGES.get(name, IMAGENET)
+        with torch.device("meta"):
+            model = foveal.create_model(name, num_classes=classes_of(image), in_chans=image[0])
+        facts[name] = {"parameters": count_parameters(model), "macs": count_macs(model, image)}
+    return facts
+
+
+def catalogs() -> dict[Path, str]:
+    """Text of both catalogs, a line for each entry."""
+    package = Path(foveal.__file__).parent
+    rows = ",\n".join(f" {json.dumps(each, ensure_ascii=False)}" for each in mechanism_facts())
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(each)}" for name, each in network_facts().items())
+    return {
+        package / "mechanisms/catalog.json": f"[\n{rows}\n]\n",
+        package / "networks/catalog.json": f"{{\n{lines}\n}}\n",
+    }
+
+
 def main() -> None:
     if "--check" in sys.argv:
-        sys.exit(f"docs/make.py: stale pages: {', '.join(stale())}" if stale() else 0)
+        wrong = [*stale(), *(str(path) for path, text in catalogs().items() if path.read_text() != text)]
+        sys.exit(f"docs/make.py: stale: {', '.join(wrong)}" if wrong else 0)
+    if "--catalogs" in sys.argv:
+        for path, text in catalogs().items():
+            path.write_text(text)
+            print(path)
+        return
     torch.set_num_threads(1)
     PAGES.mkdir(exist_ok=True)
     for name in [argument for argument in sys.argv[1:] if argument in MECHANISMS] or MECHANISMS:

@@ -514,6 +514,6 @@ def test_a_trained_network_has_no_fault(mechanism, tmp_path):
 
     foveal.train(RunConfig(model=f"small_cnn+{mechanism}", epochs=2, lr=5e-3, batch_size=64), tmp_path / "run")
     opened = load_model(str(tmp_path / "run"))
-    audited = foveal.audit(opened.network, opened.batches(opened.load("digits/rts").validation))
+    audited = foveal.audit(opened.network, opened.batches(opened.load_data("digits/rts").validation))
     assert audited.images == 500
     assert audited.findings == [], str(audited)

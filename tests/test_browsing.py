@@ -11,6 +11,7 @@ from torch import nn
 
 import foveal
 from foveal.core.record import Record
+from foveal.data.preprocessing import Preprocessing
 from foveal.inspection.drawing.draw import draw
 from foveal.inspection.watch import Recording
 from foveal.reports.look import LookResult, collect_images, look
@@ -153,7 +154,7 @@ def test_images_beyond_the_most_are_named(tmp_path):
     for index in range(3):
         files.append(str(tmp_path / f"{index}.png"))
         Image.new("L", (50, 40), color=index).save(files[-1])
-    opened_model = LoadedModel(nn.Identity(), (), (0.5,) * 3, (0.5,) * 3, (3, 32, 32))
+    opened_model = LoadedModel(nn.Identity(), (), Preprocessing((3, 32, 32), (0.5,) * 3, (0.5,) * 3))
     images, names, skipped = collect_images([*files, str(tmp_path / "x.png")], 2, opened_model)
     assert images[:, 0, 0, 0].tolist() == [0, 1]
     assert names == files[:2]

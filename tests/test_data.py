@@ -304,8 +304,8 @@ def test_cifar10_from_files_on_this_machine(cifar10):
     images, labels = cifar10.test.__getitems__([7, 13])
     assert labels.tolist() == [7, 3]
     assert images[1, :, 5, 9].tolist() == [13, 5, 9]  # red, green, blue at row 5, column 9
-    assert len(cifar10.mean) == len(cifar10.std) == 3
-    assert cifar10.mean[1] == cifar10.mean[2] == pytest.approx(15.5 / 255)
+    assert len(cifar10.preprocessing.mean) == len(cifar10.preprocessing.std) == 3
+    assert cifar10.preprocessing.mean[1] == cifar10.preprocessing.mean[2] == pytest.approx(15.5 / 255)
 
 
 def test_training_images_of_cifar10_are_shifted_and_mirrored_and_a_seed_fixes_it(cifar10):

@@ -348,9 +348,9 @@ def test_finds_the_digit_in_a_scene(tmp_path):
     settings = RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
     result = foveal.train(settings, tmp_path / "run")
     opened = load_model(str(tmp_path / "run"))
-    data = opened.load(settings.data)
+    data = opened.load_data(settings.data)
     with foveal.watch(opened.network) as seen, torch.no_grad():
-        opened.network(opened.normalize(data.test.images[:300]))
+        opened.network(opened.preprocessing.normalize(data.test.images[:300]))
     crops = pixels_of(seen["stem.hard_crop.crops"].values, 256, 256)[:, 0]
     boxes = data.test.boxes[:300]
     held = ((crops[:, :2] <= boxes[:, :2] + 0.01) & (boxes[:, 2:] <= crops[:, 2:] + 0.01)).all(1)

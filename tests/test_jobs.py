@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.comparison.jobs import Failed, run_jobs, workers
+from foveal.comparison.jobs import Failed, report, run_jobs, workers
 from foveal.profiling.environment import cores
 
 
 def double(number: int) -> int:
     return 2 * number
+
+
+def reports(times: int) -> None:
+    for _ in range(times):
+        report()
 
 
 def threads() -> int:
@@ -37,14 +42,16 @@ def write_for_ever(path: Path) -> None:
 
 
 def test_results_come_in_the_order_of_the_jobs_and_a_failure_leaves_the_others():
-    ticks = []
-    results = run_jobs(
-        {"a": (double, (1,)), "b": (fall, (7,)), "c": (double, (3,)), "t": (threads, ())}, lambda: ticks.append(1)
-    )
+    results = run_jobs({"a": (double, (1,)), "b": (fall, (7,)), "c": (double, (3,)), "t": (threads, ())})
     assert list(results) == ["a", "b", "c", "t"]
     assert (results["a"], results["c"], results["t"]) == (2, 6, 1)
     assert results["b"] == Failed("MemoryError: no room for 7 maps")
-    assert ticks
+
+
+def test_run_jobs_counts_what_jobs_report():
+    counts = []
+    run_jobs({"a": (reports, (3,)), "b": (reports, (4,)), "c": (double, (1,))}, counts.append)
+    assert sum(counts) == 7
 
 
 def test_a_job_whose_process_is_killed_is_named_and_the_others_are_done():

@@ -11,6 +11,7 @@ from torch import nn
 
 import foveal
 from foveal.data.parts import Augmented, Data, InMemory
+from foveal.data.preprocessing import Preprocessing
 from foveal.surgery.attach import attach
 from foveal.training import train as training
 from foveal.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
@@ -33,7 +34,12 @@ def bright_halves(count: int, seed: int) -> InMemory:
 @pytest.fixture
 def data(monkeypatch):
     small = Data(
-        "halves", ("left", "right"), bright_halves(96, 0), bright_halves(20, 1), bright_halves(30, 2), (0.3,), (0.2,)
+        "halves",
+        ("left", "right"),
+        bright_halves(96, 0),
+        bright_halves(20, 1),
+        bright_halves(30, 2),
+        Preprocessing((1, 16, 16), (0.3,), (0.2,)),
     )
     monkeypatch.setattr(training, "load_data", lambda *_, **__: small)
     return small

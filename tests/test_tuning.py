@@ -17,7 +17,7 @@ def trials(monkeypatch):
     """Runs whose accuracy falls with the distance of the rate from 2e-2; above 5e-2 their loss is not finite."""
     run = []
 
-    def train_epochs(settings, folder):
+    def train_epochs(settings, folder, on_epoch):
         run.append((settings, folder))
         if settings.lr > 5e-2:
             raise FloatingPointError("the loss is nan at step 1")
@@ -42,7 +42,7 @@ def test_the_best_trial_is_taken_and_the_first_has_the_recipes_rate(trials, tmp_
 
 
 def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
-    def train_epochs(settings, folder):
+    def train_epochs(settings, folder, on_epoch):
         raise FloatingPointError("the loss is nan at step 1")
 
     monkeypatch.setattr(tuning, "train_epochs", train_epochs)

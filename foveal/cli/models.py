@@ -47,7 +47,7 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
 
     opened = load_model(model)
     with progress("auditing") as report_progress:
-        audited = audit_network(opened.network, opened.batches(opened.load(data).validation, report_progress))
+        audited = audit_network(opened.network, opened.batches(opened.load_data(data).validation, report_progress))
     print(audited)
     print(written(audited.to_json(), output, model, "audit.json"))
     sys.exit(1 if audited.faults else 0)
@@ -70,7 +70,7 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
     from foveal.training.load_model import load_model
 
     opened = load_model(model)
-    parts = opened.load(data)
+    parts = opened.load_data(data)
     with progress("scoring") as report_progress:
         scored = score_network(
             opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress
@@ -97,6 +97,6 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
     from foveal.training.load_model import load_model
 
     opened = load_model(model)
-    exported = export_network(opened.network, torch.randn(2, *opened.shape), output, attention=attention)
+    exported = export_network(opened.network, torch.randn(2, *opened.preprocessing.shape), output, attention=attention)
     print(exported)
     print(exported.path)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from foveal.comparison.jobs import Failed, Job, run_jobs
+from foveal.comparison.jobs import Failed, Job, report, run_jobs
 from foveal.comparison.plan import CONTENDERS, Plan, epochs_done, make_plan
 from foveal.comparison.tune import tuned_rate
 from foveal.comparison.verdicts import McNemar, Verdict, compute_verdicts, mcnemar
@@ -119,13 +119,17 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> Compa
     of = plan.config.epochs * (plan.config.seeds + plan.config.tune) * len(plan.models)
     folders = [folder for name in plan.models for folder in (*plan.runs(name), *plan.trials(name))]
 
-    def tick() -> None:
-        on_progress(sum(map(epochs_done, folders)), of)
+    done = sum(map(epochs_done, folders))
+
+    def count(reports: int) -> None:
+        nonlocal done
+        done += reports
+        on_progress(done, of)
 
     searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name))) for name in longest_first(plan)}
-    rates = run_jobs(searches, tick) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
+    rates = run_jobs(searches, count) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
     jobs = trainings(plan, rates)
-    results = run_jobs(jobs, tick)
+    results = run_jobs(jobs, count)
     rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
     told = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
     examined = run_jobs({name: (examine, (folder, plan.config.data)) for name, folder in told.items()})
@@ -149,7 +153,7 @@ def longest_first(plan: Plan) -> list[str]:
 
 
 def run(config: RunConfig, folder: Path) -> Result:
-    return train(config, folder, resume=True)
+    return train(config, folder, resume=True, on_epoch=lambda line: report())
 
 
 def examine(folder: Path, data: str) -> Examination:
@@ -157,7 +161,7 @@ def examine(folder: Path, data: str) -> Examination:
     opened = load_model(str(folder))
     if not any(find_tap_points(opened.network)):
         return Examination()
-    parts = opened.load(data)
+    parts = opened.load_data(data)
     validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))
     found = Examination(audit(opened.network, validation), score(opened.network, test, validation))
     for name in ("audit", "score"):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from foveal.comparison.jobs import report
 from foveal.training.config import RunConfig
 from foveal.training.train import train_epochs
 
@@ -27,7 +28,7 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path]) -> float:
         trial = study.ask()
         rate = trial.suggest_float("lr", config.lr / SPAN, config.lr * SPAN, log=True)
         try:
-            _, _, lines = train_epochs(replace(config, lr=rate, seed=SEED), folder)
+            _, _, lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, on_epoch=lambda line: report())
         except FloatingPointError:  # a rate too high
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue

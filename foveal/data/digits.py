@@ -17,6 +17,7 @@ from torch import Tensor
 
 from foveal.data.distortions import distort
 from foveal.data.parts import Augmented, Data, InMemory
+from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import stratified
 
 SPLIT_SEED = 0
@@ -140,8 +141,7 @@ def load(kind: str, distortion: str | None, seed: int) -> Data:
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
         classes=SUMS if distortion == ADDITION else CLASSES[kind],
-        mean=mean,
-        std=std,
+        preprocessing=Preprocessing.of_images(parts["train"].images, mean, std),
         train=shifted_and_flipped(parts["train"]) if kind == "cifar10" else parts["train"],
         validation=parts["validation"],
         test=parts["test"],

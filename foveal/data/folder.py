@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from foveal.data.parts import Data
+from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import FRACTIONS, grouped, stratified
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -59,9 +60,7 @@ def upper_byte(pixels: np.ndarray) -> np.ndarray:
     return (pixels.astype(np.uint16) >> 8).astype(np.uint8)
 
 
-def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
-    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
-
+def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | None) -> Data:
     if not root.is_dir():
         raise ValueError(f"data 'folder:{root}': there is no such folder")
     ready = ready_parts(root)
@@ -87,19 +86,10 @@ def load_folder(root: Path, image_size: int, groups: str | Path | None) -> Data:
         raise ValueError(f"data 'folder:{root}': no image in the part {empty[0]}; more images are needed")
 
     def part(name: str) -> Files:
-        transform = create_transform((3, image_size, image_size), is_training=name == "train", normalize=False)
+        transform = preprocessing.transform(training=name == "train")
         return Files(root, parts[name][0], torch.tensor(parts[name][1]), transform)
 
-    return Data(
-        f"folder:{root}",
-        classes,
-        part("train"),
-        part("validation"),
-        part("test"),
-        IMAGENET_DEFAULT_MEAN,
-        IMAGENET_DEFAULT_STD,
-        skipped,
-    )
+    return Data(f"folder:{root}", classes, part("train"), part("validation"), part("test"), preprocessing, skipped)
 
 
 def ready_parts(root: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from foveal.data.digits import CLOTHES, mean_and_std, official
 from foveal.data.parts import Data
+from foveal.data.preprocessing import Preprocessing
 
 NAME = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
 BYTES = 8  # the code of the type of the numbers
@@ -54,7 +55,8 @@ def load_idx(root: Path) -> Data:
     mean, std = mean_and_std(parts["train"].images)
     clothes = "fashion" in root.resolve().name.lower() and len(numbers) == len(CLOTHES)
     classes = CLOTHES if clothes else tuple(map(str, numbers.tolist()))
-    return Data(name, classes, parts["train"], parts["validation"], parts["test"], (mean,), (std,))
+    preprocessing = Preprocessing.of_images(parts["train"].images, (mean,), (std,))
+    return Data(name, classes, parts["train"], parts["validation"], parts["test"], preprocessing)
 
 
 def idx_files(root: Path) -> dict[tuple[str, str], Path]:

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from foveal.data.preprocessing import Preprocessing
+
 
 class Part(Protocol):
     """One part of a data set, read in batches."""
@@ -67,16 +69,13 @@ class Data:
     train: Part
     validation: Part
     test: Part
-    mean: tuple[float, ...]  # per channel, of images in [0, 1]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     skipped: dict[str, str] = field(default_factory=dict)  # file to reason
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        images, _ = self.train.__getitems__([0])
-        channels, height, width = images.shape[1:]
-        return channels, height, width
+        return self.preprocessing.shape
 
     @property
     def split(self) -> dict[str, list[str]]:

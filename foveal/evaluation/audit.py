@@ -25,7 +25,6 @@ from foveal.evaluation.audit_passes import (
     AuditState,
     narrow_widths,
     owners_of,
-    parts_above,
     reached_by_gradient,
     run_over_images,
     time_shares,
@@ -34,7 +33,6 @@ from foveal.evaluation.finding_types import FINDING_TYPES
 from foveal.evaluation.findings import Finding, findings_of
 from foveal.inspection.tap_points import Extra, TapPoint
 from foveal.inspection.watch import watch
-from foveal.mechanisms.zero_init_gate import ZeroInitGate
 
 STARVED = "all that it is given is 0"
 
@@ -119,9 +117,6 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
     owners = owners_of(model, watching)
     with eval_mode(model):
         state = run_over_images(model, iter_images(loader, model), watching, owners)
-        state.untrained = {
-            path for path, owner in owners.items() if any(map(untrained, parts_above(model, path, owner)))
-        }
         live = reached_by_gradient(model, state.first[:GRADIENT], owners, watching.places)
         shares = time_shares(model, state.first, owners)
     findings = [
@@ -160,13 +155,3 @@ def findings_at(
         for key in (key for key in state.seen.paths() if belongs(key, path)):
             for each in findings_of(state.seen[key], key, untrained=path in state.untrained, weighed=size):
                 yield replace(each, note=STARVED) if starved and each.type == "constant" else each
-
-
-def untrained(module: nn.Module) -> bool:
-    """Whether a module still changes nothing: its strength is 0, or its last layer or norm where it starts so."""
-    strengths = [each.s for each in module.children() if isinstance(each, ZeroInitGate) and each.s is not None]
-    if strengths:
-        return not any(bool(s.any()) for s in strengths)
-    weights = [weight for name, weight in module.named_parameters() if name.endswith("weight")]
-    starts_as_identity = getattr(module, "starts_as_identity", False) or getattr(module, "hard", False)
-    return starts_as_identity and any(weight.numel() > 0 and not weight.any() for weight in weights)

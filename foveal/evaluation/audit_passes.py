@@ -16,6 +16,7 @@ from foveal.core.record import GEOMETRIC, Tap
 from foveal.inspection.hooks import Hooks
 from foveal.inspection.tap_points import TapPoint, unwrapped_modules
 from foveal.inspection.watch import Recording, watch
+from foveal.mechanisms.zero_init_gate import ZeroInitGate
 from foveal.profiling.timing import now, using_threads
 
 GRADIENT = 4  # images for the backward pass: one would do, but for a norm over the batch
@@ -39,12 +40,12 @@ def owners_of(model: nn.Module, watching: watch) -> dict[str, nn.Module]:
 class AuditState:
     """What all images showed. Beside statistics: the sizes of maps, and values of what is a few numbers an image."""
 
-    def __init__(self, seen: Recording) -> None:
+    def __init__(self, seen: Recording, untrained: set[str]) -> None:
+        self.untrained = untrained  # places that change nothing yet
         self.seen, self.count, self.first = seen, 0, torch.empty(0)
         self.sizes: dict[nn.Module, tuple[int, int] | None] = {}
         self.collapsed: set[nn.Module] = set()
         self.received_nonzero_input: set[nn.Module] = set()  # given more than zeros
-        self.untrained: set[str] = set()  # places that change nothing yet
         self.values: dict[str, list[Tensor]] = defaultdict(list)
 
     def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -71,7 +72,8 @@ def run_over_images(
 ) -> AuditState:
     """All images once."""
     with torch.no_grad(), watching as seen, hooks_on(model) as hooks:
-        state = AuditState(seen)
+        fresh = {path for path, owner in owners.items() if any(map(is_untrained, parts_above(model, path, owner)))}
+        state = AuditState(seen, fresh)
         for module in set(owners.values()):
             hooks.add(module, state.on_input, pre=True)
         for module in {owners[path] for path in watching.reasons}:
@@ -185,3 +187,13 @@ def parts_above(model: nn.Module, path: str, owner: nn.Module) -> list[nn.Module
     modules = unwrapped_modules(model)
     above = [modules.get(path[:end]) for end in range(len(path)) if path[end] == "."]
     return [owner, *(module for module in above if module is not None and hasattr(module, "attaches"))]
+
+
+def is_untrained(module: nn.Module) -> bool:
+    """Whether a module still changes nothing: its strength is 0, or its last layer or norm where it starts so."""
+    strengths = [each.s for each in module.children() if isinstance(each, ZeroInitGate) and each.s is not None]
+    if strengths:
+        return not any(bool(s.any()) for s in strengths)
+    weights = [weight for name, weight in module.named_parameters() if name.endswith("weight")]
+    starts_as_identity = getattr(module, "starts_as_identity", False) or getattr(module, "hard", False)
+    return starts_as_identity and any(weight.numel() > 0 and not weight.any() for weight in weights)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveal.core.names import lookup
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points
+from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points, path_by_mechanism
 from foveal.inspection.third_party import RECOMPUTED
 
 New = Tensor | float | Callable[[Tensor], Tensor]
@@ -37,12 +37,15 @@ class replace:  # noqa: N801 (used as a verb)
     """
 
     def __init__(self, model: nn.Module, new: Mapping[str, New], extra: Extra | None = None):
-        self.model, self.new = model, new
         places, reasons = find_tap_points(model, extra)
-        for path in new:
+        mechanisms = {path: place.facts.mechanism for path, place in places.items()}
+        self.model, self.new = model, {}
+        for path, value in new.items():
             if path in reasons:
                 raise ValueError(f"{path!r} cannot be replaced: {reasons[path]}")
-        self.places = [lookup("place", path, places) for path in new]
+            found = path if path in places else path_by_mechanism(path, mechanisms)
+            self.new[lookup("place", found or path, places).path] = value
+        self.places = [places[path] for path in self.new]
         for place in self.places:
             if place.spec and place.spec.module_or_op == RECOMPUTED:
                 raise ValueError(f"{place.path!r}: the weights of a {type(place.module).__name__} can only be seen")

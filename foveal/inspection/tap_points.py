@@ -14,6 +14,7 @@ from foveal.core.record import Facts, Tap
 from foveal.core.validation import check_model
 from foveal.inspection.functional_hooks import FUNCTIONALS
 from foveal.inspection.third_party import LOOKS_LIKE_ATTENTION, TABLE, UNRECORDABLE, TapSpec, custom_spec
+from foveal.mechanisms.catalog import list_mechanisms
 
 Extra = Mapping[str | type, tuple[str, str]]  # a class, the child whose output its weights are, their kind
 
@@ -71,6 +72,24 @@ def unwrapped_modules(model: nn.Module) -> dict[str, nn.Module]:
     wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     split = [(path.split(".")[wrapped:], module) for path, module in model.named_modules()]
     return {".".join(name for name in names if name != "_orig_mod"): module for names, module in split}
+
+
+def path_by_mechanism(path: str, mechanisms: Mapping[str, str]) -> str | None:
+    """Find the path that is meant where the mechanism's name is given instead of its slot's: `layer4.1.cbam`.
+
+    Args:
+        path: as somebody typed it.
+        mechanisms: long name of the mechanism of each path that shows weights.
+    """
+    short = {each.long_name: each.name for each in list_mechanisms()}
+    for known_path, mechanism in mechanisms.items():
+        owner, _, part = known_path.rpartition(".")
+        for slot, rest in ((known_path, ""), (owner, f".{part}")):
+            for name in {mechanism, short.get(mechanism, mechanism)} if slot else ():
+                named = f"{slot.rpartition('.')[0]}.{name}".strip(".")
+                if path in (named, named + rest):
+                    return slot if path == named else known_path
+    return None
 
 
 def known(module: nn.Module, own: Mapping[str, tuple[TapSpec, ...]]) -> tuple[tuple[TapSpec, ...], str]:

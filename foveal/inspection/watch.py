@@ -15,7 +15,7 @@ from foveal.core.record import Record
 from foveal.inspection.adapters import axes_of
 from foveal.inspection.hooks import Hooks, recomputing
 from foveal.inspection.record_statistics import Statistics, merge, summarize
-from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points
+from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points, path_by_mechanism
 
 Keep = Literal["values", "statistics"]
 
@@ -81,6 +81,9 @@ class Recording:
             return self[below[0]]
         if below and path:
             raise KeyError(f"{path!r} states {len(below)} Records; ask for one: {', '.join(below)}")
+        meant = path_by_mechanism(path, {key: self._records[held][0].mechanism for key, held in keys.items()})
+        if meant is not None and meant != path:
+            return self[meant]
         raise KeyError(str(unknown_name_error("place", path, keys)) if keys else f"{path!r}: nothing was seen")
 
     def __repr__(self) -> str:

@@ -22,16 +22,16 @@ from matplotlib.transforms import ScaledTranslation
 from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.comparison.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
 from foveal.inspection.drawing.draw import Picture
+from foveal.inspection.drawing.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION
 from foveal.profiling.costs import BATCH
 from foveal.training.run_folder import read_lines
 
-COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")  # the first is the baseline's
+COLOURS = (BLACK, ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY_BLUE)  # the first is the baseline's
 MARKERS = "osD^vPX<>*hp"
-GREY = "#767676"
 WIDTH = 4.2  # inches
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal"}
 LONGEST = 40  # letters of a name in a legend
-SAYS = {"better": ("#0072b2", "^"), "worse": ("#d55e00", "v"), TOO_FEW: (GREY, "D"), "": ("#000000", "o")}
+SAYS = {"better": (BLUE, "^"), "worse": (VERMILION, "v"), TOO_FEW: (GREY, "D"), "": (BLACK, "o")}
 SHARE = 4  # a span from which an axis is logarithmic
 
 

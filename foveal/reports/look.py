@@ -39,9 +39,9 @@ def look(model: str, images: Sequence[str], most: int = 6) -> LookResult:
     """
     opened = load_model(model)
     pictures, names, skipped = collect_images(list(images), most, opened)
-    pictures = opened.match_channels(pictures)
+    pictures = opened.preprocessing.match_channels(pictures)
     with watch(opened.network) as seen, torch.no_grad():
-        answers = opened.network(opened.normalize(pictures)).argmax(1)
+        answers = opened.network(opened.preprocessing.normalize(pictures)).argmax(1)
     predictions = [opened.classes[answer] if opened.classes else str(answer) for answer in answers.tolist()]
     picture = draw(seen, pictures, predictions, most=most)
     return LookResult(model, picture, seen, pictures, names, predictions, skipped)
@@ -54,7 +54,7 @@ def collect_images(images: list[str], most: int, opened: LoadedModel) -> tuple[T
     if not any(Path(name).suffix.lower() in SUFFIXES for name in images):
         if len(images) != 1:
             raise ValueError(f"images {images}: one data set, or image files")
-        data = opened.load(images[0])
+        data = opened.load_data(images[0])
         chosen = range(min(most, len(data.test)))
         names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
         return data.test.__getitems__(chosen)[0], names, data.skipped
@@ -64,11 +64,5 @@ def collect_images(images: list[str], most: int, opened: LoadedModel) -> tuple[T
         told = "; ".join(f"{name!r}: {reason}" for name, reason in skipped.items())
         raise ValueError(f"no image could be read; {told}")
     skipped |= dict.fromkeys(whole[most:], f"beyond the first {most}")
-    return torch.stack([fitted(Path(name), opened.shape) for name in whole[:most]]), whole[:most], skipped
-
-
-def fitted(path: Path, shape: Sequence[int]) -> Tensor:
-    """An image file brought to a size: its shorter side, then a crop of the middle; (3, H, W) uint8."""
-    from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
-
-    return pil_to_tensor(center_crop(resize(read(path), min(shape[1:])), list(shape[1:])))
+    transform = opened.preprocessing.transform()
+    return torch.stack([transform(read(Path(name))) for name in whole[:most]]), whole[:most], skipped

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal.core.names import unknown_name_error
+from foveal.core.names import lookup, unknown_name_error
 from foveal.core.trial_pass import find_input_module
 from foveal.core.validation import check_model
 from foveal.mechanisms.registry import MECHANISMS, short_name
@@ -75,6 +75,7 @@ def attach(
     attaches = getattr(made, "attaches", "after")
     check_position(position, name, attaches, at)
     paths = wanted_paths(model, name, attaches, at)
+    check_options(made, name, options)
     takes_identity = "identity" in inspect.signature(made).parameters
     given = {**options, "identity": identity} if takes_identity else options
     build = builder(model, made, name, given)
@@ -115,6 +116,15 @@ STANDS = {
     "instead": "instead of a convolution of the network",
     "network": "only in a network of its own",
 }
+
+
+def check_options(mechanism: type[nn.Module], name: str, options: dict[str, Any]) -> None:
+    """Refuse an option that the mechanism does not have, with the nearest one."""
+    parameters = list(inspect.signature(mechanism).parameters.values())[1:]
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return
+    for option in options:
+        lookup(f"option of {name}", option, {each.name: each for each in parameters if each.name != "identity"})
 
 
 def check_position(position: str, name: str, attaches: str, at: At | None) -> None:

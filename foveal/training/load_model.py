@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data, Part
+from foveal.data.preprocessing import Preprocessing
 from foveal.networks.factory import create_model
 from foveal.training.checkpoint import load_checkpoint
 
@@ -18,30 +20,17 @@ ORDER = 0  # seed of the order in which images are read: a folder's stand class 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network and the images that it wants."""
+    """A network with the images that it wants."""
 
     network: nn.Module
     classes: Sequence[str]
-    mean: Sequence[float]
-    std: Sequence[float]
-    shape: Sequence[int]
+    preprocessing: Preprocessing
     groups: str | None = None  # of the folder that it was trained on
 
-    def load(self, data: str) -> Data:
-        """A data set, at the size of the network's images."""
-        return load_data(data, image_size=self.shape[1], groups=self.groups)
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """uint8 images as the network wants them."""
-        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
-
-    def match_channels(self, images: Tensor) -> Tensor:
-        """uint8 images in grey or in colours, as the network wants them."""
-        if images.shape[1] == self.shape[0]:
-            return images
-        grey = images.float().mean(1, keepdim=True).to(torch.uint8)
-        return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
+    def load_data(self, spec: str) -> Data:
+        """Load a data set, its files preprocessed as the network wants them."""
+        size = self.preprocessing.shape[1]
+        return load_data(spec, image_size=size, groups=self.groups, preprocessing=self.preprocessing)
 
     def batches(
         self, part: Part, on_batch: Callable[[int, int], None] = lambda done, of: None, most: int | None = None
@@ -56,7 +45,7 @@ class LoadedModel:
 class Batches:
     """Images as a network wants them, labels and, where they are known, boxes; to be read as often as one likes."""
 
-    opened: LoadedModel
+    model: LoadedModel
     part: Part
     on_batch: Callable[[int, int], None]
     most: int | None = None
@@ -67,7 +56,8 @@ class Batches:
         done = 0
         for chosen in order.split(BATCH):
             images, labels = self.part.__getitems__(chosen.tolist())
-            batch = self.opened.normalize(self.opened.match_channels(images)), labels
+            wanted = self.model.preprocessing
+            batch = wanted.normalize(wanted.match_channels(images)), labels
             yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[chosen])  # of one object in each
             done += len(chosen)
             self.on_batch(done, len(order))
@@ -81,12 +71,17 @@ def load_model(model: str) -> LoadedModel:
     """
     if Path(model).exists():
         network, checkpoint = load_checkpoint(model)
-        facts, says = checkpoint.facts, checkpoint.facts["preprocessing"]
-        return LoadedModel(network, facts["classes"], says["mean"], says["std"], says["shape"], facts["groups"])
+        facts = checkpoint.facts
+        return LoadedModel(network, facts["classes"], Preprocessing.from_facts(facts["preprocessing"]), facts["groups"])
     network = create_model(model).eval()
-    says = getattr(network, "pretrained_cfg", None) or {
-        "mean": (0.5,) * 3,
-        "std": (0.5,) * 3,
-        "input_size": (3, 224, 224),
-    }
-    return LoadedModel(network, (), says["mean"], says["std"], says["input_size"])
+    return LoadedModel(network, (), preprocessing_of(network))
+
+
+def preprocessing_of(network: nn.Module) -> Preprocessing:
+    """The preprocessing that a network of timm states; (3, 224, 224) scaled to [-1, 1] for one that states none."""
+    if not getattr(network, "pretrained_cfg", None):
+        return Preprocessing((3, 224, 224), (0.5,) * 3, (0.5,) * 3)
+    stated = resolve_model_data_config(network)
+    return Preprocessing(
+        stated["input_size"], stated["mean"], stated["std"], stated["crop_pct"], stated["interpolation"]
+    )

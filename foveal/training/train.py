@@ -141,8 +141,6 @@ class Trainer:
             updates_per_epoch=self.steps,
         )
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
-        self.mean = torch.tensor(data.mean, device=self.accelerator.device).view(1, -1, 1, 1)
-        self.std = torch.tensor(data.std, device=self.accelerator.device).view(1, -1, 1, 1)
 
     def train_epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> float:
         """One pass over the training part; the mean loss."""
@@ -192,7 +190,7 @@ class Trainer:
         source, workers = cast("Dataset[Any]", part), self.config.workers
         loader = DataLoader(source, size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes)
         for images, labels in loader:
-            scaled = (images.to(device).float() / 255 - self.mean) / self.std
+            scaled = self.data.preprocessing.normalize(images.to(device))
             yield scaled.contiguous(memory_format=layout), labels.to(device)
 
     @torch.no_grad()
@@ -209,7 +207,8 @@ class Trainer:
         facts: dict[str, Any] = {
             "classes": data.classes,
             "lines": lines,
-            "preprocessing": {"data": data.name, "shape": data.shape, "mean": data.mean, "std": data.std},
+            "data": data.name,
+            "preprocessing": asdict(data.preprocessing),
             "groups": self.config.groups,
         }
         tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if to_go_on else ({}, {})

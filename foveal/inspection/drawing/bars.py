@@ -9,9 +9,10 @@ from torch import Tensor
 
 from foveal.core.record import Record
 from foveal.inspection.drawing.canvas import WIDTH, fitting
+from foveal.inspection.drawing.palette import BLUE, GREEN, ORANGE, PALE_ORANGE, PURPLE
 
-BRANCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
-RANGE = "#f3c66b"
+BRANCHES = (BLUE, ORANGE, GREEN, PURPLE)
+RANGE = PALE_ORANGE
 BESIDE = 4  # places of gates side by side at most
 ROOM = 3  # places, for which there is room at least
 LETTERS = 100  # of seven points that fit beside one another below the bars

@@ -6,8 +6,10 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-BOX = "#e69f00"  # orange and blue that colour-blind readers tell apart
-POINTS = "#56b4e9"
+from foveal.inspection.drawing.palette import ORANGE, SKY_BLUE
+
+BOX = ORANGE  # orange and blue that colour-blind readers tell apart
+POINTS = SKY_BLUE
 PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
 SCALE = "viridis"
 WIDTH = 9.5  # inches

@@ -21,6 +21,7 @@ from foveal.inspection.drawing.canvas import WIDTH, as_pictures
 from foveal.inspection.drawing.maps import columns_height, draw_masks, marginals
 from foveal.inspection.drawing.regions import PATHS, draw_crops, draw_glimpses, draw_transforms
 
+DPI = 110
 NAMED = 4  # places, in a picture's text
 
 
@@ -32,18 +33,25 @@ class Picture:
 
     def __init__(self, figure: Figure, alt_text: str):
         self.figure, self.alt_text = figure, alt_text
+        self._png: bytes | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write a PNG, SVG or PDF, by the path's ending."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.figure.savefig(path, dpi=110)
+        if path.suffix.lower() == ".png":
+            path.write_bytes(self.png())
+        else:
+            self.figure.savefig(path, dpi=DPI)
         return path
 
     def png(self) -> bytes:
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=110)
-        return buffer.getvalue()
+        """The drawing as a PNG, rendered once."""
+        if self._png is None:
+            buffer = io.BytesIO()
+            self.figure.savefig(buffer, format="png", dpi=DPI)
+            self._png = buffer.getvalue()
+        return self._png
 
     def _repr_png_(self) -> bytes:
         return self.png()

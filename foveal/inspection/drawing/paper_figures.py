@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from foveal.inspection.drawing.canvas import BOX, WIDTH, fitting
+from foveal.inspection.drawing.palette import BLUE, GREEN, LIGHT_GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-BEFORE = "#0072b2"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY_BLUE, VERMILION, YELLOW, LIGHT_GREY)
+BEFORE = BLUE
 BESIDE = 3  # panels side by side
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from foveal.core.record import Record
 from foveal.inspection.drawing.canvas import BOX, POINTS, say, show
+from foveal.inspection.drawing.palette import BLUE
 from foveal.ops.geometry import IDENTITY, sample, to_pixels
 from foveal.ops.warps import grid_of, outline
 
 GRID_POINTS = 12  # along a side of the sampling grid
 PATHS = 3  # images in a row, where each shows a path
-NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": "#0072b2", "edgecolor": "none"}
+NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": BLUE, "edgecolor": "none"}
 
 
 def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:

@@ -1,0 +1,60 @@
+"""How images become the input of a network: one definition for training, look, audit, score and export.
+
+An image file is resized and cropped to uint8 pixels of the network's size; a batch of uint8 images (B, C, H, W) then
+becomes (x / 255 - mean) / std.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Size, crop and normalization of the images that a network takes."""
+
+    shape: tuple[int, int, int]  # C, H, W
+    mean: tuple[float, ...]  # per channel, of images in [0, 1]
+    std: tuple[float, ...]
+    crop_pct: float = 1.0  # share of the resized image's shorter side that the crop keeps
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Preprocessing":
+        """Rebuild from the facts of a checkpoint, whose tuples are lists."""
+        channels, height, width = facts["shape"]
+        size = channels, height, width
+        return cls(size, tuple(facts["mean"]), tuple(facts["std"]), facts["crop_pct"], facts["interpolation"])
+
+    @classmethod
+    def of_images(cls, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":
+        """For images (N, C, H, W) that have their size already."""
+        _, channels, height, width = images.shape
+        return cls((channels, height, width), mean, std)
+
+    def transform(self, training: bool = False) -> Callable[[Image.Image], Tensor]:
+        """timm's transform from an image to uint8 (3, H, W): random crops and colours in training, else the center."""
+        from timm.data import create_transform
+
+        size = (3, *self.shape[1:])
+        if training:
+            return create_transform(size, is_training=True, normalize=False)
+        return create_transform(
+            size, is_training=False, normalize=False, crop_pct=self.crop_pct, interpolation=self.interpolation
+        )
+
+    def match_channels(self, images: Tensor) -> Tensor:
+        """Convert uint8 images (B, C, H, W) between grey and colour where the network takes the other."""
+        if images.shape[1] == self.shape[0]:
+            return images
+        grey = images.float().mean(1, keepdim=True).to(torch.uint8)
+        return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Normalize uint8 images (B, C, H, W) on their device."""
+        mean, std = (torch.tensor(each, device=images.device).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
