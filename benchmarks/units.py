@@ -40,7 +40,7 @@ def squeeze_excite(shape: str, x: Tensor) -> Case:
         "timm": SEModule(channels),
         "torchvision": SqueezeExcitation(channels, channels // 16),
     }
-    runs = {"ours": partial(ours, x), "ours in place": partial(ours.overwrite, own)}
+    runs = {"ours": partial(ours, x), "ours in place": partial(ours.forward_, own)}
     runs |= {name: partial(module.eval(), x) for name, module in others.items()}
     goals = [Goal("ours in place", "timm", 0.70), Goal("ours", "timm")]
     goals += [Goal("ours in place", name) for name in others if name != "timm"]
@@ -53,7 +53,7 @@ def cbam(shape: str, x: Tensor) -> Case:
     open_gates(ours)
     runs = {
         "ours": partial(ours, x),
-        "ours in place": partial(ours.overwrite, own),
+        "ours in place": partial(ours.forward_, own),
         "timm": partial(CbamModule(channels).eval(), x),
     }
     goal = 0.85 if x.shape[2] >= 28 else 0.95

@@ -28,7 +28,7 @@ from foveal.training.config import RunConfig
 
 PAGES = Path(__file__).parent / "mechanisms"
 STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what the stages of a ResNet-50 give out
-IMAGE_SHAPES = (
+SHAPES = (
     (1, 64, 64),
     (1, 128, 128),
     (1, 256, 256),
@@ -87,9 +87,7 @@ def cost_table(name: str) -> str:
         "| channels | size | parameters | MMACs each | ms | kept |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     if run:
-        rows = [
-            cost_row(foveal.create_model(run.model, num_classes=10, in_chans=shape[0]), shape) for shape in IMAGE_SHAPES
-        ]
+        rows = [cost_row(foveal.create_model(run.model, num_classes=10, in_chans=shape[0]), shape) for shape in SHAPES]
     else:
         rows = [cost_row(MECHANISMS[name](shape[0]), shape) for shape in STAGES]
     return "\n\n".join(head) + "\n" + "\n".join(rows)
