@@ -1,0 +1,30 @@
+"""Every part of the benchmark runs, on small maps."""
+
+import pytest
+
+import benchmarks.inference
+import benchmarks.training
+import benchmarks.units
+import benchmarks.warping
+from benchmarks.bench import PARTS, bench
+from benchmarks.results import plot
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_runs(part, monkeypatch):
+    """On small maps, one round; it is their code that is tested, not their figures."""
+    for room in (benchmarks.units, benchmarks.training):
+        monkeypatch.setattr(room, "STAGES", ((128, 8),))
+    monkeypatch.setattr(benchmarks.warping, "SHAPES", ((4, 1, 8), (2, 64, 8)))
+    for room in (benchmarks.training, benchmarks.inference):
+        monkeypatch.setattr(room, "IMAGE", 64)
+    (found,) = bench([part], [1], 2)
+    assert found[part]
+    assert all(row.ratio > 0 for row in found[part])
+    assert bool(plot(found).axes) == (part != "kernels")  # which have no goals
+
+
+def test_what_was_found_is_told_after_each_part():
+    told = [[*found] for found in bench(["watching", "watching"], [1], 2)]
+    assert told == [["watching"], ["watching"]]

@@ -1,0 +1,70 @@
+"""Jobs in processes: results in order, failures told, deaths survived, nothing left behind."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from job_functions import die, double, fall, threads
+
+from foveal.comparison.jobs import Failed, run_jobs, workers
+from foveal.profiling.environment import cores
+
+
+def test_results_come_in_the_order_of_the_jobs_and_a_failure_leaves_the_others():
+    ticks = []
+    results = run_jobs(
+        {"a": (double, (1,)), "b": (fall, (7,)), "c": (double, (3,)), "t": (threads, ())}, lambda: ticks.append(1)
+    )
+    assert list(results) == ["a", "b", "c", "t"]
+    assert (results["a"], results["c"], results["t"]) == (2, 6, 1)
+    assert results["b"] == Failed("MemoryError: no room for 7 maps")
+    assert ticks
+
+
+def test_a_job_whose_process_is_killed_is_named_and_the_others_are_done():
+    results = run_jobs({"first": (double, (1,)), "dead": (die, (0,)), "last": (double, (4,)), "more": (double, (5,))})
+    assert (results["first"], results["last"], results["more"]) == (2, 8, 10)
+    assert "killed" in results["dead"].reason
+
+
+def test_no_jobs_no_processes():
+    assert run_jobs({}) == {}
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    """As after `kill -9` of a comparison: whoever goes on in its folder must be alone there."""
+    alive = tmp_path / "alive"
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from pathlib import Path\nfrom foveal.comparison.jobs import run_jobs\n"
+        "from job_functions import write_for_ever\n"
+        f"if __name__ == '__main__': run_jobs({{0: (write_for_ever, (Path({str(alive)!r}),))}})\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "script.py")])  # noqa: S603
+    until(alive.exists)
+    parent.kill()
+    parent.wait()
+    until(lambda: not running(int(alive.read_text() or 0)))
+
+
+def until(condition, seconds: float = 60) -> None:
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds
+        time.sleep(0.1)
+
+
+def running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_gpus_that_are_named_and_absent_do_not_count(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert workers() == cores()

@@ -1,0 +1,22 @@
+"""The pages of the mechanisms say what the docstrings say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from foveal.mechanisms.registry import MECHANISMS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_no_page_is_stale():
+    done = subprocess.run([sys.executable, DOCS / "make.py", "--check"], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_page_is_whole():
+    for name in MECHANISMS:
+        text = (DOCS / "mechanisms" / f"{name}.md").read_text()
+        parts = ["Formula", "Departures", "What is recorded", "Use", "Citation", "Cost"]
+        assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == parts
+        assert (DOCS / "mechanisms" / f"{name}.png").is_file()
