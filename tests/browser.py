@@ -31,15 +31,15 @@ def chromium() -> Iterator:
 def opened(browser, path: Path, width: int, height: int = 900) -> Iterator:
     """A page from a file, at a width in pixels; it must ask for nothing but itself and say nothing on the console."""
     page = browser.new_page(viewport={"width": width, "height": height})
-    asked, said = [], []
-    page.on("request", lambda request: request.url.startswith("data:") or asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    requests, console = [], []
+    page.on("request", lambda request: request.url.startswith("data:") or requests.append(request.url))
+    page.on("console", lambda message: console.append(message.text))
+    page.on("pageerror", lambda error: console.append(str(error)))
     try:
         page.goto(path.resolve().as_uri())
         yield page
-        assert {url.partition("#")[0] for url in asked} == {path.resolve().as_uri()}
-        assert said == []
+        assert {url.partition("#")[0] for url in requests} == {path.resolve().as_uri()}
+        assert console == []
     finally:
         page.close()
 

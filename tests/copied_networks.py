@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 
-def named(**parts: nn.Module) -> nn.Sequential:
+def sequential(**parts: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(parts))
 
 
@@ -18,9 +18,9 @@ class AuthorsCBAM(nn.Module):
         super().__init__()
         hidden = channels // 16
         perceptron = nn.Sequential(nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
-        self.ChannelGate = named(mlp=perceptron)
-        spatial = named(conv=nn.Conv2d(2, 1, 7, padding=3, bias=False), bn=nn.BatchNorm2d(1))
-        self.SpatialGate = named(spatial=spatial)
+        self.ChannelGate = sequential(mlp=perceptron)
+        spatial = sequential(conv=nn.Conv2d(2, 1, 7, padding=3, bias=False), bn=nn.BatchNorm2d(1))
+        self.SpatialGate = sequential(spatial=spatial)
 
     def forward(self, x):
         mean, largest = x.mean((2, 3)), x.flatten(2).max(2).values
@@ -47,8 +47,8 @@ class AuthorsBAM(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         hidden = channels // 16
-        self.channel_att = named(
-            gate_c=named(
+        self.channel_att = sequential(
+            gate_c=sequential(
                 gate_c_fc_0=nn.Linear(channels, hidden),
                 gate_c_bn_1=nn.BatchNorm1d(hidden),
                 gate_c_relu_1=nn.ReLU(),
@@ -61,7 +61,7 @@ class AuthorsBAM(nn.Module):
         for name, layer in layers.items():
             kinds = {"conv": layer, "bn": nn.BatchNorm2d(hidden), "relu": nn.ReLU()}
             parts |= {f"gate_s_{kind}_{name}": module for kind, module in kinds.items()}
-        self.spatial_att = named(gate_s=named(**parts, gate_s_conv_final=nn.Conv2d(hidden, 1, 1)))
+        self.spatial_att = sequential(gate_s=sequential(**parts, gate_s_conv_final=nn.Conv2d(hidden, 1, 1)))
 
     def forward(self, x):
         return x * (1 + (self.channel_att(x.mean((2, 3)))[:, :, None, None] * self.spatial_att(x)).sigmoid())
@@ -91,13 +91,13 @@ class AuthorsECA(nn.Module):
         return x * self.conv(x.mean((2, 3))[:, None])[:, 0].sigmoid()[:, :, None, None]
 
 
-def with_attention(name: str, made: type[nn.Module]) -> type[nn.Module]:
+def with_attention(name: str, attention: type[nn.Module]) -> type[nn.Module]:
     """torchvision's block with an attention of a name at the end of its branch, which both authors build upon."""
 
     class Block(torchvision.models.resnet.BasicBlock):
         def __init__(self, inplanes, planes, *more, **options):
             super().__init__(inplanes, planes, *more, **options)
-            setattr(self, name, made(planes))
+            setattr(self, name, attention(planes))
 
         def forward(self, x):
             out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
@@ -106,8 +106,8 @@ def with_attention(name: str, made: type[nn.Module]) -> type[nn.Module]:
     return Block
 
 
-def resnet18(name: str, made: type[nn.Module]) -> nn.Module:
-    return torchvision.models.ResNet(with_attention(name, made), [2, 2, 2, 2], num_classes=5)
+def resnet18(name: str, attention: type[nn.Module]) -> nn.Module:
+    return torchvision.models.ResNet(with_attention(name, attention), [2, 2, 2, 2], num_classes=5)
 
 
 def small_resnet20() -> nn.Module:
@@ -123,12 +123,12 @@ def small_resnet20() -> nn.Module:
         parts.append(nn.Sequential(*blocks))
     layers = {f"layer{stage + 1}": part for stage, part in enumerate(parts)}
     stem = {"conv1": nn.Conv2d(3, 16, 3, padding=1, bias=False), "bn1": nn.BatchNorm2d(16), "relu": nn.ReLU()}
-    return named(**stem, **layers, avgpool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(64, 5))
+    return sequential(**stem, **layers, avgpool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(64, 5))
 
 
 def conv_block(channels: int, out: int, kernel: int, stride: int = 1, act: bool = True) -> nn.Sequential:
     conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
-    return named(conv=conv, bn=nn.BatchNorm2d(out), activ=nn.ReLU() if act else nn.Identity())
+    return sequential(conv=conv, bn=nn.BatchNorm2d(out), activ=nn.ReLU() if act else nn.Identity())
 
 
 class CvSE(nn.Module):
@@ -148,8 +148,8 @@ class CvCBAM(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         hidden = channels // 16
-        perceptron = named(fc1=nn.Linear(channels, hidden), activ=nn.ReLU(), fc2=nn.Linear(hidden, channels))
-        self.ch_gate, self.sp_gate = named(mlp=perceptron), named(conv=conv_block(2, 1, 7, act=False))
+        perceptron = sequential(fc1=nn.Linear(channels, hidden), activ=nn.ReLU(), fc2=nn.Linear(hidden, channels))
+        self.ch_gate, self.sp_gate = sequential(mlp=perceptron), sequential(conv=conv_block(2, 1, 7, act=False))
 
     def forward(self, x):
         x = x * (self.ch_gate(x.mean((2, 3))) + self.ch_gate(x.amax((2, 3)))).sigmoid()[:, :, None, None]
@@ -157,34 +157,38 @@ class CvCBAM(nn.Module):
 
 
 class CvUnit(nn.Module):
-    def __init__(self, channels: int, out: int, stride: int, name: str, made: type[nn.Module]):
+    def __init__(self, channels: int, out: int, stride: int, name: str, attention: type[nn.Module]):
         super().__init__()
-        self.body = named(conv1=conv_block(channels, out, 3, stride), conv2=conv_block(out, out, 3, act=False))
+        self.body = sequential(conv1=conv_block(channels, out, 3, stride), conv2=conv_block(out, out, 3, act=False))
         if channels != out or stride != 1:
             self.identity_conv = conv_block(channels, out, 1, stride, act=False)
         self.attention_name = name
-        setattr(self, name, made(out))
+        setattr(self, name, attention(out))
 
     def forward(self, x):
         shortcut = self.identity_conv(x) if hasattr(self, "identity_conv") else x
         return (getattr(self, self.attention_name)(self.body(x)) + shortcut).relu()
 
 
-def pytorchcvs(name: str, made: type[nn.Module], widths: tuple[int, ...], blocks: int, stem: nn.Module) -> nn.Module:
+def pytorchcvs(
+    name: str, attention: type[nn.Module], widths: tuple[int, ...], blocks: int, stem: nn.Module
+) -> nn.Module:
     features, channels = {"init_block": stem}, widths[0]
     for stage, out in enumerate(widths):
         units = {}
         for index in range(blocks):
-            units[f"unit{index + 1}"] = CvUnit(channels, out, 2 if stage and not index else 1, name, made)
+            units[f"unit{index + 1}"] = CvUnit(channels, out, 2 if stage and not index else 1, name, attention)
             channels = out
-        features[f"stage{stage + 1}"] = named(**units)
-    return named(
-        features=named(**features, final_pool=nn.AdaptiveAvgPool2d(1)), flat=nn.Flatten(), output=nn.Linear(channels, 5)
+        features[f"stage{stage + 1}"] = sequential(**units)
+    return sequential(
+        features=sequential(**features, final_pool=nn.AdaptiveAvgPool2d(1)),
+        flat=nn.Flatten(),
+        output=nn.Linear(channels, 5),
     )
 
 
 def pytorchcvs_resnet18() -> nn.Module:
-    stem = named(conv=conv_block(3, 64, 7, 2), pool=nn.MaxPool2d(3, 2, 1))
+    stem = sequential(conv=conv_block(3, 64, 7, 2), pool=nn.MaxPool2d(3, 2, 1))
     return pytorchcvs("cbam", CvCBAM, (64, 128, 256, 512), 2, stem)
 
 

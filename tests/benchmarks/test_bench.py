@@ -12,7 +12,7 @@ from benchmarks.results import plot
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_runs(part, monkeypatch):
+def test_bench_runs_every_part(part, monkeypatch):
     """On small maps, one round; it is their code that is tested, not their figures."""
     for room in (benchmarks.units, benchmarks.training):
         monkeypatch.setattr(room, "STAGES", ((128, 8),))
@@ -25,6 +25,6 @@ def test_every_part_runs(part, monkeypatch):
     assert bool(plot(found).axes) == (part != "kernels")  # which have no goals
 
 
-def test_what_was_found_is_told_after_each_part():
-    told = [[*found] for found in bench(["watching", "watching"], [1], 2)]
-    assert told == [["watching"], ["watching"]]
+def test_bench_yields_results_after_each_part():
+    parts = [[*found] for found in bench(["watching", "watching"], [1], 2)]
+    assert parts == [["watching"], ["watching"]]

@@ -27,7 +27,7 @@ def clock(monkeypatch):
     return works
 
 
-def test_a_ratio_is_that_of_each_round(clock):
+def test_rows_of_takes_the_ratio_of_each_round(clock):
     """Theirs takes twice as long; when all is ten times slower, the ratio stays."""
     case = Case("by thought", {"ours": clock(1, 10), "theirs": clock(2, 20)}, [Goal("ours", "theirs", 0.5)])
     (row,) = rows_of(case, [1], rounds=6)
@@ -36,7 +36,7 @@ def test_a_ratio_is_that_of_each_round(clock):
     assert row.verdict == "reached"
 
 
-def test_short_work_is_repeated_and_told_for_one(clock):
+def test_rows_of_repeats_short_work_and_reports_one_call(clock):
     case = Case("short", {"ours": clock(0.001), "theirs": clock(0.002)}, [Goal("ours", "theirs")])
     (row,) = rows_of(case, [1], rounds=3)
     assert row.figure == pytest.approx(1)
@@ -44,7 +44,7 @@ def test_short_work_is_repeated_and_told_for_one(clock):
     assert row.verdict == ""
 
 
-def test_threads_are_set_and_given_back(clock):
+def test_rows_of_sets_and_restores_threads(clock):
     seen = []
     case = Case("threads", {"ours": lambda: seen.append(torch.get_num_threads()) or clock(1)()}, [Goal("ours", "ours")])
     before = torch.get_num_threads()
@@ -58,11 +58,11 @@ def test_threads_are_set_and_given_back(clock):
     ("low", "high", "goal", "verdict"),
     [(0.4, 0.5, 0.5, "reached"), (0.4, 0.6, 0.5, "within noise"), (0.55, 0.6, 0.5, "missed"), (9.0, 9.0, None, "")],
 )
-def test_what_is_said_of_a_goal(low, high, goal, verdict):
+def test_row_verdict_compares_the_interval_with_the_goal(low, high, goal, verdict):
     assert Row("case", 1, "ms", "ours", "timm", 1.0, 1.0, (low + high) / 2, low, high, goal).verdict == verdict
 
 
-def test_what_is_counted_does_not_depend_on_threads():
+def test_rows_of_counts_once_for_all_thread_numbers():
     (row,) = rows_of(Count("kept", "bytes", {"ours": 1e6, "timm": 4e6}, [Goal("ours", "timm", 0.3)]), [1, 2], 5)
     assert (row.ratio, row.threads, row.verdict) == (0.25, None, "reached")
     text = markdown({"part": [row]}, {"Processor": "one"})

@@ -3,5 +3,5 @@
 from benchmarks.results import plot
 
 
-def test_a_plot_of_nothing_with_a_goal_is_empty():
+def test_plot_of_no_rows_is_empty():
     assert not plot({"part": []}).axes

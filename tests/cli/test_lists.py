@@ -1,13 +1,13 @@
 """The command's lists."""
 
 
-def test_list_prints_the_mechanisms(run_command):
+def test_list_prints_mechanisms(run_command):
     _, out, _ = run_command("list")
     assert "squeeze_excite" in out
     assert "Jaderberg" in out
 
 
-def test_list_prints_the_networks_with_their_cost_beside_the_papers(run_command, monkeypatch):
+def test_list_prints_models_with_reported_costs(run_command, monkeypatch):
     """SE-ResNet-50 as the paper's Tables 2 and 10 have it, and networks that no paper reports."""
     monkeypatch.setattr("foveal.networks.catalog.NAMES", ("seresnet50", "sknet29", "seresnet20", "small_cnn"))
     _, out, _ = run_command("list", "--models")
@@ -19,7 +19,7 @@ def test_list_prints_the_networks_with_their_cost_beside_the_papers(run_command,
     assert max(map(len, out.splitlines()[:-2])) <= 100
 
 
-def test_list_prints_where_attention_stands(run_command):
+def test_list_prints_placements(run_command):
     _, out, _ = run_command("list", "--placements")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "family blocks stands sk instead of positions"

@@ -7,7 +7,7 @@ FAST = ("--epochs", 1, "--batch-size", 500)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("list", "--model"), "Did you mean --models?"),
         (("trian",), "trian"),
@@ -37,17 +37,17 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("audit", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it_and_leaves_nothing(run_command, tmp_path, arguments, says):
+def test_main_reports_an_error_in_one_line_and_writes_nothing(run_command, tmp_path, arguments, message):
     code, out, err = run_command(*arguments)
     assert code == 2
     assert out == ""
     assert err.startswith("foveal: ")
     assert err.count("\n") == 1
-    assert says in err
+    assert message in err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_come_from_a_file_and_flags_win(run_command, tmp_path):
+def test_main_reads_settings_from_a_file_and_flags_override(run_command, tmp_path):
     (tmp_path / "mine.yaml").write_text("epochs: 3\nlr: 0.5\n")
     _, out, _ = run_command("train", "--config", "mine.yaml", "--lr", 0.25, "--print-config")
     settings = yaml.safe_load(out)

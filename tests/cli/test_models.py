@@ -11,7 +11,7 @@ from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 FAST = ("--epochs", 1, "--batch-size", 500)
 
 
-def test_audit_tells_faults_by_its_exit_code(run_command, tmp_path):
+def test_audit_command_exits_with_1_on_faults(run_command, tmp_path):
     code, out, _ = run_command("audit", "small_cnn+stn", "digits", "--output", "told.json")  # at birth, which is none
     assert code == 0
     assert "at birth" in out
@@ -33,7 +33,7 @@ def test_audit_tells_faults_by_its_exit_code(run_command, tmp_path):
 
 
 @pytest.mark.slow
-def test_score_tells_a_transformer_that_looks_from_one_that_does_not(run_command, tmp_path):
+def test_score_command_separates_a_trained_transformer_from_chance(run_command, tmp_path):
     run_command("train", "--model", "small_cnn+stn", "--epochs", "4", "--output", "run")
     code, out, _ = run_command("score", "run", "digits/rts")
     assert code == 0
@@ -47,19 +47,19 @@ def test_score_tells_a_transformer_that_looks_from_one_that_does_not(run_command
         "none",
     }
     _, out, _ = run_command("score", "small_cnn+stn", "digits/rts")  # untrained
-    told = [line for line in out.splitlines() if line.startswith(located)]
-    assert [line.endswith("not better than chance") for line in told] == [True] * 3
+    lines = [line for line in out.splitlines() if line.startswith(located)]
+    assert [line.endswith("not better than chance") for line in lines] == [True] * 3
     code, out, _ = run_command("score", "small_cnn", "digits/rts")  # without attention
     assert (code, out.splitlines()[-1]) == (0, "score.json")
     assert "left out: SmallCNN has no attention to watch; foveal.attach adds one" in out.splitlines()
 
 
-def test_the_command_writes_the_file(tmp_path, monkeypatch, capsys):
+def test_export_command_writes_the_file(tmp_path, monkeypatch, capsys):
     path = tmp_path / "model.pt2"
     monkeypatch.setattr(sys, "argv", ["foveal", "export", "small_cnn+se", "--output", str(path), "--attention"])
     with pytest.raises(SystemExit, match="0"):
         main()
-    said = capsys.readouterr().out.splitlines()
-    assert "any batch, any size" in said[0]
-    assert said[-1] == str(path)
+    lines = capsys.readouterr().out.splitlines()
+    assert "any batch, any size" in lines[0]
+    assert lines[-1] == str(path)
     assert path.stat().st_size > 1000

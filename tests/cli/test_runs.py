@@ -6,7 +6,7 @@ from PIL import Image
 FAST = ("--epochs", 1, "--batch-size", 500)
 
 
-def test_train_then_look_at_data_and_at_files(run_command, tmp_path):
+def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path):
     code, out, _ = run_command("train", "--model", "small_cnn+stn+cbam", *FAST, "--output", "run")
     assert code == 0
     assert "epoch 1: loss" in out
@@ -42,7 +42,7 @@ def test_train_then_look_at_data_and_at_files(run_command, tmp_path):
 
 
 @pytest.mark.slow
-def test_compare_prints_a_table_and_writes_a_page(run_command, tmp_path):
+def test_compare_command_prints_a_table_and_writes_a_page(run_command, tmp_path):
     code, out, err = run_command("compare", "none", "stn", "sk:groups=8", "--seeds", 1, *FAST, "--output", "cmp")
     assert code == 0, err
     lines = out.splitlines()

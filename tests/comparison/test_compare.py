@@ -43,7 +43,7 @@ def with_predictions(plan: Plan, name: str, right: int) -> None:
             csv.writer(file).writerows(lines)
 
 
-def test_verdicts_pair_the_seeds_that_both_have(tmp_path):
+def test_compare_pairs_the_seeds_that_both_contenders_have(tmp_path):
     plan = plan_of(tmp_path, 4)
     accuracies = {"none": (0.70, 0.72, 0.71, 0.70), "se": (0.80, 0.81, 0.82, 0.80)}
     results = {(name, seed): result_of(each) for name, values in accuracies.items() for seed, each in enumerate(values)}
@@ -69,7 +69,7 @@ def test_verdicts_pair_the_seeds_that_both_have(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["verdicts"]["se"]["label"] == "better"
 
 
-def test_a_contender_that_always_fails_has_no_verdict_and_a_file_without_infinities(tmp_path):
+def test_compare_gives_no_verdict_to_a_contender_that_always_fails(tmp_path):
     plan = plan_of(tmp_path, 1, none="small_cnn", se="small_cnn+se", eca="small_cnn+eca")
     results = {("none", 0): result_of(0.7), ("se", 0): Failed("no"), ("eca", 0): result_of(0.7)}
     rows = tuple(row_of(plan, name, 0.01, results) for name in plan.models)
@@ -84,14 +84,14 @@ def test_a_contender_that_always_fails_has_no_verdict_and_a_file_without_infinit
     assert "Infinity" not in (tmp_path / "results.json").read_text()
 
 
-def test_a_row_has_mean_and_spread():
+def test_contender_result_has_mean_and_spread():
     row = ContenderResult("se", "small_cnn+se", 0.01, {0: 2.0, 1: 4.0, 2: 6.0}, {}, {}, COST)
     assert (row.mean, row.spread) == (4.0, 2.0)
     assert replace(row, errors={0: 2.0}).spread == 0.0
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one_and_a_twin_is_no_different(tmp_path):
+def test_compare_resumes_after_kill_with_the_same_results_and_a_twin_is_no_different(tmp_path):
     """`kill -9` in the middle, then the same command: the same figures bit for bit."""
     command = [sys.executable, "-m", "foveal", "compare", "none", "twin=none", "--data", "digits", "--epochs", "2"]
     once, twice = tmp_path / "once", tmp_path / "twice"
@@ -116,7 +116,7 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one_and_a_twin_i
 
 
 @pytest.mark.slow
-def test_contenders_that_fail_are_reported_as_failed(tmp_path):
+def test_compare_reports_failed_contenders(tmp_path):
     compared = foveal.compare(["none", "se"], "digits", seeds=1, epochs=1, output=tmp_path, config=TrainConfig(lr=1e30))
     assert [row.failed for row in compared.rows] == [{0: "FloatingPointError: the loss is nan at step 2"}] * 2
     assert foveal.write_report(compared).is_file()

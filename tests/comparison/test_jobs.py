@@ -13,7 +13,7 @@ from foveal.comparison.jobs import Failed, run_jobs, workers
 from foveal.profiling.environment import cores
 
 
-def test_results_come_in_the_order_of_the_jobs_and_a_failure_leaves_the_others():
+def test_run_jobs_keeps_the_order_and_isolates_failures():
     ticks = []
     results = run_jobs(
         {"a": (double, (1,)), "b": (fall, (7,)), "c": (double, (3,)), "t": (threads, ())}, lambda: ticks.append(1)
@@ -24,18 +24,18 @@ def test_results_come_in_the_order_of_the_jobs_and_a_failure_leaves_the_others()
     assert ticks
 
 
-def test_a_job_whose_process_is_killed_is_named_and_the_others_are_done():
+def test_run_jobs_reports_a_killed_process_and_finishes_the_others():
     results = run_jobs({"first": (double, (1,)), "dead": (die, (0,)), "last": (double, (4,)), "more": (double, (5,))})
     assert (results["first"], results["last"], results["more"]) == (2, 8, 10)
     assert "killed" in results["dead"].reason
 
 
-def test_no_jobs_no_processes():
+def test_run_jobs_of_nothing_starts_no_process():
     assert run_jobs({}) == {}
 
 
 @pytest.mark.slow
-def test_processes_end_with_the_one_that_started_them(tmp_path):
+def test_run_jobs_processes_end_with_their_parent(tmp_path):
     """As after `kill -9` of a comparison: whoever goes on in its folder must be alone there."""
     alive = tmp_path / "alive"
     script = (
@@ -64,7 +64,7 @@ def running(process: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_gpus_that_are_named_and_absent_do_not_count(monkeypatch):
+def test_workers_ignores_gpus_that_are_absent(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert workers() == cores()

@@ -16,7 +16,7 @@ from foveal.training.config import CompareConfig
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 
 
-def test_a_contender_has_a_name_and_what_it_adds():
+def test_by_name_splits_contenders_into_name_and_network():
     named = by_name(["none", "twin=none", "sk:groups=8", "wide=wider:match=macs", "two=stn+se:reduction=8"])
     assert named == {
         "none": "none",
@@ -30,7 +30,7 @@ def test_a_contender_has_a_name_and_what_it_adds():
 
 
 @pytest.mark.parametrize(
-    ("contenders", "says"),
+    ("contenders", "message"),
     [
         ([], "contenders: none given"),
         (["none", "se", "none"], "contender 'none' is named twice; another name for it: twin=none"),
@@ -42,13 +42,13 @@ def test_a_contender_has_a_name_and_what_it_adds():
         (["se", "wider:by=macs"], "unknown option of a control 'by'"),
     ],
 )
-def test_contenders_are_checked_before_anything_is_written(contenders, says, tmp_path):
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_make_plan_checks_contenders_before_it_writes(contenders, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
         make_plan(contenders, CONFIG, tmp_path / "cmp")
     assert not (tmp_path / "cmp").exists()
 
 
-def test_the_contenders_of_the_main_job_stand_in_its_backbone():
+def test_plan_contenders_fit_the_default_backbone():
     plain = sum(weight.numel() for weight in foveal.create_model("small_cnn", num_classes=10, in_chans=1).parameters())
     for name in CONTENDERS:
         if name != "wider":
@@ -58,7 +58,7 @@ def test_the_contenders_of_the_main_job_stand_in_its_backbone():
             assert localisation <= plain / 10
 
 
-def test_a_control_is_as_large_as_the_dearest_contender_and_stays_what_it_was(tmp_path):
+def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tmp_path):
     plan = make_plan(["none", "se:reduction=2", "wider", "deeper"], CONFIG, tmp_path / "cmp")
     dearest = plan.costs["se:reduction=2"].parameters
     assert plan.costs["none"].parameters < dearest
@@ -72,7 +72,7 @@ def test_a_control_is_as_large_as_the_dearest_contender_and_stays_what_it_was(tm
     }  # fmt: skip
 
 
-def test_a_folder_of_another_comparison_is_refused(tmp_path):
+def test_make_plan_refuses_the_folder_of_another_comparison(tmp_path):
     make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
     with pytest.raises(ValueError, match="another epochs, 1; name another folder"):
         make_plan(["none"], replace(CONFIG, epochs=2), tmp_path / "cmp")
@@ -91,7 +91,7 @@ def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
     return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))
 
 
-def test_the_minutes_are_of_what_is_left(tmp_path, monkeypatch):
+def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "workers", lambda: 2)
     plan = plan_of(tmp_path)
     assert plan.minutes == 3.0  # six runs of a minute, two at a time

@@ -28,7 +28,7 @@ def trials(monkeypatch):
     return run
 
 
-def test_the_best_trial_is_taken_and_the_first_has_the_recipes_rate(trials, tmp_path):
+def test_tuned_rate_takes_the_best_trial_and_tries_the_default_rate_first(trials, tmp_path):
     folders = [tmp_path / str(number) for number in range(12)]
     rate = tuned_rate(SETTINGS, folders)
     tried = [settings.lr for settings, _ in trials]
@@ -41,7 +41,7 @@ def test_the_best_trial_is_taken_and_the_first_has_the_recipes_rate(trials, tmp_
     assert tuned_rate(SETTINGS, folders) == rate  # the same search again
 
 
-def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
+def test_tuned_rate_refuses_when_no_rate_works(monkeypatch, tmp_path):
     def train_epochs(settings, folder):
         raise FloatingPointError("the loss is nan at step 1")
 
@@ -50,7 +50,7 @@ def test_no_rate_that_works_is_said(monkeypatch, tmp_path):
         tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"])
 
 
-def test_without_optuna_the_plan_says_so_before_anything_is_written(monkeypatch, tmp_path):
+def test_make_plan_refuses_tuning_without_optuna_before_it_writes(monkeypatch, tmp_path):
     monkeypatch.setattr(plans, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="tune=8: optuna is missing"):
         plans.make_plan(["none"], CompareConfig(data="digits", tune=8), tmp_path / "run")

@@ -38,19 +38,19 @@ def failing():
         lambda: foveal.class_activation("resnet18", IMAGES),
     ],
 )
-def test_a_name_in_a_models_place(call):
+def test_check_model_refuses_a_name(call):
     with pytest.raises(TypeError, match=r"^model: 'resnet18'; a torch.nn.Module is needed; foveal.create_model makes"):
         call()
 
 
-def test_an_audit_takes_bare_tensors_and_reads_once():
+def test_audit_takes_bare_tensors_and_reads_the_loader_once():
     assert foveal.audit(model(), [IMAGES, IMAGES[:3]]).images == 11
     assert foveal.audit(model(), (each for each in (IMAGES, IMAGES[:1]))).images == 9
     assert foveal.audit(model(), DataLoader(TensorDataset(IMAGES), batch_size=3)).images == 8
 
 
 @pytest.mark.parametrize(
-    ("loader", "error", "says"),
+    ("loader", "error", "message"),
     [
         (IMAGES, TypeError, "loader: Tensor given; batches are needed"),
         (3, TypeError, "loader: int given"),
@@ -60,14 +60,14 @@ def test_an_audit_takes_bare_tensors_and_reads_once():
         (failing(), ValueError, "loader: batch 1 could not be read: OSError: disk gone"),
     ],
 )
-def test_loaders_that_neither_audit_nor_score_can_read(loader, error, says):
+def test_audit_and_score_refuse_bad_loaders(loader, error, message):
     for ask in (foveal.audit, foveal.score):
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=message):
             ask(model(), loader)
 
 
 @pytest.mark.parametrize(
-    ("loader", "error", "says"),
+    ("loader", "error", "message"),
     [
         ([IMAGES], TypeError, "loader: a batch is a Tensor; images and labels are needed"),
         ([(IMAGES, [0] * 8)], TypeError, "loader: a batch is a tuple of Tensor, list"),
@@ -78,17 +78,17 @@ def test_loaders_that_neither_audit_nor_score_can_read(loader, error, says):
         ([(IMAGES[:1], LABELS[:1])], ValueError, "loader: it gave 1 image; an interval over images needs two"),
     ],
 )
-def test_loaders_that_score_cannot_read(loader, error, says):
-    with pytest.raises(error, match=says):
+def test_score_refuses_bad_loaders(loader, error, message):
+    with pytest.raises(error, match=message):
         foveal.score(model(), loader)
 
 
-def test_choose_is_named():
+def test_score_names_a_bad_choose_loader():
     with pytest.raises(ValueError, match="choose: generator given"):
         foveal.score(model(), [(IMAGES, LABELS)], (each for each in [(IMAGES, LABELS)]))
 
 
-def test_an_order_that_changes_is_seen():
+def test_score_refuses_a_loader_whose_order_changes():
     data = TensorDataset(torch.rand(64, 1, 16, 16), torch.arange(64))
     with pytest.raises(ValueError, match="loader: read again it gave other labels; it must keep its order"):
         foveal.score(model(), DataLoader(data, batch_size=16, shuffle=True), curved=0)

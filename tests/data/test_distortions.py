@@ -18,7 +18,7 @@ def digit_images(count: int = 20) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["rts", "translated"])
-def test_truth_undoes_the_distortion(kind):
+def test_distort_is_undone_by_its_truth(kind):
     images = digit_images()
     truth = distort(images, kind, seed=3)
     back = sample(truth.images.float(), grid_of(truth.theta, 28, 28))
@@ -27,7 +27,7 @@ def test_truth_undoes_the_distortion(kind):
 
 
 @pytest.mark.parametrize("kind", DISTORTIONS)
-def test_a_seed_fixes_the_distortion(kind):
+def test_distort_is_fixed_by_its_seed(kind):
     images = digit_images()
     first, again, other = (distort(images, kind, seed) for seed in (1, 1, 2))
     assert torch.equal(first.images, again.images)
@@ -35,7 +35,7 @@ def test_a_seed_fixes_the_distortion(kind):
     assert not torch.equal(first.images, other.images)
 
 
-def test_rts_keeps_to_the_papers_ranges():
+def test_distort_rts_keeps_the_ranges_of_the_paper():
     theta = distort(digit_images(500), "rts", seed=0).theta.double()
     scale = theta[:, :, :2].det().sqrt() * 42 / 28
     angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
@@ -44,7 +44,7 @@ def test_rts_keeps_to_the_papers_ranges():
     assert 40 < angle.max() <= 45
 
 
-def test_r_turns_by_up_to_a_right_angle_about_the_middle():
+def test_distort_r_rotates_about_the_middle_by_up_to_90_degrees():
     theta = distort(digit_images(500), "r", seed=0).theta.double()
     angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
     assert -90 <= angle.min() < -80
@@ -53,7 +53,7 @@ def test_r_turns_by_up_to_a_right_angle_about_the_middle():
     torch.testing.assert_close(theta[:, :, :2].det(), torch.ones(500, dtype=torch.float64))
 
 
-def test_p_moves_each_corner_by_five_pixels_or_so_and_never_folds():
+def test_distort_p_moves_corners_by_about_five_pixels_and_never_folds():
     theta = distort(digit_images(500), "p", seed=0).theta
     corners = 21 * outline(theta, steps=1)  # pixels from the middle of 42
     torch.testing.assert_close(corners.mean(0), 0.875 * 14 * torch.tensor(CORNERS), atol=1.0, rtol=0)
@@ -63,20 +63,20 @@ def test_p_moves_each_corner_by_five_pixels_or_so_and_never_folds():
     assert (ahead[..., 0] * after[..., 1] > ahead[..., 1] * after[..., 0]).all()
 
 
-def test_e_moves_each_control_point_by_a_pixel_and_a_half_or_so():
+def test_distort_e_moves_control_points_by_about_1_5_pixels():
     theta = distort(digit_images(500), "e", seed=0).theta
     torch.testing.assert_close(theta.mean(0), torch.tensor(CONTROL), atol=0.03, rtol=0)
     assert 14 * theta.std(0).mean() == pytest.approx(1.5, abs=0.03)
 
 
-def test_a_box_goes_from_edge_to_edge():
+def test_ink_boxes_go_from_edge_to_edge():
     image = torch.zeros(2, 1, 9, 9, dtype=torch.uint8)
     image[0, 0, 5, 3] = 255
     image[1, 0, 2:4, 1:8] = 255
     assert ink_boxes(image).tolist() == [[3, 5, 4, 6], [1, 2, 8, 4]]
 
 
-def test_a_translated_digit_is_drawn_whole_inside_its_box():
+def test_distort_translated_draws_the_whole_digit_inside_its_box():
     images = digit_images()
     truth = distort(images, "translated", seed=0)
     assert (truth.images.flatten(1).long().sum(1) == images.flatten(1).long().sum(1)).all()
@@ -90,7 +90,7 @@ def test_a_translated_digit_is_drawn_whole_inside_its_box():
 @pytest.mark.parametrize(
     ("kind", "pieces", "canvas"), [("cluttered", 6, 60), ("cluttered100", 8, 100), ("scene", 40, 256)]
 )
-def test_clutter_only_adds_and_the_box_stays_the_digits(kind, pieces, canvas):
+def test_distort_clutter_only_adds_and_keeps_the_box(kind, pieces, canvas):
     images = digit_images()
     truth = distort(images, kind, seed=0)
     bare = distort(images, "translated", seed=0) if canvas == 60 else None
@@ -105,7 +105,7 @@ def test_clutter_only_adds_and_the_box_stays_the_digits(kind, pieces, canvas):
     assert (back >= images.float() - 1).all()
 
 
-def test_noise_lies_on_everything():
+def test_distort_noise_covers_the_whole_image():
     images = digit_images()
     noisy, bare = distort(images, "noise", seed=0), distort(images, "translated", seed=0)
     background = noisy.images[bare.images == 0].double()

@@ -15,7 +15,7 @@ def write_images(folder, count, size=(40, 30), mode="RGB"):
         Image.new(mode, size, color=index * 9 % 256 if mode in "LP" else None).save(folder / f"{index}.png")
 
 
-def test_a_folder_is_split_and_says_what_it_left_out(tmp_path):
+def test_load_folder_splits_and_reports_what_it_left_out(tmp_path):
     for name, mode in (("cat", "RGB"), ("dog", "L")):
         write_images(tmp_path / name, 20, mode=mode)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
@@ -32,7 +32,7 @@ def test_a_folder_is_split_and_says_what_it_left_out(tmp_path):
     assert [name.split("/")[0] for name in data.train.names[:3]] == [data.classes[label] for label in labels]
 
 
-def test_images_of_every_mode_are_read_as_they_look(tmp_path):
+def test_read_keeps_the_brightness_of_every_image_mode(tmp_path):
     """A ramp from black to white, however it is stored; sixteen bits of grey are not clipped at 255."""
     ramp = np.linspace(0, 255, 1200).reshape(30, 40)
     eight, sixteen = ramp.astype(np.uint8), (ramp * 257).astype(np.uint16)
@@ -53,7 +53,7 @@ def test_images_of_every_mode_are_read_as_they_look(tmp_path):
         assert np.abs(image.astype(int) - eight[..., None]).max() <= 2, path.name
 
 
-def test_pixels_without_a_range_are_left_out_and_images_beside_the_classes_too(tmp_path):
+def test_load_folder_leaves_out_pixels_without_a_range_and_images_beside_the_classes(tmp_path):
     for name in ("cat", "dog"):
         write_images(tmp_path / name, 8)
     write_images(tmp_path / "alone", 1)
@@ -77,13 +77,13 @@ def test_pixels_without_a_range_are_left_out_and_images_beside_the_classes_too(t
     }
 
 
-def test_an_image_of_too_many_pixels_is_left_out(tmp_path, monkeypatch):
+def test_why_not_refuses_an_image_of_too_many_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     write_images(tmp_path, 1)
     assert "exceeds limit of 200 pixels" in why_not(tmp_path / "0.png")
 
 
-def test_a_folder_that_is_split_already_is_used_as_it_is(tmp_path):
+def test_load_folder_uses_a_given_split(tmp_path):
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         for name in ("cat", "dog"):
             write_images(tmp_path / part / name, count)
@@ -97,7 +97,7 @@ def test_a_folder_that_is_split_already_is_used_as_it_is(tmp_path):
     assert skipped == {"extra/": "beside train, val and test", "test/0.png": "in no class's folder"}
 
 
-def test_groups_of_a_folder_come_from_a_file(tmp_path):
+def test_load_folder_reads_groups_from_a_file(tmp_path):
     for name in ("cat", "dog"):
         write_images(tmp_path / name, 20)
     table = tmp_path / "groups.csv"
@@ -107,7 +107,7 @@ def test_groups_of_a_folder_come_from_a_file(tmp_path):
     assert not of_part[0] & of_part[1] | of_part[0] & of_part[2] | of_part[1] & of_part[2]
 
 
-def test_a_folder_that_is_split_in_part_is_refused(tmp_path):
+def test_load_folder_refuses_a_partial_split(tmp_path):
     for part in ("train", "val"):
         for name in ("cat", "dog"):
             write_images(tmp_path / part / name, 3)
@@ -115,7 +115,7 @@ def test_a_folder_that_is_split_in_part_is_refused(tmp_path):
         foveal.load_data(f"folder:{tmp_path}")
 
 
-def test_hidden_and_empty_folders_are_no_classes(tmp_path):
+def test_load_folder_ignores_hidden_and_empty_folders(tmp_path):
     for name in ("cat", "dog"):
         write_images(tmp_path / name, 8)
     write_images(tmp_path / ".ipynb_checkpoints", 2)
@@ -123,7 +123,7 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
     assert foveal.load_data(f"folder:{tmp_path}", image_size=32).classes == ("cat", "dog")
 
 
-def test_one_class_is_too_few(tmp_path):
+def test_load_folder_refuses_a_single_class(tmp_path):
     write_images(tmp_path / "cat", 5)
     with pytest.raises(ValueError, match="one class alone, 'cat'"):
         foveal.load_data(f"folder:{tmp_path}")

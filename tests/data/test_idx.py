@@ -9,7 +9,7 @@ import foveal
 
 
 @pytest.mark.parametrize("spec", ["folder:{}", "{}"])
-def test_a_folder_of_idx_files_is_read_as_torchvision_reads_them(spec, tmp_path):
+def test_load_idx_agrees_with_torchvision(spec, tmp_path):
     plain, packed = write_idx(tmp_path / "raw"), write_idx(tmp_path / "my-fashion", gzipped=True)
     data = foveal.load_data(spec.format(plain))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [100, 20, 20]
@@ -29,7 +29,7 @@ def test_a_folder_of_idx_files_is_read_as_torchvision_reads_them(spec, tmp_path)
     assert torch.equal(clothes.train.images, data.train.images)
 
 
-def test_emnist_is_turned_upright_and_its_labels_may_begin_at_one(tmp_path):
+def test_load_idx_turns_emnist_upright_and_accepts_labels_from_one(tmp_path):
     names = "emnist-letters-train", "emnist-letters-test"
     data = foveal.load_data(f"folder:{write_idx(tmp_path / 'gzip', names, gzipped=True, first_label=1)}")
     plain = foveal.load_data(f"folder:{write_idx(tmp_path / 'raw')}")
@@ -43,7 +43,7 @@ def cut(path, keep):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda raw: (raw / "t10k-labels-idx1-ubyte").unlink(), "no file of the test part's labels beside"),
         (
@@ -65,14 +65,14 @@ def cut(path, keep):
         ),
     ],
 )
-def test_idx_files_that_are_broken_or_do_not_belong_together_are_told(spoil, says, tmp_path):
+def test_load_idx_refuses_broken_or_mismatched_files(spoil, message, tmp_path):
     raw = write_idx(tmp_path / "raw")
     spoil(raw)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         foveal.load_data(f"folder:{raw}")
 
 
-def test_a_gzipped_idx_file_that_ends_early_is_told(tmp_path):
+def test_load_idx_refuses_a_truncated_gzip_file(tmp_path):
     raw = write_idx(tmp_path / "raw", gzipped=True)
     cut(raw / "train-images-idx3-ubyte.gz", 5000)
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: cannot be read: .*ended before"):

@@ -6,7 +6,7 @@ import foveal
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda path: "digts", "unknown data 'digts'; did you mean 'digits'"),
         (lambda path: "cifar10/rts", "data 'cifar10/rts': only digits, mnist, fashion-mnist are distorted"),
@@ -16,7 +16,7 @@ import foveal
         (lambda path: f"folder:{path}", "no images"),
     ],
 )
-def test_bad_names_are_told(make, says, tmp_path):
+def test_load_data_refuses_unknown_names(make, message, tmp_path):
     (tmp_path / "cat").mkdir()
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         foveal.load_data(make(tmp_path))

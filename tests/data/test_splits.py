@@ -5,7 +5,7 @@ import numpy as np
 from foveal.data.splits import grouped, stratified
 
 
-def test_a_split_loses_and_repeats_nothing_and_keeps_the_classes():
+def test_stratified_loses_and_repeats_nothing_and_keeps_classes():
     labels = np.repeat([0, 1, 2], [100, 40, 7])
     parts = stratified(labels, (0.7, 0.15, 0.15), seed=0)
     assert sorted(np.concatenate(parts)) == list(range(147))
@@ -13,7 +13,7 @@ def test_a_split_loses_and_repeats_nothing_and_keeps_the_classes():
     assert not np.array_equal(parts[0], np.sort(parts[0]))
 
 
-def test_groups_stay_together():
+def test_grouped_keeps_groups_together():
     labels = np.tile([0, 0, 1, 1], 30)
     groups = np.repeat([f"patient {i}" for i in range(30)], 4)
     parts = grouped(labels, groups, (0.7, 0.15, 0.15), seed=0)

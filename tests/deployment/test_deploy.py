@@ -39,7 +39,7 @@ def torchvisions(name: str) -> nn.Module:
     ],
     ids=["ours", "plain", "timm", "torchvision", "sk", "cbam"],
 )
-def test_answers_and_attention_are_the_originals(make, known):
+def test_deploy_keeps_outputs_and_attention(make, known):
     model = randomise_norms(make())
     before = plain_weights(model)
     deployed = foveal.deploy(model, IMAGES)
@@ -59,7 +59,7 @@ def test_answers_and_attention_are_the_originals(make, known):
         torch.testing.assert_close(mine.values, theirs.values, atol=1e-4, rtol=0)
 
 
-def test_the_plain_operators_are_gone():
+def test_deploy_removes_plain_operators():
     """No norm runs, and weighing is part of the addition."""
     model = randomise_norms(foveal.create_model("seresnet50"))
     network = foveal.deploy(model, IMAGES).network
@@ -69,7 +69,7 @@ def test_the_plain_operators_are_gone():
     assert not {"aten::batch_norm", "aten::native_batch_norm", "aten::mul", "aten::mul_"} & {*ran}
 
 
-def test_a_hooked_gate_stays():
+def test_deploy_keeps_a_hooked_gate():
     model = foveal.create_model("seresnet18")
     model.layer1[0].se.register_forward_hook(lambda *_: None)
     deployed = foveal.deploy(model, IMAGES)
@@ -77,20 +77,20 @@ def test_a_hooked_gate_stays():
     assert len(gates(deployed.network)) == 7
 
 
-def test_a_difference_beyond_the_tolerance_is_refused():
+def test_deploy_refuses_a_difference_above_the_tolerance():
     with pytest.raises(ValueError, match=r"tolerance=1e-09: the deployed model differs by \d") as caught:
         foveal.deploy(randomise_norms(foveal.create_model("seresnet18")), IMAGES, tolerance=1e-9)
     assert "\n" not in str(caught.value)
 
 
-def test_an_answer_that_is_not_a_number_is_refused():
+def test_deploy_refuses_nan_outputs():
     model = foveal.create_model("seresnet18")
     nn.init.constant_(model.fc.bias, float("nan"))
     with pytest.raises(ValueError, match="differs by inf"):
         foveal.deploy(model, IMAGES)
 
 
-def test_half_precision_takes_and_gives_single():
+def test_deploy_in_half_precision_takes_and_returns_float32():
     model = randomise_norms(foveal.create_model("seresnet18"))
     deployed = foveal.deploy(model, IMAGES, dtype=torch.bfloat16, tolerance=0.1)
     assert deployed.network(IMAGES).dtype == torch.float32
@@ -98,7 +98,7 @@ def test_half_precision_takes_and_gives_single():
     assert 1e-5 < deployed.difference < 0.1
 
 
-def test_what_is_no_batch_and_what_answers_no_tensor_is_refused():
+def test_deploy_refuses_a_non_batch_and_a_non_tensor_output():
     with pytest.raises(ValueError, match=r"images of shape \(3, 64, 64\)"):
         foveal.deploy(foveal.create_model("seresnet18"), IMAGES[0])
 
@@ -110,7 +110,7 @@ def test_what_is_no_batch_and_what_answers_no_tensor_is_refused():
         foveal.deploy(Pair(), IMAGES)
 
 
-def test_the_network_keeps_through_a_pickle_and_gives_gradients_to_images():
+def test_deploy_survives_pickling_and_passes_gradients_to_images():
     model = randomise_norms(foveal.create_model("seresnet18"))
     network = pickle.loads(pickle.dumps(foveal.deploy(model, IMAGES).network))  # noqa: S301
     images = IMAGES.clone().requires_grad_()
@@ -121,12 +121,12 @@ def test_the_network_keeps_through_a_pickle_and_gives_gradients_to_images():
 
 
 @pytest.mark.slow
-def test_compiled():
+def test_deploy_compiles():
     model = randomise_norms(foveal.create_model("small_cnn+se"))
     assert foveal.deploy(model, IMAGES, compile=True).difference < 1e-4
 
 
-def test_a_network_of_zeros_is_deployed():
+def test_deploy_accepts_zero_outputs():
     """All its logits are zero, and so is the difference."""
     network = randomise_norms(foveal.create_model("small_cnn+se", num_classes=5)).eval()
     nn.init.zeros_(network.head.weight)
@@ -135,10 +135,10 @@ def test_a_network_of_zeros_is_deployed():
 
 
 @torch.no_grad()
-def test_what_a_hook_saw_of_a_deployed_block_stays_as_it_was():
+def test_deploy_keeps_tensors_that_hooks_recorded():
     network = foveal.deploy(timm.create_model("seresnet50", num_classes=5).eval(), torch.randn(1, 3, 64, 64)).network
     block = network.get_submodule("layer1.0")
-    met = []
-    block.conv3.register_forward_hook(lambda module, given, made: met.extend([made, made.clone()]))
+    recorded = []
+    block.conv3.register_forward_hook(lambda module, given, out: recorded.extend([out, out.clone()]))
     network(torch.randn(1, 3, 64, 64))
-    assert torch.equal(*met)
+    assert torch.equal(*recorded)

@@ -16,7 +16,7 @@ def small() -> nn.Module:
     return randomise_norms(foveal.create_model("small_cnn+se", num_classes=5))
 
 
-def test_a_program_answers_and_shows_what_the_model_does(tmp_path):
+def test_export_program_agrees_with_the_model_and_its_attention(tmp_path):
     model = small()
     before = plain_weights(model)
     exported = foveal.export(model, IMAGES, tmp_path / "model.pt2", attention=True)
@@ -42,7 +42,7 @@ def test_a_program_answers_and_shows_what_the_model_does(tmp_path):
         ("cbam", {"mean": 2, "amax": 2, "linear": 2, "relu": 1, "conv2d": 1, "batch_norm": 1, "sigmoid": 2, "mul": 2}),
     ],
 )
-def test_a_graph_holds_the_equations_and_nothing_else(mechanism, operators):
+def test_export_graph_holds_the_equations_alone(mechanism, operators):
     """The operators that the equations name, as often as they do, whether or not the fast forms are on; no Tap's."""
     module = foveal.attach(nn.Sequential(nn.Identity(), nn.Conv2d(16, 16, 1)), mechanism, at="1", identity=False).eval()
     arranging = {"unsqueeze", "squeeze", "select", "slice", "cat", "stack", "sum", "flatten", "transpose", "view"}
@@ -52,14 +52,14 @@ def test_a_graph_holds_the_equations_and_nothing_else(mechanism, operators):
     assert {name: count for name, count in found.items() if name not in arranging} == expected
 
 
-def test_without_attention_there_are_logits_alone(tmp_path):
+def test_export_without_attention_returns_logits_alone(tmp_path):
     exported = foveal.export(small(), IMAGES[:1], tmp_path / "model.pt2")
     assert exported.outputs == ("logits",)
     assert [*torch.export.load(exported.path).module()(IMAGES)] == ["logits"]
 
 
 @pytest.mark.slow
-def test_onnx_runs_at_another_batch_and_size(tmp_path):
+def test_export_onnx_runs_at_another_batch_and_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model = randomise_norms(foveal.create_model("stn_cnn", num_classes=5, in_chans=1))
@@ -72,14 +72,14 @@ def test_onnx_runs_at_another_batch_and_size(tmp_path):
     torch.testing.assert_close(torch.from_numpy(theta), seen["stn"].values, atol=1e-5, rtol=1e-4)
 
 
-def test_a_network_for_one_size_says_so(tmp_path):
+def test_export_reports_a_network_for_one_size(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 46 * 46, 2))
     exported = foveal.export(model, IMAGES, tmp_path / "model.pt2")
     assert not exported.any_size
     assert "one size" in str(exported)
 
 
-def test_what_answers_differently_is_refused_and_not_written(tmp_path):
+def test_export_refuses_and_deletes_a_model_that_differs(tmp_path):
     class Fickle(nn.Module):
         """Its answer depends on what an export freezes."""
 
@@ -97,7 +97,7 @@ def test_what_answers_differently_is_refused_and_not_written(tmp_path):
     assert not path.exists()
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_export_refuses_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="ending of output"):
         foveal.export(small(), IMAGES, tmp_path / "model.h5")
     with pytest.raises(ValueError, match=r"images of shape \(3, 48, 48\)"):
@@ -106,7 +106,7 @@ def test_mistakes_are_one_line(tmp_path):
         foveal.export(nn.Sequential(nn.Conv2d(3, 2, 1)), IMAGES, tmp_path / "model.pt2", attention=True)
 
 
-def test_a_network_of_small_images_takes_other_sizes_too(tmp_path):
+def test_export_of_small_images_accepts_other_sizes(tmp_path):
     exported = foveal.export(small(), torch.randn(2, 3, 28, 32), tmp_path / "model.pt2")
     assert exported.any_size
     assert torch.export.load(exported.path).module()(torch.randn(3, 3, 40, 64))["logits"].shape == (3, 5)

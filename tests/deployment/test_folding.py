@@ -36,7 +36,7 @@ class Odd(nn.Module):
         return self.head(self.pool(self.act(self.good_norm(self.good(x)))).flatten(1))
 
 
-def test_only_what_is_safe_is_folded():
+def test_fold_norms_folds_only_safe_pairs():
     model = randomise_norms_but_untracked(Odd()).eval()
     with torch.no_grad():
         expected = model(IMAGES)
@@ -53,7 +53,7 @@ def randomise_norms_but_untracked(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_a_map_that_is_also_an_answer_is_not_folded_away():
+def test_fold_norms_keeps_a_map_that_is_also_an_output():
     class Showing(nn.Module):
         def __init__(self):
             super().__init__()

@@ -20,13 +20,13 @@ def torchvisions(name: str) -> nn.Module:
     return foveal.attach(getattr(torchvision.models, name)(), "se", identity=False)
 
 
-def test_torchvisions_bottlenecks_know_their_gates():
+def test_deploy_computes_gates_early_in_torchvision_bottlenecks():
     deployed = foveal.deploy(randomise_norms(torchvisions("resnet50")), IMAGES)
     assert len(gates(deployed.network)) == 16
     assert deployed.network.layer1[0].bn3[1].fc1.in_features == 64  # the convolution's input, not its 256 channels
 
 
-def test_a_gate_known_early_by_thought():
+def test_known_gate_by_hand():
     """Two channels with means 1 and 3; W = [[1, 0], [2, 1]], b = (0, 1): the gate must see means 1 and 6."""
     conv = nn.Conv2d(2, 2, 1)
     conv.weight.data = torch.tensor([[1.0, 0.0], [2.0, 1.0]])[..., None, None]

@@ -7,7 +7,7 @@ from torch import nn
 from foveal.deployment.pointwise import multiply_pointwise
 
 
-def test_a_1x1_convolution_is_a_product_where_the_channels_come_last():
+def test_multiply_pointwise_is_a_product_for_channels_last():
     conv = nn.Conv2d(5, 7, 1)
     x = torch.randn(2, 5, 3, 4).to(memory_format=torch.channels_last)
     expected = conv(x)

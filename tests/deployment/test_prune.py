@@ -41,7 +41,7 @@ def chain(*between: nn.Module, last: nn.Module | None = None) -> nn.Sequential:
         ((nn.LeakyReLU(), nn.MaxPool2d(2), nn.Identity()), "0"),
     ],
 )
-def test_a_gate_is_folded_into_the_layer_before_it(between, layer):
+def test_prune_constant_folds_a_gate_into_the_layer_before(between, layer):
     model = randomise_norms(chain(*between)).eval()
     before = answers(model)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -56,7 +56,7 @@ def test_a_gate_is_folded_into_the_layer_before_it(between, layer):
 
 
 @pytest.mark.parametrize("between", [nn.SiLU(), nn.Sigmoid()])
-def test_or_into_the_convolution_after_it(between):
+def test_prune_constant_folds_a_gate_into_the_convolution_after(between):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), between, constant(), nn.Conv2d(8, 4, 3, padding=1)).eval()
     pruned = foveal.prune_constant(model, IMAGES)
     assert pruned.folded == {"2": "3"}
@@ -64,7 +64,7 @@ def test_or_into_the_convolution_after_it(between):
     torch.testing.assert_close(answers(pruned.model), answers(model))
 
 
-def test_timms_norms_that_hold_their_activation():
+def test_prune_constant_handles_timm_norms_with_activation():
     layers = pytest.importorskip("timm.layers")
     for act, layer in ((nn.ReLU, "1"), (nn.SiLU, "3")):
         model = nn.Sequential(nn.Conv2d(3, 8, 3), layers.BatchNormAct2d(8, act_layer=act), constant())
@@ -75,7 +75,7 @@ def test_timms_norms_that_hold_their_activation():
         torch.testing.assert_close(answers(pruned.model), answers(model))
 
 
-def test_by_hand():
+def test_prune_constant_by_hand():
     """A gate of 1/4 on a convolution of weight 2 and bias 3: weight 1/2 and bias 3/4."""
     gate = SqueezeExcite(1)
     nn.init.zeros_(gate.fc2.weight)
@@ -131,7 +131,7 @@ def residual() -> Residual:
         (chain(last=residual()), "1", "more than to scale"),
     ],
 )
-def test_a_gate_stays_with_the_reason(model, path, reason):
+def test_prune_constant_keeps_a_gate_and_states_why(model, path, reason):
     model.eval()
     pruned = foveal.prune_constant(model, IMAGES)
     assert pruned.folded == {}
@@ -140,7 +140,7 @@ def test_a_gate_stays_with_the_reason(model, path, reason):
         assert new.equal(held)
 
 
-def test_weights_that_two_layers_share_are_given_back():
+def test_prune_constant_restores_shared_weights():
     model = chain()
     model.append(nn.Conv2d(4, 3, 3))
     model.append(nn.Conv2d(3, 8, 3))
@@ -150,13 +150,13 @@ def test_weights_that_two_layers_share_are_given_back():
     assert answers(pruned.model).equal(answers(model))
 
 
-def test_a_gate_that_reads_its_input_is_none_of_ours():
+def test_prune_constant_ignores_a_gate_that_depends_on_its_input():
     pruned = foveal.prune_constant(chain(last=SqueezeExcite(8, 2)), [10 * each for each in IMAGES])
     assert not pruned.folded
     assert str(pruned) == "no gate is constant"
 
 
-def test_a_network_of_ours_and_the_channel_half_of_cbam():
+def test_prune_constant_on_small_cnn_and_the_channel_gate_of_cbam():
     model = foveal.create_model("small_cnn+se+cbam", num_classes=3).eval()
     randomise_norms(model)
     for module in model.modules():
@@ -180,6 +180,6 @@ def answers_at(model: nn.Module) -> torch.Tensor:
         return model(torch.linspace(0, 1, 3 * 28 * 28).view(1, 3, 28, 28))
 
 
-def test_no_images():
+def test_prune_constant_refuses_no_images():
     with pytest.raises(ValueError, match="no image"):
         foveal.prune_constant(chain(), [])

@@ -49,7 +49,7 @@ class Net(nn.Module):
         return self.head(self.attention(self.conv(x)).mean((2, 3)))
 
 
-class TestVictims:
+class TestPlantedFaults:
     """Three networks that were published, were used, and had no attention: written anew as they were."""
 
     class SELayer(nn.Module):
@@ -76,7 +76,7 @@ class TestVictims:
         def forward(self, x):
             return torch.cat([self.branch1(x), self.branch3(x)], dim=1)
 
-    def test_se_that_is_added_to_an_inception_and_never_called(self):
+    def test_audit_finds_unused_se_in_inception(self):
         mixed = self.Mixed()
         mixed.add_module("SELayer", self.SELayer(32))
         net = nn.Sequential(mixed, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2))
@@ -85,12 +85,12 @@ class TestVictims:
         assert audited.places == {"0.SELayer": 0.0}
 
     @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-    def test_se_of_hidden_width_0(self):
+    def test_audit_finds_se_of_hidden_width_0(self):
         """Eight channels at a reduction of 16: its gate is 1/2 for every image and channel."""
         net = Net(self.SELayer(8))
         assert found(foveal.audit(net, images())) == {"attention": ["hidden width 0", "unseen"]}
-        told = foveal.audit(net, images(), extra={self.SELayer: ("fc.3", "gate")})
-        assert found(told) == {"attention": ["hidden width 0", "constant", "uniform"]}
+        registered = foveal.audit(net, images(), extra={self.SELayer: ("fc.3", "gate")})
+        assert found(registered) == {"attention": ["hidden width 0", "constant", "uniform"]}
         assert list(narrow_widths(self.SELayer(16))) == [1]
         assert list(narrow_widths(self.SELayer(32))) == []
 
@@ -113,30 +113,30 @@ class TestVictims:
     class BAMBlock(nn.Module):
         def __init__(self, padding: int):
             super().__init__()
-            self.sa = TestVictims.SpatialAttention(8, dilation=2, padding=padding)
+            self.sa = TestPlantedFaults.SpatialAttention(8, dilation=2, padding=padding)
 
         def forward(self, x):
             return x * (1 + self.sa(x).sigmoid())
 
     @pytest.mark.parametrize(("padding", "faults"), [(1, ["collapsed map"]), (2, [])])
-    @pytest.mark.parametrize("told", [False, True])
-    def test_a_spatial_map_of_7x7_that_collapses_to_one_number(self, padding, faults, told):
+    @pytest.mark.parametrize("registered", [False, True])
+    def test_audit_finds_a_spatial_map_that_collapses(self, padding, faults, registered):
         """Each 3x3 of dilation 2 with padding 1 takes two pixels off a side: 7, 5, 3, 1."""
-        extra = {self.SpatialAttention: ("sa", "mask")} if told else None
+        extra = {self.SpatialAttention: ("sa", "mask")} if registered else None
         audited = foveal.audit(Net(self.BAMBlock(padding)), images(side=7), extra=extra)
         assert [(each.path, each.type) for each in audited.faults] == [("attention.sa", what) for what in faults]
         assert not faults or audited.faults[0].figure == 49
 
 
-class TestPlaces:
-    def test_a_healthy_place_has_no_fault_and_a_share_of_the_time(self):
+class TestPlacesOfAttention:
+    def test_audit_of_a_healthy_place_has_no_fault(self):
         audited = foveal.audit(Net(SqueezeExcite(8, 2)), images())
         assert audited.findings == []
         assert list(audited.places) == ["attention"]
         assert 0 < audited.places["attention"] < 1
         assert audited.images == 8
 
-    def test_weights_that_somebody_else_applies(self):
+    def test_audit_finds_weights_applied_elsewhere(self):
         """The module's own forward pass is not called, its weights are."""
 
         class Applies(nn.Module):
@@ -149,7 +149,7 @@ class TestPlaces:
 
         assert found(foveal.audit(Net(Applies()), images())) == {"attention.se": []}
 
-    def test_the_share_of_the_time_is_that_of_the_forward_pass(self):
+    def test_audit_time_share_is_that_of_the_forward_pass(self):
         class Slow(SqueezeExcite):
             def forward(self, x):
                 time.sleep(0.02)
@@ -159,7 +159,7 @@ class TestPlaces:
         places = foveal.audit(net, images()).places
         assert places["attention.0"] > 0.5 > places["attention.1"] > 0
 
-    def test_registered_and_never_called(self):
+    def test_audit_finds_a_module_that_is_never_called(self):
         net = Net(SqueezeExcite(8, 2))
         net.forgotten = CBAM(8, 2)
         names = found(foveal.audit(net, images()))
@@ -167,8 +167,10 @@ class TestPlaces:
             "attention": [], "forgotten.channel": ["never called"], "forgotten.spatial": ["never called"]
         }  # fmt: skip
 
-    @pytest.mark.parametrize("attention", [SqueezeExcite(8, 2), TestVictims.SELayer(8, 2)], ids=["ours", "foreign"])
-    def test_called_and_its_result_dropped(self, attention):
+    @pytest.mark.parametrize(
+        "attention", [SqueezeExcite(8, 2), TestPlantedFaults.SELayer(8, 2)], ids=["ours", "foreign"]
+    )
+    def test_audit_finds_a_dropped_result(self, attention):
         class Drops(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -181,44 +183,44 @@ class TestPlaces:
         names = found(foveal.audit(Net(Drops()), images()))["attention.se"]
         assert [name for name in names if name != "unseen"] == ["not in the graph"]
 
-    def test_weights_without_gradient_in_a_module_that_has_some(self):
+    def test_audit_finds_weights_without_gradient(self):
         class Detached(SqueezeExcite):
             def forward(self, x):
                 return x * self.weigh(x).detach()[:, :, None, None]
 
         assert found(foveal.audit(Net(Detached(8, 2)), images())) == {"attention": ["not in the graph"]}
 
-    def test_a_frozen_network_is_in_its_graph(self):
+    def test_audit_of_a_frozen_network_is_in_its_graph(self):
         net = Net(SqueezeExcite(8, 2)).requires_grad_(False)
-        net.other = TestVictims.SELayer(8, 2).requires_grad_(False)
+        net.other = TestPlantedFaults.SELayer(8, 2).requires_grad_(False)
         net.conv = nn.Sequential(net.conv, net.other)
         assert "not in the graph" not in [each.type for each in foveal.audit(net, images()).findings]
         assert not any(weight.requires_grad for weight in net.parameters())
 
-    def test_at_birth(self):
+    def test_audit_recognises_attention_at_birth(self):
         for attention in (SqueezeExcite(8, 2, identity=True), NonLocal(8), GlobalContext(8), SpatialTransformer(8)):
             audited = foveal.audit(Net(attention), images())
             assert {each.type for each in audited.findings} == {"at birth"}
             assert audited.faults == []
 
-    def test_a_hard_mechanism_learns_without_the_answers_gradient(self):
+    def test_audit_of_hard_attention_needs_no_gradient(self):
         assert found(foveal.audit(RAM(in_chans=3), images())) == {"glimpse": ["at birth"]}
 
     @pytest.mark.parametrize("name", ["mhsa", "nl", "gc", "cbam", "coord"])
-    def test_whatever_joins_as_the_identity_is_at_birth_and_no_fault(self, name):
+    def test_audit_of_identity_at_birth_is_no_fault(self, name):
         model = foveal.create_model("small_cnn", in_chans=3)
         foveal.attach(model, name, at="features.2")
         audited = foveal.audit(model, images())
         assert {each.type for each in audited.findings} == {"at birth"}
 
-    def test_glimpses_that_never_move_though_their_policy_has_weights(self):
+    def test_audit_finds_glimpses_that_never_move(self):
         net = RAM(in_chans=3, glimpses=3)
         nn.init.normal_(net.glimpse.fc2.weight, std=1e-6)
         assert found(foveal.audit(net, images())) == {"glimpse": ["never moves"]}
         nn.init.normal_(net.glimpse.fc2.weight)
         assert foveal.audit(net, images()).faults == []
 
-    def test_a_selection_that_its_weights_close_a_branch_of(self):
+    def test_audit_finds_a_closed_branch_of_a_selection(self):
         unit = SelectiveKernel(8, groups=1, floor=8)
         assert foveal.audit(Net(unit), images()).faults == []
         with torch.no_grad():
@@ -230,7 +232,7 @@ class TestPlaces:
         assert "branch always chosen" in names
         assert "branch never chosen" not in names  # which it implies where there are two
 
-    def test_a_class_that_shows_nothing_is_unseen_and_no_fault(self):
+    def test_audit_reports_a_class_without_records_as_unseen(self):
         class LinearAttention(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -245,14 +247,14 @@ class TestPlaces:
         assert finding.type == "unseen"
         assert "does not know the class LinearAttention" in finding.note
 
-    def test_a_gate_that_is_given_zeros_says_so(self):
+    def test_audit_reports_a_gate_on_zeros(self):
         """As in a fresh residual network, whose last norm starts at zero."""
         net = Net(nn.Sequential(nn.BatchNorm2d(8), SqueezeExcite(8, 2)))
         nn.init.zeros_(net.attention[0].weight)
         (finding,) = foveal.audit(net, images()).findings
         assert str(finding) == "constant: 0.0e+00 at most between images, all that it is given is 0"
 
-    def test_a_place_called_twice_is_judged_twice(self):
+    def test_audit_judges_a_place_at_each_call(self):
         class Twice(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -263,7 +265,7 @@ class TestPlaces:
 
         assert found(foveal.audit(Net(Twice()), images())) == {"attention.se": [], "attention.se#2": ["constant"]}
 
-    def test_timms_own(self):
+    def test_audit_covers_attention_of_timm(self):
         timm = pytest.importorskip("timm")
         from timm.layers import SEModule
 
@@ -277,14 +279,14 @@ class TestPlaces:
         assert list(foveal.audit(vit, images(side=32)).places) == ["blocks.0.attn"]
 
 
-class TestNothingStaysBehind:
+class TestRestoredState:
     def state(self, model):
         tables = [(m._forward_hooks, m._forward_pre_hooks, m._forward_hooks_always_called) for m in model.modules()]
         weights = [(weight.grad is None, weight.requires_grad) for weight in model.parameters()]
         return [[len(hooks) for hooks in each] for each in tables], [m.training for m in model.modules()], weights
 
     @pytest.mark.parametrize("fails", [False, True])
-    def test_hooks_modes_buffers_gradients_and_threads(self, fails):
+    def test_audit_restores_hooks_modes_buffers_gradients_and_threads(self, fails):
         net = nn.Sequential(nn.BatchNorm2d(3), Net(CBAM(8, 2))).train()
         net[0].eval()
         net[1].conv.requires_grad_(False)
@@ -303,14 +305,14 @@ class TestNothingStaysBehind:
         assert gradients
         assert all(weight.grad.equal(held) for weight, held in gradients.items())
 
-    def test_the_images_are_left_alone(self):
+    def test_audit_leaves_images_unchanged(self):
         batches = images()
         foveal.audit(Net(SqueezeExcite(8, 2)), batches)
         assert not any(each.requires_grad for each in batches)
 
 
-class TestFace:
-    def test_loaders(self):
+class TestResult:
+    def test_audit_accepts_loaders_and_tensors(self):
         net = Net(SqueezeExcite(8, 2))
         pairs = torch.utils.data.TensorDataset(torch.cat(images()), torch.zeros(8))
         assert foveal.audit(net, torch.utils.data.DataLoader(pairs, batch_size=3)).images == 8
@@ -322,13 +324,13 @@ class TestFace:
         with pytest.raises(ValueError, match="has no attention to watch"):
             foveal.audit(nn.Conv2d(3, 3, 1), images())
 
-    def test_wrapped_models_have_plain_paths(self):
+    def test_audit_reports_plain_paths_of_wrapped_models(self):
         net = nn.DataParallel(Net(SqueezeExcite(8, 2)))
         assert list(foveal.audit(net, images()).places) == ["attention"]
 
-    def test_the_table(self):
+    def test_audit_prints_a_table(self):
         """Golden, but for the times, which are measured."""
-        net = Net(nn.Sequential(SqueezeExcite(8, 2, identity=True), TestVictims.SELayer(8, 8)))
+        net = Net(nn.Sequential(SqueezeExcite(8, 2, identity=True), TestPlantedFaults.SELayer(8, 8)))
         net.forgotten = SqueezeExcite(8, 2)
         text = str(foveal.audit(net, images()))
         rows = [line.split() for line in text.split("\n\n")[0].splitlines()]
@@ -344,7 +346,7 @@ class TestFace:
         )
         assert text.endswith("\n\n1 fault, 3 places, 8 images")
 
-    def test_json_holds_everything(self):
+    def test_audit_json_is_complete(self):
         net = Net(SqueezeExcite(8, 2))
         nn.init.constant_(net.attention.fc2.bias, 50.0)
         audited = foveal.audit(net, images())
@@ -360,7 +362,7 @@ class TestFace:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["se", "cbam", "stn"])
-def test_a_trained_network_has_no_fault(mechanism, tmp_path):
+def test_audit_of_a_trained_network_has_no_fault(mechanism, tmp_path):
     pytest.importorskip("mlxtend")
     from foveal.training.config import RunConfig
     from foveal.training.load_model import load_model

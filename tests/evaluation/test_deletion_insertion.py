@@ -31,7 +31,7 @@ def of_rows(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([images[0, 0, 3:5].mean(), images[1, 0, 11:13].mean()])
 
 
-def test_the_areas_of_a_right_and_of_a_wrong_map():
+def test_curve_areas_of_a_right_and_a_wrong_map():
     images = bright_row()
     right, wrong = images[:, 0], 1 - images[:, 0]
     deletion, insertion = curve_areas(of_rows, images, [right, wrong])
@@ -43,7 +43,7 @@ def test_the_areas_of_a_right_and_of_a_wrong_map():
     torch.testing.assert_close(insertion[1], (9 * of_rows(start) + (of_rows(start) + 1) / 2) / 10)
 
 
-def test_a_map_that_says_nothing_takes_pixels_in_no_order():
+def test_curve_areas_of_a_uniform_map_follow_a_line():
     """Every tenth of the pixels then holds about a tenth of those that count: the answer falls on a line.
 
     To three standard errors of the mean turn of 40 pixels, 0.9 / sqrt(12 * 40); row by row it would be 0.28 and 0.64.
@@ -53,18 +53,18 @@ def test_a_map_that_says_nothing_takes_pixels_in_no_order():
     torch.testing.assert_close(deletion[0], torch.full((2,), (1 + 0.1) / 2), atol=0.123, rtol=0)
 
 
-def test_as_many_answers_as_it_says():
-    asked = []
+def test_curve_areas_runs_as_many_passes_as_it_states():
+    batch_sizes = []
 
     def counted(images):
-        asked.append(len(images))
+        batch_sizes.append(len(images))
         return images.mean((1, 2, 3))
 
     curve_areas(counted, torch.rand(4, 3, 8, 8), [torch.rand(4, 2, 2)] * 3)
-    assert asked == [4] * (3 + 2 * (STEPS - 1) * 3)
+    assert batch_sizes == [4] * (3 + 2 * (STEPS - 1) * 3)
 
 
-def test_turns_go_by_weight_and_ties_are_mixed_alike():
+def test_removal_order_sorts_by_weight_and_mixes_ties():
     maps = torch.tensor([[[0.1, 0.9], [0.5, 0.3]]])
     found = removal_order(maps, (8, 8))
     assert found.flatten().sort().values.tolist() == list(range(64))
@@ -78,7 +78,7 @@ def test_turns_go_by_weight_and_ties_are_mixed_alike():
     assert torch.equal(flat[region.bool()].argsort(), ones[region.bool()].argsort())
 
 
-def test_the_blur_is_scipys():
+def test_blurred_agrees_with_scipy():
     images = torch.rand(2, 3, 16, 24)
     theirs = gaussian_filter(images.numpy(), 2, mode="mirror", truncate=2, axes=(2, 3))
     torch.testing.assert_close(blurred(images), torch.tensor(theirs))
@@ -86,7 +86,7 @@ def test_the_blur_is_scipys():
 
 
 @pytest.mark.parametrize(("name", "sign"), [*zip(NAMES, (-1, 1), strict=True)])
-def test_deletion_is_good_when_small_and_insertion_when_large(name, sign):
+def test_deletion_insertion_result_prefers_small_deletion_and_large_insertion(name, sign):
     def curve(mean: float) -> DeletionInsertionResult:
         difference = Interval(sign * mean, sign * mean - 0.01, sign * mean + 0.01)
         return DeletionInsertionResult("here", name, Interval(0.5, 0.4, 0.6), difference, difference)
@@ -96,7 +96,7 @@ def test_deletion_is_good_when_small_and_insertion_when_large(name, sign):
     assert not curve(0.005).beats_both  # its interval holds 0
 
 
-def test_differences_are_paired():
+def test_deletion_insertion_results_pair_differences():
     found = torch.zeros(2, 3, 50)
     found[:, 0] = torch.rand(50)
     found[:, 1] = found[:, 0] + 0.25

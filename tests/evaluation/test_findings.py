@@ -23,7 +23,7 @@ def gate(
 SPREAD = torch.linspace(0.1, 0.9, 40).view(5, 8)  # every image and channel has a weight of its own
 
 
-class TestWeights:
+class TestFindingsOfWeights:
     @pytest.mark.parametrize(
         ("values", "names"),
         [
@@ -42,13 +42,13 @@ class TestWeights:
             (1 + SPREAD, []),  # driven out of the range by a strength below 0, which is no end of it
         ],
     )
-    def test_gates(self, values, names):
+    def test_findings_of_gates(self, values, names):
         assert gate(values) == names
 
-    def test_a_gate_from_1_to_2_is_closed_at_1(self):
+    def test_findings_of_a_gate_from_1_to_2_closed_at_1(self):
         assert gate(1 + 0.001 * SPREAD, value_range=(1.0, 2.0)) == ["saturated closed"]
 
-    def test_masks(self):
+    def test_findings_of_masks(self):
         maps = torch.rand(5, 7, 7)
         assert gate(maps, "B H W", "mask") == []
         assert gate(maps[:, :1, :1], "B H W", "mask") == ["collapsed map"]
@@ -56,7 +56,7 @@ class TestWeights:
         assert gate(maps[:, :1, :1], "B H W", "mask", hard=True) == []  # scores of candidates, of which there is one
         assert gate(maps[:, :1, :1].expand(5, 7, 7), "B H W", "mask") == ["uniform"]
 
-    def test_weights_that_sum_to_one(self):
+    def test_findings_of_weights_that_sum_to_one(self):
         """A softmax over 64 positions: nearly all its weights are small, which is no saturation."""
         logits = torch.randn(5, 8, 8)
         assert gate(logits.flatten(1).softmax(1).view(5, 8, 8), "B H W", "mask") == []
@@ -66,14 +66,16 @@ class TestWeights:
         assert gate(affinity[:1].expand(5, -1, -1, -1), "B G Q K", "affinity") == ["constant"]
         assert gate((1e4 * affinity).softmax(3), "B G Q K", "affinity") == ["saturated on one key"]
         assert gate(affinity.view(5, 2, 4, 4, 4, 4), "B G H W Y X", "affinity") == []
-        alike = affinity[:, :, :1].expand(-1, -1, 16, -1)  # every query reads the same keys, not all keys the same
-        assert gate(alike, "B G Q K", "affinity") == []
-        assert gate(alike.reshape(5, 2, 4, 4, 4, 4), "B G H W Y X", "affinity") == []
+        identical_rows = affinity[:, :, :1].expand(
+            -1, -1, 16, -1
+        )  # every query reads the same keys, not all keys the same
+        assert gate(identical_rows, "B G Q K", "affinity") == []
+        assert gate(identical_rows.reshape(5, 2, 4, 4, 4, 4), "B G H W Y X", "affinity") == []
         mixed = torch.randn(5, 2, 16, 16)  # heads mixed after the softmax: any sign, any sum
         assert gate(mixed, "B G Q K", "affinity", value_range=(-math.inf, math.inf)) == []
         assert gate(torch.ones(5, 2, 9, 1), "B G Q K", "affinity") == ["constant", "uniform"]  # a single key
 
-    def test_selections(self):
+    def test_findings_of_selections(self):
         selection = torch.randn(5, 3, 8).softmax(1)
         assert gate(selection, "B K C", "selection") == []
         never = torch.stack([SPREAD, 1 - SPREAD, 0 * SPREAD], dim=1)
@@ -94,7 +96,7 @@ def thetas(x_scales, y_scales, shifts=None) -> torch.Tensor:
     return torch.tensor([[[a, 0, t], [0, b, 0]] for a, b, t in zip(x_scales, y_scales, shifts, strict=True)])
 
 
-class TestTransforms:
+class TestFindingsOfTransforms:
     @pytest.mark.parametrize(
         ("values", "names"),
         [
@@ -109,10 +111,10 @@ class TestTransforms:
             (thetas([0.5, math.nan], [0.5, 0.6]), ["not finite"]),
         ],
     )
-    def test_affine(self, values, names):
+    def test_findings_of_affine_transforms(self, values, names):
         assert transform(values) == names
 
-    def test_every_family_has_an_identity(self):
+    def test_findings_of_every_family_at_its_identity(self):
         homography = torch.eye(3).expand(4, 3, 3)
         spline = torch.tensor(CONTROL).expand(4, 16, 2)
         for values, axes in ((homography, "B 3 3"), (spline, "B P 2")):
@@ -122,14 +124,14 @@ class TestTransforms:
         assert transform(scales * spline, "B P 2") == []
         assert transform(spline * scales * torch.tensor([-1.0, 1.0]), "B P 2") == ["flipped"]
 
-    def test_crops(self):
+    def test_findings_of_crops(self):
         """Two of each image: one that stays and one that moves are two that move."""
         moves = thetas([0.3] * 4, [0.3] * 4, [-0.6, -0.2, 0.2, 0.6])
         stays = thetas([0.3] * 4, [0.3] * 4)
         assert transform(torch.stack([stays, moves], 1), "B K 2 3", kind="crop") == []
         assert transform(torch.stack([stays, stays], 1), "B K 2 3", kind="crop") == ["constant"]
 
-    def test_the_area_of_an_unchanged_image_is_its_own_and_above_zero(self):
+    def test_signed_area_of_an_unchanged_image_is_positive(self):
         square = torch.tensor([[[-1.0, -1], [1, -1], [1, 1], [-1, 1]]])
         assert signed_area(square).tolist() == [4.0]
         assert signed_area(square.flip(1)).tolist() == [-4.0]
@@ -145,11 +147,11 @@ class TestTransforms:
             (torch.full((6, 4, 2), math.nan), False, ["not finite"]),
         ],
     )  # fmt: skip
-    def test_paths(self, path, untrained, names):
+    def test_findings_of_glimpse_paths(self, path, untrained, names):
         assert transform(path, "B T 2", untrained, "glimpse") == names
 
 
-def test_every_figure_can_be_told():
+def test_finding_describes_every_figure():
     for what, meaning in FINDING_TYPES.items():
         assert str(Finding("here", what, 0.5, "why")).startswith(what)
         assert meaning.explanation.endswith(".")

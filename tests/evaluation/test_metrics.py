@@ -29,7 +29,7 @@ def bright(row: int, column: int, side: int = 4) -> torch.Tensor:
     return maps
 
 
-def test_a_cell_that_a_box_covers_by_half_counts_half():
+def test_coverage_of_a_half_covered_cell_is_a_half():
     cover = coverage(torch.tensor([[10.0, 0.0, 30.0, 20.0]]), (40, 80), (2, 4))  # cells of 20x20 pixels
     assert cover[0].tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0, 0]]
 
@@ -41,7 +41,7 @@ def test_pointing_hits_and_misses():
     assert pointing(torch.ones(1, 4, 4), box, (16, 16)).tolist() == [0.25]  # a map that says nothing
 
 
-def test_energy_of_a_flat_map_is_the_boxs_share_of_the_image():
+def test_energy_of_a_flat_map_is_the_area_of_the_box():
     box = torch.tensor([[2.0, 3.0, 10.0, 9.0]])
     flat = torch.ones(1, 5, 7)
     assert energy(flat, box, (16, 20)).item() == pytest.approx(8 * 6 / (16 * 20))
@@ -53,12 +53,12 @@ def test_iou_of_a_cell_with_a_box_twice_its_size():
     assert iou(bright(1, 1), box, (16, 16)).item() == pytest.approx(0.5)
 
 
-def test_a_map_that_says_nothing_chooses_the_whole_image():
+def test_iou_of_a_uniform_map_is_that_of_the_whole_image():
     box = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
     assert iou(torch.ones(1, 4, 4), box, (16, 16)).tolist() == [0.25]
 
 
-def test_nulls_keep_the_weights_and_move_them():
+def test_null_maps_keep_the_weights_and_move_them():
     maps = torch.rand(3, 5, 5)
     dealt = centered_maps(maps)
     assert torch.equal(dealt.flatten(1).sort(1).values, maps.flatten(1).sort(1).values)
@@ -67,7 +67,7 @@ def test_nulls_keep_the_weights_and_move_them():
     assert torch.equal(shuffled_maps(maps)[1], maps[0])
 
 
-def test_a_polygon_is_filled_where_its_corners_say():
+def test_polygon_is_filled_within_its_corners():
     square = torch.tensor([[[-0.5, -1.0], [0.5, -1.0], [0.5, 0.0], [-0.5, 0.0]]])
     filled = polygon(square, 4, 4)
     assert filled[0].tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -75,14 +75,14 @@ def test_a_polygon_is_filled_where_its_corners_say():
     assert polygon(turned, 100, 100).mean().item() == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_transform_looks_at_the_region_that_it_shows():
+def test_looked_at_of_a_transform_is_the_sampled_region():
     theta = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]]])  # the upper right quarter
     maps = looked_at(record(theta, "transform", "B 2 3"), (8, 8))
     assert maps is not None
     assert iou(maps, torch.tensor([[4.0, 0.0, 8.0, 4.0]]), (8, 8)).tolist() == [1]
 
 
-def test_an_affinity_is_what_each_position_gets():
+def test_looked_at_of_an_affinity_is_what_each_position_receives():
     weights = torch.zeros(1, 2, 4, 4)  # two heads, a map of 2x2
     weights[..., 3] = 1
     maps = looked_at(record(weights, "affinity", "B G Q K"), (8, 8))
@@ -90,11 +90,11 @@ def test_an_affinity_is_what_each_position_gets():
     assert maps[0].tolist() == [[0, 0], [0, 1]]
 
 
-def test_a_gate_says_nothing_of_where():
+def test_looked_at_of_a_gate_is_none():
     assert looked_at(record(torch.rand(2, 8), "gate", "B C"), (8, 8)) is None
 
 
-def test_the_interval_is_that_of_the_normal_distribution():
+def test_interval_is_that_of_the_normal_distribution():
     values = torch.tensor([0.0, 1.0] * 50)
     found = interval(values)
     half = 1.959964 * math.sqrt(0.25 * 100 / 99) / 10

@@ -11,7 +11,7 @@ from foveal.core.record import Facts, Tap
 from foveal.evaluation.paper_analyses import enlarged
 
 
-class Shows(nn.Module):
+class RecordedWeights(nn.Module):
     """Shows what `weigh` makes of the images, and answers nothing."""
 
     def __init__(self, weigh, **facts):
@@ -24,8 +24,8 @@ class Shows(nn.Module):
         return x.mean((2, 3))
 
 
-def shows(weigh, **facts):
-    return nn.Sequential(OrderedDict(place=Shows(weigh, **facts)))
+def record_network(weigh, **facts):
+    return nn.Sequential(OrderedDict(place=RecordedWeights(weigh, **facts)))
 
 
 def batches(*parts, size=2):
@@ -34,10 +34,10 @@ def batches(*parts, size=2):
 
 def brightness():
     """Two gates: the image's brightness, and one that is always open."""
-    return shows(lambda x: torch.stack([x.mean((1, 2, 3)), torch.ones(len(x))], 1), kind="gate", axes="B C")
+    return record_network(lambda x: torch.stack([x.mean((1, 2, 3)), torch.ones(len(x))], 1), kind="gate", axes="B C")
 
 
-def test_gates_of_each_class_their_spread_and_their_mean():
+def test_excitation_by_class_has_means_and_deviations():
     levels = torch.tensor([0.2, 0.8, 0.4, 0.8])
     loader = batches(levels.view(4, 1, 1, 1).expand(4, 1, 4, 4), torch.tensor([0, 1, 0, 1]))
     found = foveal.excitation_by_class(brightness(), loader, ["dark", "bright", "none"])
@@ -54,7 +54,7 @@ def test_gates_of_each_class_their_spread_and_their_mean():
         found.draw(["none"])
 
 
-def test_the_middle_is_enlarged_as_by_crop_and_resize():
+def test_enlarged_is_crop_and_resize():
     images = torch.rand(2, 3, 32, 32)
     cropped = nn.functional.interpolate(images[:, :, 8:24, 8:24], scale_factor=2, mode="bilinear")
     torch.testing.assert_close(enlarged(images, 2.0)[:, :, 1:-1, 1:-1], cropped[:, :, 1:-1, 1:-1])
@@ -62,7 +62,7 @@ def test_the_middle_is_enlarged_as_by_crop_and_resize():
 
 
 @pytest.mark.parametrize("as_loader", [False, True])
-def test_selection_follows_the_size_of_the_object(as_loader):
+def test_selection_by_size_follows_the_size_of_the_object(as_loader):
     """The second branch's share is that of the bright square in the middle: a quarter of the image, then nearly all."""
     images = torch.zeros(4, 1, 64, 64)
     images[:, :, 16:48, 16:48] = 1
@@ -71,7 +71,7 @@ def test_selection_follows_the_size_of_the_object(as_loader):
         bright = x.mean((1, 2, 3))[:, None]
         return torch.stack([1 - bright, bright], 1)
 
-    model = shows(share, kind="selection", axes="B K C")
+    model = record_network(share, kind="selection", axes="B K C")
     given = batches(images, torch.zeros(4), size=3) if as_loader else images
     found = foveal.selection_by_size(model, given, scales=(1.0, 2.0))
     assert found.shares["place"][0].tolist() == pytest.approx([0.75, 0.25])
@@ -103,13 +103,13 @@ def centring(x):
 
 
 @pytest.mark.parametrize("family", ["B 2 3", "B 3 3"])
-def test_a_transformer_that_centres_takes_the_variation_of_place_away(family):
+def test_pose_before_and_after_of_a_centring_transformer_loses_the_variation(family):
     def weigh(x):
         theta = centring(x)
         last = 2 * torch.tensor([[[0.0, 0.0, 1.0]]]).expand(len(x), 1, 3)
         return theta if family == "B 2 3" else torch.cat([2 * theta, last], 1)  # a homography, to any factor
 
-    found = foveal.pose_before_and_after(shows(weigh, kind="transform", axes=family), batches(*squares()))
+    found = foveal.pose_before_and_after(record_network(weigh, kind="transform", axes=family), batches(*squares()))
     centres = torch.tensor([[1, 1], [5, 3], [7, 7], [3, 5]]) / 8
     torch.testing.assert_close(found.before, torch.cat([centres, torch.full((4, 1), 0.25)], 1))
     torch.testing.assert_close(found.after["place"], torch.tensor([[0.5, 0.5, 0.5]]).expand(4, 3))
@@ -119,14 +119,14 @@ def test_a_transformer_that_centres_takes_the_variation_of_place_away(family):
     assert len(found.draw().figure.axes) == 2
 
 
-def test_sizes_vary_in_octaves_whatever_the_zoom():
-    model = shows(centring, kind="transform", axes="B 2 3")
+def test_pose_before_and_after_measures_sizes_in_octaves():
+    model = record_network(centring, kind="transform", axes="B 2 3")
     before, after = foveal.pose_before_and_after(model, batches(*squares((1, 2, 1, 2)))).deviations()
     assert before[2].item() == pytest.approx(0.5)
     assert after["place"][2].item() == pytest.approx(0.5)
 
 
-def test_analyses_run_on_networks_and_leave_them_as_they_were():
+def test_paper_analyses_run_on_networks_and_restore_them():
     for name, analyse in (
         ("small_cnn+se", lambda model, batch: foveal.excitation_by_class(model, [batch], ["zero"])),
         ("small_cnn+sk:groups=8", lambda model, batch: foveal.selection_by_size(model, batch[0])),
@@ -138,11 +138,11 @@ def test_analyses_run_on_networks_and_leave_them_as_they_were():
         assert model.training
 
 
-LINE = shows(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axes="B 2 3")
+LINE = record_network(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axes="B 2 3")
 
 
 @pytest.mark.parametrize(
-    ("analyse", "says"),
+    ("analyse", "message"),
     [
         (lambda: foveal.excitation_by_class(nn.Flatten(), batches(*squares()), ["a"]), "no attention to watch"),
         (
@@ -161,6 +161,6 @@ LINE = shows(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axes="B 2 3"
         ),
     ],
 )
-def test_bad_input_is_one_line(analyse, says):
-    with pytest.raises(ValueError, match=says):
+def test_paper_analyses_refuse_bad_input(analyse, message):
+    with pytest.raises(ValueError, match=message):
         analyse()

@@ -53,7 +53,7 @@ def bright_squares(count: int = 80) -> list[tuple[torch.Tensor, ...]]:
     return list(zip(*parts, strict=True))
 
 
-def test_attention_that_looks_at_the_object_and_is_needed():
+def test_score_of_attention_on_the_object_that_is_needed():
     found = foveal.score(Brightest(), bright_squares())
     assert (found.accuracy, found.images) == (1.0, 80)
     perfect = {"pointing": 1, "energy": 1, "iou": 1}
@@ -67,7 +67,7 @@ def test_attention_that_looks_at_the_object_and_is_needed():
     assert found.ablations[0].path == "mask"
 
 
-def test_the_curves_of_a_mask_that_lets_through_what_counts():
+def test_score_curves_of_a_mask_that_passes_the_object():
     """Without the four pixels of the square, fewer than a tenth, nothing passes the mask: all classes are alike."""
     found = foveal.score(Brightest(), bright_squares())
     assert [(each.path, each.curve) for each in found.curves] == [
@@ -84,18 +84,18 @@ def test_the_curves_of_a_mask_that_lets_through_what_counts():
     assert json.loads(found.to_json())["curves"][0]["auc"]["mean"] == found.curves[0].auc.mean
 
 
-def test_curves_are_of_the_first_images_and_may_be_left_out():
-    asked = []
+def test_score_curves_use_the_first_images_and_can_be_omitted():
+    batch_sizes = []
     model = Brightest()
-    model.register_forward_hook(lambda _, args, out: asked.append(len(out)))
+    model.register_forward_hook(lambda _, args, out: batch_sizes.append(len(out)))
     without = foveal.score(model, bright_squares(), curved=0)
-    plain = sum(asked)
+    plain = sum(batch_sizes)
     assert without.curves == ()
-    asked.clear()
+    batch_sizes.clear()
     with_curves = foveal.score(model, bright_squares(), curved=30)
     assert with_curves.located == without.located
     # a pass to watch, one for Grad-CAM, and for two places 3 + 2 (9) (6), over 30 images
-    assert sum(asked) - plain == 30 * (2 + 3 + 2 * 9 * 6)
+    assert sum(batch_sizes) - plain == 30 * (2 + 3 + 2 * 9 * 6)
 
 
 class Sums(nn.Module):
@@ -111,7 +111,7 @@ class Sums(nn.Module):
         return torch.stack([x[:, 0, y : y + 4, x0 : x0 + 4].sum((1, 2)) for y, x0 in QUARTERS], dim=1)
 
 
-def test_a_network_without_attention_is_asked_by_grad_cam():
+def test_score_of_a_network_without_attention_uses_grad_cam():
     """Every logit's gradient is positive: the map is the image, whose brightest pixels are the object."""
     found = foveal.score(Sums(), bright_squares())
     assert {each.path for each in (*found.located, *found.curves)} == {"grad_cam of features"}
@@ -120,7 +120,7 @@ def test_a_network_without_attention_is_asked_by_grad_cam():
     assert str(found).splitlines()[1] == "left out: Sums has no attention to watch; foveal.attach adds one"
 
 
-def test_attention_without_a_map_for_grad_cam_says_so():
+def test_score_reports_attention_without_a_map_for_grad_cam():
     class NoMap(Brightest):
         def __init__(self):
             super().__init__()
@@ -139,7 +139,7 @@ def test_attention_without_a_map_for_grad_cam_says_so():
     assert "Grad-CAM of a NoMap: no module gives a map" in found.left_out[0]
 
 
-def test_an_image_alone_in_its_batch_has_no_other_beside_it():
+def test_score_leaves_a_single_image_batch_out_of_swaps():
     images, labels, boxes = (torch.cat(parts) for parts in zip(*bright_squares(), strict=True))
     uneven = [part[:21].split(5) for part in (images, labels, boxes)]  # the last batch holds one image
     found, even = (
@@ -152,7 +152,7 @@ def test_an_image_alone_in_its_batch_has_no_other_beside_it():
     assert found.located == even.located
 
 
-def test_attention_that_looks_nowhere_is_no_better_than_chance():
+def test_score_of_attention_nowhere_is_not_better_than_chance():
     torch.manual_seed(0)
     model = foveal.create_model("small_cnn+stn", num_classes=4, in_chans=1)
     found = foveal.score(model, bright_squares())
@@ -163,7 +163,7 @@ def test_attention_that_looks_nowhere_is_no_better_than_chance():
     assert "not better than chance" in str(found)
 
 
-def test_the_threshold_is_chosen_on_other_images():
+def test_score_chooses_the_threshold_on_other_images():
     """A mask of 0.6 at the object and 0.5 around it: only a threshold above 0.5 of its range finds the object."""
 
     class Soft(Brightest):
@@ -182,7 +182,7 @@ def test_the_threshold_is_chosen_on_other_images():
     assert found["pointing"] == 1.0
 
 
-def test_a_place_that_is_called_twice_is_replaced_at_each_call():
+def test_score_replaces_a_place_at_each_call():
     class Twice(Brightest):
         def forward(self, x):
             return super().forward(self.mask(x))
@@ -191,7 +191,7 @@ def test_a_place_that_is_called_twice_is_replaced_at_each_call():
     assert [(each.path, each.replacement) for each in found.ablations] == [("mask", "another")]
 
 
-def test_a_network_is_left_as_it_was():
+def test_score_restores_the_network():
     model = Brightest().train()
     foveal.score(model, bright_squares()[:1])
     assert model.training
@@ -199,7 +199,7 @@ def test_a_network_is_left_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("model", "loader", "says"),
+    ("model", "loader", "message"),
     [
         (nn.Flatten(), bright_squares()[:1], "no attention to watch"),
         (Brightest(), [], "gave no images"),
@@ -208,6 +208,6 @@ def test_a_network_is_left_as_it_was():
         (Brightest(), [(torch.rand(1, 1, 8, 8), torch.zeros(1).long(), torch.tensor([[5, 2, 5, 4]]))], "5.0, 2.0"),
     ],
 )
-def test_bad_input_is_one_line(model, loader, says):
-    with pytest.raises(ValueError, match=says):
+def test_score_refuses_bad_input(model, loader, message):
+    with pytest.raises(ValueError, match=message):
         foveal.score(model, loader)

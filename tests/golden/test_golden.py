@@ -32,24 +32,24 @@ def difference(first: Image.Image, second: Image.Image) -> float:
     return float(np.abs(one - other).mean()) if one.shape == other.shape else float("inf")
 
 
-def kept(name: str) -> Image.Image:
+def stored(name: str) -> Image.Image:
     return Image.open(HERE / f"{name}.png")
 
 
-def drawn(picture) -> Image.Image:
+def as_image(picture) -> Image.Image:
     return Image.open(io.BytesIO(picture.png()))
 
 
 @pytest.mark.parametrize("name", SHEETS)
-def test_a_sheet_is_as_it_was(name):
-    assert difference(drawn(sheet(name)), kept(name)) < BOUND
+def test_draw_agrees_with_the_stored_sheet(name):
+    assert difference(as_image(sheet(name)), stored(name)) < BOUND
 
 
 @pytest.mark.parametrize("name", SHEETS)
-def test_other_weights_are_seen(name):
+def test_draw_of_other_weights_differs_from_the_stored_sheet(name):
     """Those of the other image; of gates what they take away, of selections the other branch's."""
     other = [replace(record, values=altered(record)) for record in SHEETS[name]()]
-    assert difference(drawn(draw(other, photos(), ["seven", "five"])), kept(name)) > BOUND
+    assert difference(as_image(draw(other, photos(), ["seven", "five"])), stored(name)) > BOUND
 
 
 def altered(record):
@@ -59,16 +59,16 @@ def altered(record):
 
 
 @pytest.mark.parametrize("name", ["tokens", "selection"])
-def test_another_font_is_no_difference(name):
+def test_draw_with_another_font_agrees_with_the_stored_sheet(name):
     with mpl.rc_context({"font.family": "DejaVu Serif"}):
-        other = drawn(sheet(name))
-    assert 0 < difference(other, kept(name)) < BOUND
+        other = as_image(sheet(name))
+    assert 0 < difference(other, stored(name)) < BOUND
 
 
-def test_sheets_are_told_apart():
-    assert all(difference(kept(first), kept(second)) > BOUND for first, second in pairwise(SHEETS))
+def test_stored_sheets_differ_from_each_other():
+    assert all(difference(stored(first), stored(second)) > BOUND for first, second in pairwise(SHEETS))
 
 
-def test_kept_sheets_are_small():
+def test_stored_sheets_are_small():
     assert {path.stem for path in HERE.glob("*.png")} == set(SHEETS)
     assert max(path.stat().st_size for path in HERE.glob("*.png")) < 60_000

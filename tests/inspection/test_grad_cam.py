@@ -28,7 +28,7 @@ class Slots(nn.Module):
         return self.head(self.features(x).sum((2, 3)))
 
 
-def test_a_map_whose_weights_are_known():
+def test_class_activation_by_hand():
     """y_0 = 3 sum A_0: alpha is 3 and 0, so L is 3 x where x is positive; y_1 = 5 sum A_1, L is 5 where x is -1."""
     x = torch.tensor([[[[1.0, -2.0], [0.5, 4.0]]]])
     first = class_activation(Slots(), x, targets=torch.tensor([0]))
@@ -58,7 +58,7 @@ def resnet18() -> nn.Module:
         (resnet18, "layer3.0.bn1", "layer3.0.bn1"),
     ],
 )
-def test_it_is_captums(make, path, at):
+def test_class_activation_agrees_with_captum(make, path, at):
     model = randomise_norms(make())
     images, targets = torch.rand(3, 3, 64, 64), torch.tensor([2, 0, 6])
     own = class_activation(model, images, at, targets)
@@ -68,7 +68,7 @@ def test_it_is_captums(make, path, at):
     assert (own.values - theirs).abs().max() <= 1e-5 * theirs.max()
 
 
-def test_a_layer_that_is_changed_in_place_afterwards_keeps_its_own_map():
+def test_class_activation_of_a_layer_changed_in_place_later():
     torch.manual_seed(1)
     layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     inplace = randomise_norms(nn.Sequential(*layers, nn.Linear(8, 4))).eval()
@@ -95,14 +95,14 @@ def test_a_layer_that_is_changed_in_place_afterwards_keeps_its_own_map():
     ],
 )
 @torch.no_grad()
-def test_the_last_map_before_the_pooling_is_found(make, path, size):
+def test_class_activation_finds_the_last_map_before_pooling(make, path, size):
     model = make()
     found = class_activation(model, torch.rand(2, 3, 64, 64))
     assert (found.path, found.values.shape) == (path, (2, size, size))
     assert found.values.isfinite().all()
 
 
-def test_maps_with_their_channels_last_are_the_same():
+def test_class_activation_accepts_channels_last_maps():
     class Last(nn.Sequential):
         def forward(self, x):
             return super().forward(x).movedim(1, 3)
@@ -128,7 +128,7 @@ def test_maps_with_their_channels_last_are_the_same():
     assert class_activation(swin.eval(), torch.rand(1, 3, 112, 112), at="layers.1").values.shape == (1, 14, 14)
 
 
-def test_nothing_stays_behind():
+def test_class_activation_leaves_nothing_behind():
     model = randomise_norms(foveal.create_model("small_cnn", num_classes=3))
     model.train()
     model.stem.eval()
@@ -150,14 +150,14 @@ def test_nothing_stays_behind():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_frozen_weights_do_not_matter():
+def test_class_activation_ignores_frozen_weights():
     model = randomise_norms(small())
     x = torch.rand(2, 3, 32, 32)
     free = class_activation(model, x).values
     assert torch.equal(class_activation(model.requires_grad_(False), x).values, free)
 
 
-def test_it_is_drawn_on_a_scale_from_zero_to_its_largest_weight():
+def test_class_activation_is_drawn_from_zero_to_its_largest_weight():
     model, x = randomise_norms(small()), torch.rand(2, 3, 32, 32)
     found = class_activation(model, x)
     figure = foveal.draw([found], x).figure
@@ -176,7 +176,7 @@ class Blind(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "error", "says"),
+    ("model", "given", "error", "message"),
     [
         ("resnet18", {}, TypeError, "model: 'resnet18'; a torch.nn.Module is needed"),
         (Slots(), {"at": "feature"}, ValueError, "unknown module 'feature'; did you mean 'features'"),
@@ -187,12 +187,12 @@ class Blind(nn.Module):
         (nn.Sequential(nn.Conv2d(1, 1, 1)), {}, ValueError, r"answers \(2, 1, 8, 8\), not logits"),
     ],
 )
-def test_bad_input_is_one_line(model, given, error, says):
-    with pytest.raises(error, match=says):
+def test_class_activation_refuses_bad_input(model, given, error, message):
+    with pytest.raises(error, match=message):
         class_activation(model, torch.rand(2, 1, 8, 8), **given)
 
 
-def test_a_map_that_the_answer_does_not_read_and_tokens_say_so():
+def test_class_activation_refuses_unread_maps_and_tokens():
     with pytest.raises(ValueError, match="at='conv': the answer does not depend on its map"):
         class_activation(Blind(), torch.rand(2, 3, 8, 8))
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)

@@ -15,7 +15,7 @@ from foveal.inspection.record_statistics import BINS
 CHANNELS = 16
 
 
-def test_statistics_are_those_of_all_images():
+def test_watch_statistics_are_those_of_all_images():
     model = nn.Sequential(
         vary_weights(layers.SEModule(CHANNELS)), vary_weights(layers.cbam.CbamModule(CHANNELS)).spatial
     )
@@ -34,15 +34,15 @@ def test_statistics_are_those_of_all_images():
                 expected = [value.mean(0) for value in expected]
             else:
                 expected = [values.mean(0), values.var(0, correction=0), values.amin(0), values.amax(0)]
-            told = [moments.mean, moments.variance, moments.smallest, moments.largest]
-            torch.testing.assert_close([value.float() for value in told], expected)
+            statistics = [moments.mean, moments.variance, moments.smallest, moments.largest]
+            torch.testing.assert_close([value.float() for value in statistics], expected)
         assert found.histogram.sum() == values.numel()
         for q in (0.1, 0.5, 0.9):
             assert abs(found.quantile(q) - values.flatten().quantile(q, interpolation="nearest")) < 2 / BINS
     assert "gate (16,) of 11 images" in repr(kept)
 
 
-def test_a_failed_pass_is_not_counted_in_statistics():
+def test_watch_statistics_leave_out_a_failed_pass():
     model = nn.Sequential(layers.SEModule(CHANNELS), nn.Conv2d(CHANNELS, 4, 3)).eval()
     with foveal.watch(model, keep="statistics") as seen:
         model(torch.rand(2, CHANNELS, 5, 5))
@@ -51,7 +51,7 @@ def test_a_failed_pass_is_not_counted_in_statistics():
     assert seen["0"].count == 2
 
 
-def test_statistics_of_a_long_loader_take_no_more_room():
+def test_watch_statistics_of_a_long_loader_take_constant_memory():
     model, images = (
         nn.Sequential(layers.SEModule(64), layers.cbam.CbamModule(64).spatial).eval(),
         torch.rand(100, 64, 8, 8),

@@ -50,7 +50,7 @@ def replaceable() -> dict:
 
 
 @pytest.mark.parametrize("name", replaceable())
-def test_weights_written_back_give_the_same_answer_and_another_images_its_own(name):
+def test_replace_with_own_weights_keeps_the_output_and_others_change_it(name):
     """Written back, the answer is the same; another image's weights change it; a watch around sees the new ones."""
     module, shape = replaceable()[name]
     model, x = nn.Sequential(vary_weights(module)), torch.randn(3, *shape)
@@ -69,14 +69,14 @@ def test_weights_written_back_give_the_same_answer_and_another_images_its_own(na
         assert torch.equal(model(x), plain)
 
 
-def test_the_mean_of_a_data_set_broadcasts_over_images():
+def test_replace_broadcasts_a_mean_over_images():
     model, x = nn.Sequential(layers.SEModule(CHANNELS)).eval(), torch.rand(4, CHANNELS, 3, 3)
     mean = torch.rand(CHANNELS)
     with foveal.replace(model, {"0": mean}):
         torch.testing.assert_close(model(x), x * mean[:, None, None])
 
 
-def test_a_replacement_that_fails_leaves_nothing():
+def test_replace_that_fails_leaves_no_hooks():
     model, x = nn.Sequential(layers.SEModule(CHANNELS)).eval(), torch.rand(4, CHANNELS, 3, 3)
     with (
         pytest.raises(ValueError, match=r"'0': new weights of shape \(3,\) where B C is \(4, 16\)"),

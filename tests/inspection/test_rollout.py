@@ -25,17 +25,17 @@ def layer(values: torch.Tensor, axes: str = "B G Q K", path: str = "blocks.0.att
         (196, (224, 192), None),
     ],
 )
-def test_tokens_lie_on_a_map_of_the_images_proportions(count, image, expected):
+def test_layout_has_the_proportions_of_the_image(count, image, expected):
     assert layout(count, *image) == (Layout(*expected) if expected else None)
 
 
-def test_the_middle_token_is_the_maps_centre():
+def test_layout_middle_token_is_the_centre():
     tokens = layout(10, 3, 3)
     assert (tokens.centre, tokens.middle) == ((1, 1), 5)
     assert tokens.map(torch.arange(10.0)).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
-def test_a_rollout_of_two_layers():
+def test_rollout_of_two_layers_by_hand():
     """First both tokens read the first one, on the mean of two heads; then both read the second one."""
     heads = torch.tensor([[[1.0, 0.0], [1.5, 0.5]], [[1.0, 0.0], [0.5, -0.5]]])[None]
     second = torch.tensor([[0.0, 1.0], [0.0, 1.0]])[None, None]
@@ -43,7 +43,7 @@ def test_a_rollout_of_two_layers():
     assert found.tolist() == [[[0.75, 0.25], [0.5, 0.5]]]  # [[1/2, 1/2], [0, 1]] @ [[1, 0], [1/2, 1/2]]
 
 
-def test_rows_of_a_rollout_sum_to_one():
+def test_rollout_rows_sum_to_one():
     half = 0.5 * torch.eye(3)[None, None]  # as after dropout
     assert rollout([layer(half)]).tolist() == [torch.eye(3).tolist()]
     layers = [layer(torch.rand(2, 3, 9, 9)) for _ in range(4)]
@@ -51,7 +51,7 @@ def test_rows_of_a_rollout_sum_to_one():
 
 
 @pytest.mark.parametrize(
-    ("records", "says"),
+    ("records", "message"),
     [
         ([], "one layer at least"),
         ([layer(torch.rand(1, 1, 4, 2))], r"'blocks.0.attn': \(1, 1, 4, 2\)"),
@@ -59,6 +59,6 @@ def test_rows_of_a_rollout_sum_to_one():
         ([layer(torch.rand(1, 1, 4, 4)), layer(torch.rand(1, 1, 5, 5))], "5 tokens, after 4 of 'blocks.0.attn'"),
     ],
 )
-def test_what_cannot_be_rolled_out_is_said(records, says):
-    with pytest.raises(ValueError, match=says):
+def test_rollout_refuses_bad_records(records, message):
+    with pytest.raises(ValueError, match=message):
         rollout(records)

@@ -25,7 +25,7 @@ class MyAttention(nn.Module):
         return torch.sigmoid(x.mean(1, keepdim=True)) * x
 
 
-def test_a_class_of_ones_own_is_watched_by_extra():
+def test_watch_extra_records_a_custom_class():
     model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
     extra = {MyGate: ("squash", "gate"), f"{__name__}.MyAttention": ("sigmoid()", "mask")}
     seen, out = watch_once(model, x, extra=extra)
@@ -46,12 +46,12 @@ def test_a_class_of_ones_own_is_watched_by_extra():
         ({"my.Gate": ("squash", "gate")}, "extra: the model has no module of the class 'my.Gate'"),
     ],
 )
-def test_an_extra_that_is_wrong_is_refused(extra, message):
+def test_watch_extra_refuses_bad_values(extra, message):
     with pytest.raises(ValueError, match=message):
         foveal.watch(nn.Sequential(MyGate()), extra=extra)
 
 
-def test_weights_of_an_unexpected_shape_are_said_to_be_unseen():
+def test_watch_extra_reports_an_unexpected_shape():
     model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
     seen, _ = watch_once(model, x, extra={MyGate: ("squash", "affinity"), MyAttention: ("sigmoid()", "gate")})
     assert seen.paths() == ["0"]
@@ -60,7 +60,7 @@ def test_weights_of_an_unexpected_shape_are_said_to_be_unseen():
     assert seen.unseen["0"] == "its weights of shape (2, 16, 1, 1) are not B H W"
 
 
-def test_what_looks_like_attention_and_is_not_known_is_named():
+def test_watch_names_unrecognized_attention():
     model = nn.Sequential(
         MyAttention(), layers.SEModule(CHANNELS), layers.lambda_layer.LambdaLayer(CHANNELS, feat_size=(4, 4))
     )

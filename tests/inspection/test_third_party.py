@@ -72,7 +72,7 @@ CHANNEL_GATES = {
 
 
 @pytest.mark.parametrize("name", CHANNEL_GATES)
-def test_a_gate_is_the_one_computed_by_hand_and_the_one_applied(name):
+def test_watch_records_timm_gates_as_computed_and_applied(name):
     make, by_hand = CHANNEL_GATES[name]
     module, x = vary_weights(make(CHANNELS)), torch.randn(3, CHANNELS, 5, 7)
     seen, out = watch_once(nn.Sequential(module), x)
@@ -86,20 +86,20 @@ def test_a_gate_is_the_one_computed_by_hand_and_the_one_applied(name):
     assert not seen.unseen
 
 
-def test_channels_last_modules_gate_channels():
+def test_watch_records_gates_of_channels_last_modules():
     module, x = vary_weights(layers.squeeze_excite.SqueezeExciteCl(CHANNELS)), torch.randn(3, 5, 7, CHANNELS)
     seen, out = watch_once(module, x)
     assert torch.equal(x * seen[""].values[:, None, None], out)
 
 
-def test_the_effective_se_of_hgnet():
+def test_watch_records_effective_se_of_hgnet():
     module, x = vary_weights(timm.models.hgnet.EseModule(CHANNELS)), torch.randn(3, CHANNELS, 5, 7)
     seen, out = watch_once(module, x)
     assert torch.equal(x * seen[""].values[:, :, None, None], out)
 
 
 @pytest.mark.parametrize("make", [layers.cbam.CbamModule, layers.cbam.LightCbamModule])
-def test_cbam_shows_channels_and_positions(make):
+def test_watch_records_channels_and_positions_of_timm_cbam(make):
     module, x = vary_weights(make(CHANNELS, rd_ratio=0.5)), torch.randn(3, CHANNELS, 9, 11)
     seen, out = watch_once(nn.Sequential(module), x)
     assert seen.paths() == ["0.channel", "0.spatial"]
@@ -110,7 +110,7 @@ def test_cbam_shows_channels_and_positions(make):
 
 
 @pytest.mark.parametrize(("scale", "add"), [(True, False), (False, True), (True, True)])
-def test_global_context_shows_what_it_has(scale, add):
+def test_watch_records_timm_global_context(scale, add):
     module = vary_weights(layers.GlobalContext(CHANNELS, fuse_scale=scale, fuse_add=add, init_last_zero=False))
     x = torch.randn(3, CHANNELS, 5, 7)
     seen, out = watch_once(nn.Sequential(module), x)
@@ -122,7 +122,7 @@ def test_global_context_shows_what_it_has(scale, add):
     torch.testing.assert_close(out, x + module.mlp_add(context) if add else x)
 
 
-def test_a_selective_kernel_shows_the_share_of_each_branch():
+def test_watch_records_branches_of_timm_selective_kernel():
     module, x = vary_weights(layers.SelectiveKernel(CHANNELS, rd_channels=16)), torch.randn(3, CHANNELS, 5, 7)
     seen, out = watch_once(nn.Sequential(module), x)
     record = seen["0"]
@@ -133,7 +133,7 @@ def test_a_selective_kernel_shows_the_share_of_each_branch():
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_split_attention_shows_the_share_of_each_split(groups):
+def test_watch_records_splits_of_split_attention(groups):
     module, x = vary_weights(layers.SplitAttn(CHANNELS, groups=groups, radix=2)), torch.randn(3, CHANNELS, 5, 7)
     seen, out = watch_once(nn.Sequential(module), x)
     weights = seen["0"].values
@@ -144,7 +144,7 @@ def test_split_attention_shows_the_share_of_each_split(groups):
 
 
 @pytest.mark.parametrize("make", [coord_attn.CoordAttn, coord_attn.EfficientLocalAttn])
-def test_coordinates_are_told_apart(make):
+def test_watch_records_rows_and_columns_of_coordinate_attention(make):
     module, x = vary_weights(make(CHANNELS)), torch.randn(3, CHANNELS, 5, 7)
     seen, _ = watch_once(nn.Sequential(module), x)
     assert [(path, seen[path].axes) for path in seen.paths()] == [("0.height", "B C H"), ("0.width", "B C W")]
@@ -158,7 +158,7 @@ def attention_by_hand(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_vision_transformers_affinities_are_seen_fused_or_not(fused):
+def test_watch_records_vision_transformers_fused_or_not(fused):
     module = vary_weights(layers.Attention(CHANNELS, num_heads=2))
     module.fused_attn = fused
     x = torch.randn(3, 5, CHANNELS)
@@ -170,7 +170,7 @@ def test_a_vision_transformers_affinities_are_seen_fused_or_not(fused):
 
 
 @pytest.mark.parametrize("kind", ["none", "boolean", "additive", "causal"])
-def test_masks_of_a_fused_kernel_are_kept(kind):
+def test_watch_records_masks_of_a_fused_kernel(kind):
     module, x = vary_weights(layers.Attention(CHANNELS, num_heads=2)), torch.randn(2, 5, CHANNELS)
     allowed = torch.rand(5, 5).gt(0.4).fill_diagonal_(True)
     masks = {"none": None, "boolean": allowed, "additive": torch.randn(5, 5), "causal": None}
@@ -184,7 +184,7 @@ def test_masks_of_a_fused_kernel_are_kept(kind):
     assert found[0].eq(0).any() == (kind in ("boolean", "causal"))
 
 
-def test_dropout_in_training_is_part_of_the_effective_weights_or_said_to_hide_them():
+def test_watch_records_dropout_or_reports_it():
     module, x = layers.Attention(CHANNELS, num_heads=2, attn_drop=0.5).train(), torch.randn(3, 5, CHANNELS)
     seen, _ = watch_once(nn.Sequential(module), x)
     assert "dropout hides" in seen.unseen["0"]
@@ -196,7 +196,7 @@ def test_dropout_in_training_is_part_of_the_effective_weights_or_said_to_hide_th
     torch.testing.assert_close(weights, torch.where(dropped, 0, 2 * whole))
 
 
-def test_attention_pools_are_seen():
+def test_watch_records_attention_pools():
     latent, x = vary_weights(layers.AttentionPoolLatent(CHANNELS, num_heads=2)), torch.randn(3, 5, CHANNELS)
     seen, _ = watch_once(nn.Sequential(latent), x)
     query = latent.q(latent.latent).unflatten(-1, (2, 8)).transpose(1, 2)
@@ -210,7 +210,7 @@ def test_attention_pools_are_seen():
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_windows_are_told_from_images(fused):
+def test_watch_records_windows_of_each_image(fused):
     """Each image has its own four windows, in the order of the map; and the weights are those made by hand."""
     swin = timm.models.SwinTransformer(
         img_size=32, patch_size=4, window_size=4, embed_dim=12, depths=(2,), num_heads=(3,)
@@ -235,14 +235,14 @@ def test_windows_are_told_from_images(fused):
     torch.testing.assert_close(first.values, by_hand.unflatten(0, (2, 4)))
 
 
-def test_windows_of_a_part_called_alone_are_said_to_be_unseen():
+def test_watch_reports_windows_of_a_part_called_alone():
     swin = timm.models.SwinTransformer(img_size=32, window_size=4, embed_dim=12, depths=(2,), num_heads=(3,)).eval()
     with foveal.watch(swin) as seen:
         swin.layers(swin.patch_embed(torch.rand(2, 3, 32, 32)))
     assert "cannot be told from images" in seen.unseen["layers.0.blocks.0.attn"]
 
 
-def test_torchvisions_swin_and_vit():
+def test_watch_records_torchvision_swin_and_vit():
     swin = torchvision.models.SwinTransformer([4, 4], 12, [2], [3], [4, 4], num_classes=5)
     images = torch.rand(2, 3, 32, 32)
     seen, _ = watch_once(vary_weights(swin), images)
@@ -257,7 +257,7 @@ def test_torchvisions_swin_and_vit():
     assert seen[path].values.shape == (2, 2, 5, 5)
 
 
-def test_torchs_own_multi_head_attention():
+def test_watch_records_torch_multi_head_attention():
     module, x = vary_weights(nn.MultiheadAttention(CHANNELS, 2, batch_first=True)), torch.randn(3, 5, CHANNELS)
 
     class Host(nn.Module):
@@ -281,7 +281,7 @@ def test_torchs_own_multi_head_attention():
         foveal.replace(model, {"attention": 1.0})
 
 
-def test_the_fast_path_of_a_transformer_layer_is_left_alone():
+def test_watch_keeps_the_fast_path_of_transformer_layers():
     model, x = nn.Sequential(nn.TransformerEncoderLayer(CHANNELS, 2, 8, batch_first=True)).eval(), torch.rand(2, 5, 16)
     with torch.no_grad():
         plain = model(x)
@@ -307,7 +307,7 @@ NETWORKS = {  # and the size of an image
 
 
 @pytest.mark.parametrize(("name", "fails"), [*((name, False) for name in NETWORKS), ("test_vit", True)])
-def test_watching_a_foreign_network_changes_nothing_and_leaves_nothing(name, fails):
+def test_watch_of_a_third_party_network_changes_and_leaves_nothing(name, fails):
     size, options = NETWORKS[name]
     model = randomise_norms(timm.create_model(name, **options)).eval()
     images = torch.rand(2, 3, size, size)
@@ -335,7 +335,7 @@ def fail(*_):
     raise RuntimeError("half-way")
 
 
-def test_an_interrupted_pass_leaves_no_mode_behind():
+def test_watch_interrupted_leaves_no_function_mode():
     module = layers.Attention(CHANNELS, num_heads=2).eval()
 
     def interrupt(*_):
@@ -347,7 +347,7 @@ def test_an_interrupted_pass_leaves_no_mode_behind():
     assert torch.overrides._get_current_function_mode_stack() == []
 
 
-def test_every_class_of_the_table_exists():
+def test_third_party_table_names_existing_classes():
     """A class that a new release renames would go unseen."""
     import importlib
 
@@ -357,7 +357,7 @@ def test_every_class_of_the_table_exists():
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_a_checkpointed_foreign_attention_is_recorded_once(reentrant):
+def test_watch_records_checkpointed_attention_once(reentrant):
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -375,7 +375,7 @@ def test_a_checkpointed_foreign_attention_is_recorded_once(reentrant):
         model(torch.rand(2, CHANNELS, 3, 3, requires_grad=True)).sum().backward()
 
 
-def test_a_compiled_foreign_network_is_watched_and_replaced():
+def test_watch_and_replace_on_a_compiled_third_party_network():
     torch._dynamo.reset()
     model, x = nn.Sequential(layers.SEModule(CHANNELS)).eval(), torch.rand(2, CHANNELS, 3, 3)
     compiled = torch.compile(model, backend="aot_eager")
@@ -388,7 +388,7 @@ def test_a_compiled_foreign_network_is_watched_and_replaced():
     torch.testing.assert_close(compiled(x), plain)
 
 
-def test_a_copy_made_inside_is_clean_and_wrappers_are_left_out_of_paths():
+def test_watch_leaves_copies_clean_and_wrappers_out_of_paths():
     model, x = nn.Sequential(layers.Attention(CHANNELS, num_heads=2)).eval(), torch.rand(2, 5, CHANNELS)
     wrapped = nn.DataParallel(model)
     with foveal.watch(wrapped) as seen, foveal.replace(wrapped, {"0": lambda affinity: affinity.roll(1, 0)}):
@@ -401,7 +401,7 @@ def test_a_copy_made_inside_is_clean_and_wrappers_are_left_out_of_paths():
     assert torch.equal(ema(x), model(x))
 
 
-def test_a_distributed_network_is_watched_and_replaced_under_its_plain_paths():
+def test_watch_and_replace_on_a_distributed_network():
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         model = nn.parallel.DistributedDataParallel(nn.Sequential(layers.SEModule(CHANNELS)))
@@ -415,7 +415,7 @@ def test_a_distributed_network_is_watched_and_replaced_under_its_plain_paths():
     assert count_hooks(model) == 0
 
 
-def test_foreign_records_are_drawn():
+def test_draw_shows_third_party_records():
     model = nn.Sequential(
         layers.SEModule(CHANNELS), layers.cbam.CbamModule(CHANNELS), layers.SelectiveKernel(CHANNELS, rd_channels=16),
         coord_attn.CoordAttn(CHANNELS), layers.GlobalContext(CHANNELS), coord_attn.StripAttn(CHANNELS),

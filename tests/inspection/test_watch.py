@@ -18,7 +18,7 @@ from foveal.mechanisms.squeeze_excite import SqueezeExcite
 CHANNELS = 16
 
 
-def test_values_go_where_they_are_told():
+def test_watch_moves_values_to_a_device_and_type():
     model, images = nn.Sequential(vary_weights(layers.SEModule(CHANNELS))), torch.rand(2, CHANNELS, 4, 4)
     whole, _ = watch_once(model, images)
     half, _ = watch_once(model, images, device="cpu", dtype=torch.float16)
@@ -41,7 +41,7 @@ def count_hooks(model: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
 
 
-def test_records_have_the_paths_of_their_modules():
+def test_watch_records_under_module_paths():
     model = Net().eval()
     with foveal.watch(model) as seen:
         model(torch.rand(2, 3, 6, 6))
@@ -54,14 +54,14 @@ def test_records_have_the_paths_of_their_modules():
     assert not record.values.requires_grad
 
 
-def test_values_are_the_effective_weights():
+def test_watch_records_effective_weights():
     model = SqueezeExcite(4, identity=True)
     with foveal.watch(model) as seen:
         model(torch.rand(2, 4, 3, 3))
     assert next(iter(seen)).values.eq(1).all()
 
 
-def test_a_path_that_is_not_there_names_those_that_are():
+def test_watch_unknown_path_lists_the_known_ones():
     model = Net().eval()
     with foveal.watch(model) as seen:
         model(torch.rand(1, 3, 6, 6))
@@ -71,7 +71,7 @@ def test_a_path_that_is_not_there_names_those_that_are():
         seen["frist.1"]
 
 
-def test_the_batches_of_a_loop_are_joined():
+def test_watch_joins_batches():
     model = Net().eval()
     images = torch.rand(5, 3, 6, 6)
     with foveal.watch(model) as seen:
@@ -82,7 +82,7 @@ def test_the_batches_of_a_loop_are_joined():
     torch.testing.assert_close(seen["first.1"].values, at_once["first.1"].values)
 
 
-def test_a_module_called_twice_gives_two_records():
+def test_watch_records_each_call_of_a_module():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -102,7 +102,7 @@ def test_a_module_called_twice_gives_two_records():
         seen["se"]
 
 
-def test_a_place_that_is_registered_and_never_called_is_told():
+def test_watch_reports_a_module_that_is_never_called():
     model = Net()
     model.forgotten = SqueezeExcite(8)
     with foveal.watch(model) as seen:
@@ -112,7 +112,7 @@ def test_a_place_that_is_registered_and_never_called_is_told():
         seen["forgotten"]
 
 
-def test_a_part_of_the_model_may_be_called_alone():
+def test_watch_records_a_part_called_alone():
     model = Net().eval()
     with foveal.watch(model) as seen:
         model.first(torch.rand(2, 3, 6, 6))
@@ -121,7 +121,7 @@ def test_a_part_of_the_model_may_be_called_alone():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_stays_behind(fails):
+def test_watch_leaves_no_hooks(fails):
     model = Net()
     model.submodule.eval()
     modes = [module.training for module in model.modules()]
@@ -136,7 +136,7 @@ def test_nothing_stays_behind(fails):
     assert modes == [module.training for module in model.modules()]
 
 
-def test_nothing_stays_behind_in_a_copy_made_inside():
+def test_watch_leaves_no_hooks_in_a_copy():
     model = Net().eval()
     with foveal.watch(model) as seen:
         model(torch.rand(1, 3, 6, 6))
@@ -146,7 +146,7 @@ def test_nothing_stays_behind_in_a_copy_made_inside():
     assert count_hooks(ema) == 0
 
 
-def test_recomputation_is_not_recorded_twice():
+def test_watch_records_recomputation_once():
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -161,7 +161,7 @@ def test_recomputation_is_not_recorded_twice():
     assert seen["se"].values.shape == (2, 4)
 
 
-def test_a_compiled_model_is_watched_though_it_ran_before():
+def test_watch_records_a_model_compiled_before():
     torch._dynamo.reset()
     model = torch.compile(Net().eval(), backend="aot_eager")
     images = torch.rand(2, 3, 6, 6)
@@ -171,19 +171,19 @@ def test_a_compiled_model_is_watched_though_it_ran_before():
     assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
 
 
-def test_the_paths_of_a_wrapped_model_are_the_plain_ones():
+def test_watch_records_plain_paths_of_wrapped_models():
     model = nn.DataParallel(Net().eval())
     with foveal.watch(model) as seen:
         model(torch.rand(2, 3, 6, 6))
     assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
 
 
-def test_a_model_without_attention_is_refused():
+def test_watch_refuses_a_model_without_attention():
     with pytest.raises(ValueError, match="Linear has no attention to watch"):
         foveal.watch(nn.Linear(2, 2))
 
 
-def test_an_owner_of_two_taps_shows_both():
+def test_watch_records_two_taps_of_one_owner():
     class Both(nn.Module):
         def __init__(self):
             super().__init__()
@@ -199,7 +199,7 @@ def test_an_owner_of_two_taps_shows_both():
     assert seen.paths() == ["0.height", "0.width"]
 
 
-def test_a_module_of_ones_own_called_module_keeps_its_name():
+def test_watch_keeps_the_name_of_a_custom_module_called_module():
     model = nn.ModuleDict({"module": SqueezeExcite(4, 2), "se": SqueezeExcite(4, 2)})
     with foveal.watch(model) as seen:
         model["module"](torch.rand(1, 4, 2, 2))
@@ -207,7 +207,7 @@ def test_a_module_of_ones_own_called_module_keeps_its_name():
     assert seen.unseen == {"se": "never called"}
 
 
-def test_a_pass_that_fails_half_way_is_forgotten():
+def test_watch_forgets_a_pass_that_fails():
     class Fails(nn.Module):
         def __init__(self):
             super().__init__()
@@ -228,7 +228,7 @@ def test_a_pass_that_fails_half_way_is_forgotten():
 
 
 @pytest.mark.parametrize("stops", [RuntimeError, KeyboardInterrupt])
-def test_statistics_keep_the_passes_that_ended(stops):
+def test_watch_statistics_keep_completed_passes(stops):
     """Also of a pass that a key stopped, after which no hook runs, and of a loader that failed between two."""
 
     class Fails(nn.Module):
@@ -266,7 +266,7 @@ def test_statistics_keep_the_passes_that_ended(stops):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_maps_of_several_sizes_are_not_joined():
+def test_watch_keeps_maps_of_several_sizes_apart():
     model = CBAM(8).eval()
     with foveal.watch(model) as seen:
         model(torch.rand(1, 8, 4, 4))
@@ -275,7 +275,7 @@ def test_maps_of_several_sizes_are_not_joined():
         seen["spatial"]
 
 
-def test_values_do_not_change_with_the_weights_afterwards():
+def test_watch_values_are_copies():
     class Fixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -292,7 +292,7 @@ def test_values_do_not_change_with_the_weights_afterwards():
     assert next(iter(seen)).values[0, 0, 0] == 1
 
 
-def test_copies_of_copies_and_pickles_are_not_watched():
+def test_watch_does_not_follow_copies_and_pickles():
     import pickle
 
     model = Net().eval()

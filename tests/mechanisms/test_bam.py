@@ -20,7 +20,7 @@ def silenced(module: BAM) -> BAM:
 
 
 class TestBAM:
-    def test_the_branches_add_by_thought(self):
+    def test_bam_branches_add_by_hand(self):
         """Mc = ln 3 and Ms = ln 3 give M = 9/10, and 1.9 x comes out."""
         module = silenced(BAM(4))
         assert torch.equal(module.weigh(torch.rand(1, 4, 3, 5)), torch.full((1, 4, 3, 5), 1.5))
@@ -29,14 +29,14 @@ class TestBAM:
         x = torch.randn(2, 4, 3, 5)
         torch.testing.assert_close(module(x), 1.9 * x)
 
-    def test_the_released_branches_multiply_by_thought(self):
+    def test_bam_released_branches_multiply_by_hand(self):
         module = silenced(BAM(4, released=True))
         fill(module.channel[-1], bias=LN3)
         fill(module.spatial[-1], bias=2.0)
         x = torch.randn(2, 4, 3, 5)
         torch.testing.assert_close(module(x), 1.9 * x)
 
-    def test_channels_and_positions_meet_by_thought(self):
+    def test_bam_joins_channels_and_positions_by_hand(self):
         """Channel 0 at ln 3 more than channel 1, position 1 at ln 3 more than position 0."""
         module = zero_norm_eps(silenced(BAM(2, reduction=1)))
         module.channel[-1].bias.data = torch.tensor([LN3, 0.0])
@@ -52,18 +52,18 @@ class TestBAM:
         x = torch.tensor([0.0, LN3]).expand(1, 2, 1, 2)  # which comes through as it is
         torch.testing.assert_close(module.weigh(x)[0, :, 0], 1 + torch.tensor([[0.75, 0.9], [0.5, 0.75]]))
 
-    def test_the_form_of_the_paper(self):
+    def test_bam_has_the_form_of_the_paper(self):
         module, relu = BAM(64), nn.ReLU
         assert [type(part) for part in module.channel] == [nn.Linear, relu, nn.Linear, nn.BatchNorm1d]
         assert [type(part) for part in module.spatial] == 3 * [nn.Conv2d, relu] + [nn.Conv2d, nn.BatchNorm2d]
         assert [conv.out_channels for conv in module.spatial if isinstance(conv, nn.Conv2d)] == [4, 4, 4, 1]
 
-    def test_the_form_of_the_release(self):
+    def test_bam_released_has_the_form_of_the_release(self):
         module, relu = BAM(64, released=True), nn.ReLU
         assert [type(part) for part in module.channel] == [nn.Linear, nn.BatchNorm1d, relu, nn.Linear]
         assert [type(part) for part in module.spatial] == 3 * [nn.Conv2d, nn.BatchNorm2d, relu] + [nn.Conv2d]
 
-    def test_a_position_reads_a_grid_of_four_by_four_pixels(self):
+    def test_bam_position_reads_a_grid_of_four_by_four_pixels(self):
         """Two 3x3 convolutions of dilation 4: positions at -8, -4, 0, 4 and 8, all within a map that is kept whole."""
         spatial = randomise_norms(BAM(16, reduction=1)).eval().spatial
         x = torch.randn(1, 16, 19, 19, requires_grad=True)
@@ -73,7 +73,7 @@ class TestBAM:
 
     @pytest.mark.parametrize("released", [False, True])
     @pytest.mark.parametrize("size", [(7, 7), (8, 8), (14, 9), (1, 1)])
-    def test_no_map_collapses(self, size, released):
+    def test_bam_keeps_the_size_of_small_maps(self, size, released):
         """A popular copy pads by 1 what is dilated by 2: 7x7 becomes 1x1 in silence, and 8x8 raises."""
         module = randomise_norms(BAM(16, reduction=2, released=released)).eval()
         x = torch.randn(1, 16, *size)
@@ -82,14 +82,14 @@ class TestBAM:
         assert weights.shape == x.shape
         assert size == (1, 1) or weights[0, 0].std() > 0
 
-    def test_the_mean_is_over_all_of_a_map_that_is_not_square(self):
+    def test_bam_averages_the_whole_of_a_map_that_is_not_square(self):
         """The authors' code pools by the height twice."""
         module = BAM(2, reduction=1).eval()
         nn.init.zeros_(module.spatial[-1].weight)
         x = torch.rand(1, 2, 4, 9)
         torch.testing.assert_close(module.weigh(x), module.weigh(x.mT).mT)
 
-    def test_a_training_batch_of_one_is_refused_in_one_line(self):
+    def test_bam_refuses_a_training_batch_of_one(self):
         module = BAM(8)
         with pytest.raises(ValueError, match="bam: a training batch of 1 image"):
             module(torch.rand(1, 8, 4, 4))

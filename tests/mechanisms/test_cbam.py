@@ -11,7 +11,7 @@ from foveal.mechanisms.cbam import CBAM, SpatialGate
 
 
 class TestSpatialGate:
-    def test_stands_alone(self):
+    def test_spatial_gate_stands_alone(self):
         model = randomise_norms(torchvision.models.resnet18()).eval()
         images = torch.randn(2, 3, 64, 64)
         plain = model(images)
@@ -21,27 +21,27 @@ class TestSpatialGate:
             model(images)
         assert {(record.mechanism, record.axes) for record in seen} == {("spatial_gate", "B H W")}
 
-    def test_is_that_of_cbam(self):
+    def test_spatial_gate_is_that_of_cbam(self):
         whole, alone = CBAM(8).eval(), SpatialGate(8).eval()
         alone.load_state_dict(whole.spatial.state_dict())
         x = torch.randn(2, 8, 5, 7)
         assert torch.equal(alone(x), whole.spatial(x))
 
     @pytest.mark.parametrize("part", ["channel.fc2", "spatial.norm"])
-    def test_what_either_gate_of_cbam_closes_is_gone(self, part):
+    def test_cbam_zero_gates_give_zero(self, part):
         """A popular copy adds its input once more."""
         module = CBAM(8).eval()
         fill(module.get_submodule(part), bias=-200.0)
         assert module(torch.rand(2, 8, 5, 5)).eq(0).all()
 
-    def test_within_cbam_it_speaks_for_cbam(self):
+    def test_spatial_gate_within_cbam_records_as_cbam(self):
         with foveal.watch(module := CBAM(8)) as seen:
             module(torch.rand(2, 8, 5, 5))
         assert [record.mechanism for record in seen] == ["cbam", "cbam"]
 
 
 class TestCBAM:
-    def test_the_spatial_gate_reads_the_maximum_first(self):
+    def test_cbam_spatial_gate_reads_the_maximum_first(self):
         """A convolution that reads its first input alone answers to the maximum over channels."""
         gate = CBAM(4).spatial.eval()
         gate.conv.weight.data.zero_()
@@ -53,19 +53,19 @@ class TestCBAM:
         assert mask[1, 1].item() == pytest.approx(torch.sigmoid(torch.tensor(4.0 * scale)).item())
         assert mask[0, 0].item() == 0.5
 
-    def test_the_channel_gate_adds_mean_and_maximum_before_the_sigmoid(self):
+    def test_cbam_channel_gate_adds_mean_and_maximum_before_the_sigmoid(self):
         gate = CBAM(1, reduction=1).channel
         fill(gate, fc1__weight=1.0, fc1__bias=0.0, fc2__weight=1.0, fc2__bias=0.0)
         x = torch.tensor([[[[0.0, 1.0], [1.0, 2.0]]]])  # mean 1, maximum 2
         assert gate.weigh(x).item() == pytest.approx(torch.sigmoid(torch.tensor(3.0)).item())
 
-    def test_the_details_of_the_authors(self):
+    def test_cbam_has_the_details_of_the_authors(self):
         module = CBAM(32)
         assert module.spatial.conv.bias is None
         assert module.spatial.norm.momentum == 0.01
         assert module.channel.fc1.bias is not None
 
-    def test_states_two_records(self):
+    def test_cbam_has_two_records(self):
         module = nn.Sequential(CBAM(8))
         with foveal.watch(module) as seen:
             module(torch.rand(2, 8, 5, 5))

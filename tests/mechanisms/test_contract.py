@@ -115,12 +115,14 @@ def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def test_every_mechanism_has_a_row():
     """The hard ones have a contract of their own, each in its file."""
-    assert {row.mechanism for row in TABLE.values()} == {made for made in MECHANISMS.values() if not made.hard}
+    assert {row.mechanism for row in TABLE.values()} == {
+        mechanism for mechanism in MECHANISMS.values() if not mechanism.hard
+    }
 
 
 @rows
 @pytest.mark.parametrize("shape", [(2, 12, 12), (3, 7, 9), (1, 1, 1), (2, 1, 5)])
-def test_shapes_and_a_batch_of_one(row, shape):
+def test_mechanism_keeps_shapes_and_accepts_a_batch_of_one(row, shape):
     batch, *size = shape
     module = row.make().eval()
     out = module(torch.rand(batch, CHANNELS, *size))
@@ -129,7 +131,7 @@ def test_shapes_and_a_batch_of_one(row, shape):
 
 
 @rows
-def test_every_weight_learns(row):
+def test_mechanism_trains_every_weight(row):
     module = row.make()
     learners = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
     if not learners:
@@ -145,7 +147,7 @@ def test_every_weight_learns(row):
 
 
 @rows
-def test_at_birth_only_the_strength_learns_and_then_all(row):
+def test_mechanism_at_birth_trains_its_strength_first(row):
     module = row.mechanism(CHANNELS, **row.options, **({"identity": True} if row.identity else {}))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     learning = []
@@ -160,7 +162,7 @@ def test_at_birth_only_the_strength_learns_and_then_all(row):
 
 
 @rows
-def test_gradients_are_those_of_finite_differences(row):
+def test_mechanism_gradients_agree_with_finite_differences(row):
     options = {**row.options, **({"groups": 2} if "groups" in row.options else {})}
     module = randomise_norms(row.mechanism(4, **options)).double().eval()
     for weight in module.parameters():
@@ -171,7 +173,7 @@ def test_gradients_are_those_of_finite_differences(row):
 
 
 @rows
-def test_states_its_attention(row):
+def test_watch_records_axes_and_ranges_of_every_mechanism(row):
     module = row.make().eval()
     images = torch.randn(3, CHANNELS, 10, 12)
     with foveal.watch(module) as seen:
@@ -199,7 +201,7 @@ def test_states_its_attention(row):
 
 
 @rows
-def test_watching_changes_nothing(row):
+def test_watch_keeps_the_output_of_every_mechanism(row):
     module = row.make().eval()
     images = torch.randn(3, CHANNELS, 10, 12)
     plain = module(images)
@@ -212,7 +214,7 @@ def test_watching_changes_nothing(row):
 
 
 @rows
-def test_state_dict_goes_round(row):
+def test_mechanism_state_dict_round_trip(row):
     module, other = row.make().eval(), row.make().eval()
     for weight in module.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
@@ -222,7 +224,7 @@ def test_state_dict_goes_round(row):
 
 
 @rows
-def test_compiles_as_one_graph(row):
+def test_mechanism_compiles_as_one_graph(row):
     torch._dynamo.reset()
     module = row.make().eval()
     images = torch.randn(2, CHANNELS, 9, 9)
@@ -238,7 +240,7 @@ INDUCTOR = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INDUCTOR)
-def test_compiles_with_inductor(name):
+def test_mechanism_compiles_with_inductor(name):
     row = TABLE[name]
     torch._dynamo.reset()
     module = row.make().eval()
@@ -252,8 +254,8 @@ DYNAMIC = (  # torch.export treats a map that a stride brings down to one positi
 
 
 @rows
-def test_exports_for_any_batch_and_size_without_a_trace_of_the_tap(row):
-    module = moved(row).eval()
+def test_mechanism_exports_for_any_batch_and_size_without_tap(row):
+    module = moved_from_start(row).eval()
     exported = torch.export.export(module, (torch.randn(2, CHANNELS, 12, 12),), dynamic_shapes=DYNAMIC)
     images = torch.randn(3, CHANNELS, 9, 15)
     torch.testing.assert_close(exported.module()(images), module(images))
@@ -262,10 +264,10 @@ def test_exports_for_any_batch_and_size_without_a_trace_of_the_tap(row):
 
 @pytest.mark.slow
 @rows
-def test_runs_in_onnx_at_another_batch_and_size(row, tmp_path):
+def test_mechanism_runs_in_onnx_at_another_batch_and_size(row, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    module, path = moved(row).eval(), tmp_path / "mechanism.onnx"
+    module, path = moved_from_start(row).eval(), tmp_path / "mechanism.onnx"
     images = torch.randn(2, CHANNELS, 12, 12)
     torch.onnx.export(module, (images,), path, dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
     session = onnxruntime.InferenceSession(path)
@@ -274,7 +276,7 @@ def test_runs_in_onnx_at_another_batch_and_size(row, tmp_path):
     torch.testing.assert_close(torch.from_numpy(answer), module(other), rtol=1e-4, atol=1e-5)
 
 
-def moved(row: Row) -> nn.Module:
+def moved_from_start(row: Row) -> nn.Module:
     """A mechanism whose weights have left their start."""
     module = row.make()
     with torch.no_grad():
@@ -284,7 +286,7 @@ def moved(row: Row) -> nn.Module:
 
 
 @rows
-def test_bfloat16(row):
+def test_mechanism_runs_in_bfloat16(row):
     module = row.make(**({"identity": True} if row.identity else {})).eval()
     images = torch.randn(2, CHANNELS, 9, 9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -294,7 +296,7 @@ def test_bfloat16(row):
 
 
 @rows
-def test_keeps_channels_last(row):
+def test_mechanism_keeps_channels_last(row):
     module = row.make().eval().to(memory_format=torch.channels_last)
     images = torch.randn(2, CHANNELS, 9, 9).contiguous(memory_format=torch.channels_last)
     out = module(images)
@@ -318,7 +320,7 @@ class Host(nn.Module):
 
 
 @rows
-def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
+def test_attach_every_mechanism_is_identity_at_birth_and_active_later(row):
     if row.crop:
         pytest.skip("a crop to another size is no identity")
     host = randomise_norms(Host()).eval()
@@ -338,7 +340,7 @@ def test_attached_it_is_the_identity_at_birth_and_switched_on_it_is_not(row):
 
 
 @rows
-def test_attached_with_the_papers_own_start_it_is_at_work(row):
+def test_attach_every_mechanism_without_identity_is_active(row):
     if not row.identity:
         pytest.skip("a transformer starts at the identity in its paper, too")
     host = randomise_norms(Host()).eval()
@@ -349,7 +351,7 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "options", "says"),
+    ("mechanism", "options", "message"),
     [
         (SqueezeExcite, {"reduction": 0}, "reduction=0"),
         (SqueezeExcite, {"channels": 0}, "channels=0"),
@@ -367,6 +369,6 @@ def test_attached_with_the_papers_own_start_it_is_at_work(row):
         (SpatialTransformer, {"family": "afine"}, "unknown family 'afine'; did you mean 'affine'"),
     ],
 )
-def test_impossible_values_are_named(mechanism, options, says):
-    with pytest.raises(ValueError, match=says):
+def test_mechanism_refuses_impossible_arguments(mechanism, options, message):
+    with pytest.raises(ValueError, match=message):
         mechanism(**{"channels": CHANNELS, **options})

@@ -14,7 +14,7 @@ LN3 = math.log(3.0)  # sigmoid(ln 3) = 3/4, sigmoid(2 ln 3) = 9/10
 
 
 class TestCoordinate:
-    def test_a_gate_by_thought(self):
+    def test_coordinate_gate_by_hand(self):
         """Rows of mean 3 and 5, columns of 4 and 4: h_swish(z) is z from 3 on."""
         module = zero_norm_eps(Coordinate(1))
         for name in ("conv.weight", "conv_h.weight", "conv_h.bias", "conv_w.weight", "conv_w.bias"):
@@ -30,7 +30,7 @@ class TestCoordinate:
         torch.testing.assert_close(module(x)[0, 0, 1, 0].item(), 6 * five_thirds * 0.9)
 
     @pytest.mark.parametrize("training", [True, False])
-    def test_is_that_of_timm_with_the_authors_biases(self, training):
+    def test_coordinate_agrees_with_timm(self, training):
         layers = pytest.importorskip("timm.layers.coord_attn")
         ours, theirs = Coordinate(64), layers.CoordAttn(64, rd_channels=8, bias=True)
         randomise_norms(theirs)
@@ -44,15 +44,15 @@ class TestCoordinate:
         torch.testing.assert_close(ours.train(training)(x), theirs.train(training)(x), rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize(("channels", "width"), [(16, 8), (256, 8), (512, 16), (1024, 32)])
-    def test_the_width_of_the_authors(self, channels, width):
+    def test_coordinate_width_is_that_of_the_authors(self, channels, width):
         assert Coordinate(channels).conv.out_channels == width
 
-    def test_states_its_rows_and_its_columns(self):
+    def test_coordinate_records_rows_and_columns(self):
         model = nn.Sequential(Coordinate(8))
         with foveal.watch(model) as seen:
             model(torch.rand(2, 8, 5, 6))
         assert seen.paths() == ["0.height", "0.width"]
         assert [tuple(record.values.shape) for record in seen] == [(2, 8, 5), (2, 8, 6)]
 
-    def test_one_position_of_one_image_trains(self):
+    def test_coordinate_trains_on_one_position_of_one_image(self):
         assert Coordinate(8)(torch.rand(1, 8, 1, 1)).isfinite().all()

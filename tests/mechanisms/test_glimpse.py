@@ -24,7 +24,7 @@ def look(images, location, size, scales, padding=0.0):
 
 class TestRetina:
     @pytest.mark.parametrize(("height", "width"), [(24, 30), (23, 31)])
-    def test_patches_are_crops_and_their_means(self, height, width):
+    def test_glimpse_patches_are_crops_and_their_means(self, height, width):
         images = torch.rand(2, 3, height, width)
         seen = look(images, at(13, 11, width, height).expand(2, 2), size=4, scales=3)  # around a corner of pixels
         assert seen.shape == (2, 9, 4, 4)
@@ -32,31 +32,31 @@ class TestRetina:
             crop = images[:, :, 11 - half : 11 + half, 13 - half : 13 + half]
             torch.testing.assert_close(seen[:, 3 * k : 3 * k + 3], F.avg_pool2d(crop, 2**k))
 
-    def test_x_stands_before_y(self):
+    def test_glimpse_location_has_x_before_y(self):
         image = torch.zeros(1, 1, 10, 20)
         image[:, :, 2, 15] = 1
         assert look(image, at(15.5, 2.5, 20, 10), size=1, scales=1).item() == pytest.approx(1)
         assert look(image, at(2.5, 2.5, 20, 10), size=1, scales=1).item() == 0
 
-    def test_between_pixels_a_ramp_stays_a_ramp(self):
+    def test_glimpse_interpolates_between_pixels(self):
         ramp = torch.arange(40.0).expand(1, 1, 40, 40)  # pixel i has the value i and its centre at i + 0.5
         fine, coarse = look(ramp, at(17.3, 20, 40, 40), size=2, scales=2)[0]
         assert fine[0].tolist() == pytest.approx([16.3, 17.3], abs=1e-4)
         assert coarse[0].tolist() == pytest.approx([15.8, 17.8], abs=1e-4)
 
-    def test_outside_lies_the_padding(self):
+    def test_glimpse_pads_outside_the_image(self):
         seen = look(torch.ones(1, 1, 16, 16), torch.tensor([[-1.0, -1.0]]), size=4, scales=2, padding=-3.0)
         for patch in seen[0]:
             torch.testing.assert_close(patch[2:, 2:], torch.ones(2, 2))
             outside = torch.cat([patch[:2].flatten(), patch[:, :2].flatten()])
             torch.testing.assert_close(outside, torch.full_like(outside, -3))
 
-    def test_a_patch_may_be_larger_than_the_image(self):
+    def test_glimpse_patch_may_exceed_the_image(self):
         seen = look(torch.full((1, 1, 1, 1), 16.0), torch.zeros(1, 2), size=2, scales=3)
         assert seen.sum((2, 3)).tolist() == [[16, 4, 1]]  # the same light on patches of 4, 16 and 64 pixels' area
 
 
-def test_a_location_is_inside_the_image():
+def test_glimpse_location_is_inside_the_image():
     glimpse = Glimpse(8, std=0.7)
     for weight in glimpse.parameters():
         nn.init.normal_(weight, std=3)
@@ -72,7 +72,7 @@ def test_a_location_is_inside_the_image():
         assert record.values.abs().max() <= record.value_range[1] == 1
 
 
-def test_the_density_is_that_of_a_gaussian_and_its_gradient_alone_reaches_the_policy():
+def test_glimpse_density_is_gaussian_and_trains_the_policy_alone():
     glimpse = Glimpse(8, std=0.1)
     mean = torch.tensor([[0.2, -0.3], [0.0, 0.5]], requires_grad=True)
     location, density = glimpse.draw(mean)
@@ -83,7 +83,7 @@ def test_the_density_is_that_of_a_gaussian_and_its_gradient_alone_reaches_the_po
     assert not location.requires_grad
 
 
-def test_the_policys_gradient_is_that_of_the_chance_to_be_rewarded():
+def test_glimpse_policy_gradient_is_that_of_the_expected_reward():
     """A reward left of c: its mean is Phi((c - mu) / std), whose derivative in mu is -phi((c - mu) / std) / std."""
     std, mu, c, count = 0.2, 0.1, 0.0, 40_000
     mean = torch.tensor([[mu, 0.0]], requires_grad=True)
@@ -95,7 +95,7 @@ def test_the_policys_gradient_is_that_of_the_chance_to_be_rewarded():
     assert gradient[0].tolist() == pytest.approx([slope, 0.0], abs=4 / (std * math.sqrt(count)))
 
 
-def test_it_stands_in_no_other_network():
+def test_attach_refuses_a_glimpse():
     for mechanism in ("glimpse", Glimpse):
         with pytest.raises(ValueError, match=r"^glimpse stands only in a network of its own; foveal\.list_models"):
             foveal.attach(foveal.create_model("small_cnn"), mechanism)

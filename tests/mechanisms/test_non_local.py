@@ -17,7 +17,7 @@ def neutral(norm: nn.BatchNorm2d) -> None:
 
 
 class TestNonLocal:
-    def test_an_affinity_by_thought(self):
+    def test_non_local_affinity_by_hand(self):
         """theta is 1 and phi is x: each position weighs the values 0 and ln 3 by 1/4 and 3/4."""
         module = NonLocal(1).eval()
         neutral(module.norm)
@@ -31,7 +31,7 @@ class TestNonLocal:
             module(x)
         torch.testing.assert_close(next(iter(seen)).values.flatten(3)[0, 0], torch.tensor([[0.25, 0.75]] * 2))
 
-    def test_is_that_of_timm(self):
+    def test_non_local_agrees_with_timm(self):
         theirs = timm.layers.NonLocalAttn(16, use_scale=False, rd_ratio=1 / 2)
         ours = NonLocal(16)
         nn.init.zeros_(theirs.z.bias)  # which the norm after it takes away
@@ -45,7 +45,7 @@ class TestNonLocal:
         x = torch.randn(2, 16, 5, 7)
         torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
-    def test_subsampled_keys_are_the_pooled_maps_and_count_the_last_odd_row(self):
+    def test_non_local_subsampled_keys_are_pooled_maps(self):
         module = NonLocal(1, subsample=True)
         x = torch.arange(15.0).view(1, 1, 3, 5)
         assert module.pool(x).tolist() == [[[[6.0, 8.0, 9.0], [11.0, 13.0, 14.0]]]]

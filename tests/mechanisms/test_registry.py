@@ -14,7 +14,7 @@ from foveal.surgery.wrapper import Attached
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "options", "says"),
+    ("mechanism", "options", "message"),
     [
         (EfficientChannel, {"channels": 0}, "channels=0"),
         (EfficientChannel, {"kernel_size": 4}, "kernel_size=4: an odd number"),
@@ -29,11 +29,17 @@ from foveal.surgery.wrapper import Attached
         (BAM, {"dilation": 0}, "dilation=0"),
     ],
 )
-def test_impossible_values_are_named(mechanism, options, says):
-    with pytest.raises(ValueError, match=says):
+def test_mechanism_of_gates_refuses_impossible_arguments(mechanism, options, message):
+    with pytest.raises(ValueError, match=message):
         mechanism(**{"channels": 16, **options})
 
 
-def test_every_mechanism_says_what_it_attaches_as():
-    assert {made.attaches for made in MECHANISMS.values()} <= {"after", "before", "instead", "between", "network"}
+def test_mechanisms_state_where_they_attach():
+    assert {mechanism.attaches for mechanism in MECHANISMS.values()} <= {
+        "after",
+        "before",
+        "instead",
+        "between",
+        "network",
+    }
     assert issubclass(Attached, nn.Sequential)

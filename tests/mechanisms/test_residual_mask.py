@@ -9,7 +9,7 @@ from foveal.mechanisms.residual_mask import ResidualMask
 
 
 class TestResidualMask:
-    def test_a_mask_by_thought(self):
+    def test_residual_mask_by_hand(self):
         """A last layer of zeros: M is 1/2 everywhere, whatever the trunk."""
         module = ResidualMask(4)
         nn.init.zeros_(module.conv2.weight)
@@ -19,14 +19,14 @@ class TestResidualMask:
 
     @pytest.mark.parametrize("depth", [1, 3])
     @pytest.mark.parametrize("size", [(1, 1), (9, 5)])
-    def test_any_depth_at_any_size(self, depth, size):
+    def test_residual_mask_of_any_depth_and_size(self, depth, size):
         module = randomise_norms(ResidualMask(8, depth)).eval()
         mask = module.weigh(torch.randn(2, 8, *size))
         assert mask.shape == (2, 8, *size)
         assert mask.min() > 1
         assert mask.max() < 2
 
-    def test_it_sees_as_far_as_it_halves(self):
+    def test_residual_mask_has_the_receptive_field_of_its_depth(self):
         """The upper left of the mask depends on the lower right of the map."""
         module = randomise_norms(ResidualMask(8, 3)).double().eval()
         x = torch.randn(1, 8, 24, 24, dtype=torch.float64, requires_grad=True)

@@ -26,7 +26,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("module", [NonLocal(8), SelfAttention(8, reduction=1)], ids=["nl", "mhsa"])
-def test_the_affinity_exists_only_while_it_is_watched(module):
+def test_affinity_exists_only_while_watched(module):
     side = 24
     x = torch.randn(1, 8, side, side)
     module.eval()
@@ -40,13 +40,13 @@ def test_the_affinity_exists_only_while_it_is_watched(module):
 
 @pytest.mark.parametrize("module", [NonLocal(8), SelfAttention(8, identity=True)], ids=["nl", "mhsa"])
 @pytest.mark.parametrize("training", [True, False])
-def test_at_birth_every_bit_is_the_maps(module, training):
+def test_affinity_mechanisms_keep_the_map_bitwise_at_birth(module, training):
     x = torch.randn(3, 8, 6, 5)
     assert torch.equal(module.train(training)(x).view(torch.int32), x.view(torch.int32))
 
 
 @pytest.mark.parametrize("module", [NonLocal(8), SelfAttention(8)], ids=["nl", "mhsa"])
-def test_rows_are_one_in_sum_and_weights_that_are_replaced_take_effect(module):
+def test_affinity_rows_sum_to_one_and_replaced_weights_take_effect(module):
     module = randomise_norms(module).eval()
     for weight in module.parameters():
         nn.init.normal_(weight)
@@ -63,7 +63,7 @@ def test_rows_are_one_in_sum_and_weights_that_are_replaced_take_effect(module):
 
 
 @pytest.mark.slow
-def test_a_compiled_model_is_watched_too():
+def test_watch_records_a_compiled_self_attention():
     model = nn.Sequential(SelfAttention(8))
     x = torch.randn(2, 8, 5, 6)
     compiled = torch.compile(model, backend="aot_eager")
@@ -76,7 +76,7 @@ def test_a_compiled_model_is_watched_too():
 
 class TestSelfAttention:
     @pytest.mark.parametrize("watched", [True, False])
-    def test_at_its_tables_size_it_is_timms_bottleneck_attention(self, watched):
+    def test_relative_attention_agrees_with_timm_at_its_size(self, watched):
         theirs = BottleneckAttn(12, 16, feat_size=(5, 7), num_heads=2, scale_pos_embed=True).double()
         ours = RelativeAttention(12, 16, heads=2, size=(5, 7)).double()
         names = {"qkv.weight": "qkv.weight", "rows": "pos_embed.height_rel", "columns": "pos_embed.width_rel"}
@@ -89,7 +89,7 @@ class TestSelfAttention:
             answer = ours(x)
         torch.testing.assert_close(answer, theirs(x))
 
-    def test_displacements_by_thought(self):
+    def test_displacements_by_hand(self):
         """A table that holds its displacements: its own at its size; in proportion at another, zero in the middle."""
         table = torch.arange(-6.0, 7.0)[:, None]
         steps = torch.arange(7.0)
@@ -97,7 +97,7 @@ class TestSelfAttention:
         steps = torch.arange(4.0)
         torch.testing.assert_close(displacements(table, 4)[:, :, 0], (steps - steps[:, None]) * 13 / 7)
 
-    def test_on_a_plain_map_weights_depend_on_the_displacement_alone(self):
+    def test_relative_attention_on_a_constant_map_depends_on_displacement_alone(self):
         module = RelativeAttention(4, 4, heads=1, size=3)
         with foveal.watch(module) as seen:
             module(torch.ones(1, 4, 3, 3))
@@ -108,14 +108,14 @@ class TestSelfAttention:
         assert (logits[1, 1, 1, 2] - logits[1, 1, 1, 0]).abs() > 1e-3
 
     @pytest.mark.parametrize(("channels", "width"), [(256, 64), (100, 24), (8, 4)])
-    def test_the_width_is_a_quarter_in_whole_heads(self, channels, width):
+    def test_self_attention_width_is_a_quarter_in_whole_heads(self, channels, width):
         assert SelfAttention(channels).attention.qkv.out_channels == 3 * width
 
-    def test_heads_that_do_not_divide_are_named(self):
+    def test_relative_attention_refuses_heads_that_do_not_divide(self):
         with pytest.raises(ValueError, match="heads=3 does not divide the width, 16"):
             RelativeAttention(8, 16, heads=3)
 
-    def test_its_record_is_found_under_its_own_path(self):
+    def test_watch_records_self_attention_under_its_path(self):
         model = foveal.create_model("small_cnn", in_chans=1)
         foveal.attach(model, "mhsa", at="features.2")
         with foveal.watch(model) as seen:

@@ -10,7 +10,7 @@ from foveal.ops.warps import FAMILIES
 
 
 class TestSpatialTransformer:
-    def test_moments_by_thought(self):
+    def test_central_moments_by_hand(self):
         """All mass in one pixel: its centre, no spread. Two pixels: the centre between, a spread along the line."""
         maps = torch.zeros(1, 2, 4, 4, dtype=torch.float64)
         maps[0, 0, 1, 3] = 1e6  # at (0.75, -0.25)
@@ -22,23 +22,23 @@ class TestSpatialTransformer:
         for spread in (xx, yy, xy):
             torch.testing.assert_close(spread, torch.tensor([0.0, 4 * 0.75**2], dtype=torch.float64), atol=1e-6, rtol=0)
 
-    def test_an_empty_map_has_moments(self):
+    def test_central_moments_of_an_empty_map_are_finite(self):
         assert central_moments(torch.zeros(1, 3, 5, 5)).eq(0).all()
 
-    def test_starts_as_the_identity_with_weights_at_zero(self):
+    def test_spatial_transformer_starts_as_the_identity(self):
         module = SpatialTransformer(3)
         assert module.localisation.regression.weight.eq(0).all()
         x = torch.rand(2, 3, 9, 13)
         torch.testing.assert_close(module(x), x, atol=1e-6, rtol=0)
 
-    def test_shows_what_theta_says(self):
+    def test_spatial_transformer_samples_the_region_of_theta(self):
         """A fixed theta: the lower right quarter, drawn as large as the whole."""
         module = SpatialTransformer(1, size=2)
         module.localisation.regression.bias.data = torch.tensor([0.5, 0.0, 0.5, 0.0, 0.5, 0.5])
         image = torch.arange(16.0).view(1, 1, 4, 4)
         assert module(image)[0, 0].tolist() == [[10, 11], [14, 15]]
 
-    def test_finds_a_shifted_square_after_a_few_steps(self):
+    def test_spatial_transformer_learns_to_centre_a_square(self):
         """One bright square whose place differs by image: the transformer learns to bring it to the middle."""
         module = SpatialTransformer(1)
         optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
@@ -65,13 +65,13 @@ class TestSpatialTransformer:
         ("channels", "kernel", "parameters"),
         [(1, 9, 81 * 32 + 32 + 193 * 6), (3, 9, 243 * 32 + 32 + 193 * 6), (256, 3, 9 * 256 * 32 + 32 + 193 * 6)],
     )
-    def test_an_image_is_read_by_a_large_kernel_and_a_deep_map_by_a_small_one(self, channels, kernel, parameters):
+    def test_spatial_transformer_kernel_depends_on_channels(self, channels, kernel, parameters):
         module = SpatialTransformer(channels)
         assert module.localisation.features.kernel_size == (kernel, kernel)
         assert sum(weight.numel() for weight in module.parameters()) == parameters
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_where_to_look_is_not_rounded_by_autocast(self, family):
+    def test_spatial_transformer_keeps_theta_precise_under_autocast(self, family):
         """Maps of whole numbers, which eight bits hold: all that follows is as precise as without autocast."""
         module = SpatialTransformer(1, family=family)
         module.localisation.features.weight.data.zero_()
@@ -84,7 +84,7 @@ class TestSpatialTransformer:
         assert under_autocast.dtype == torch.float32
         torch.testing.assert_close(under_autocast, module.weigh(x), atol=1e-6, rtol=0)
 
-    def test_its_own_localisation_net_can_be_given(self):
+    def test_spatial_transformer_accepts_a_custom_localisation(self):
         class Shift(nn.Module):
             def forward(self, x):
                 return torch.tensor([[[1.0, 0.0, 2.0 / 3], [0.0, 1.0, 0.0]]]).expand(len(x), 2, 3)
@@ -94,7 +94,7 @@ class TestSpatialTransformer:
         torch.testing.assert_close(out[0, 0], torch.tensor([[1.0, 2, 2], [4, 5, 5], [7, 8, 8]]))
 
 
-def test_transformers_in_series_are_seen_and_learn():
+def test_spatial_transformers_in_series_record_and_learn():
     model = foveal.create_model("small_cnn+stn:family=similarity", num_classes=10, in_chans=1)
     foveal.attach(model, "stn", at="features.2", family="attention")
     images = torch.rand(4, 1, 42, 42)
@@ -107,7 +107,7 @@ def test_transformers_in_series_are_seen_and_learn():
 
 
 @pytest.mark.slow
-def test_a_transformer_inside_a_resnet_trains_and_its_box_is_drawn(tmp_path):
+def test_spatial_transformer_in_a_resnet_trains_and_is_drawn(tmp_path):
     """Bright squares whose place says nothing and whose size says the class, at the entrance of the second stage."""
     torch.manual_seed(0)
     model = foveal.create_model("resnet18", num_classes=2)

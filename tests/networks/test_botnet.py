@@ -18,7 +18,7 @@ def test_botnet_attends_in_its_last_stage():
 
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 33)])
-def test_botnet_takes_images_of_any_size(size):
+def test_botnet_accepts_any_image_size(size):
     model = randomise_norms(foveal.create_model("botnet50", num_classes=3)).eval()
     images = torch.rand(1, 3, *size)
     with torch.no_grad():

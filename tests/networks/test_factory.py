@@ -11,7 +11,7 @@ from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("name", ["seresnet18", "sknet26", "stn_cnn", "small_cnn", "resnet18+cbam", "resnet18+stn+se"])
-def test_networks_return_logits(name):
+def test_create_model_returns_logits(name):
     model = foveal.create_model(name, num_classes=7, in_chans=1).eval()
     answer = model(20 * torch.randn(2, 1, 64, 64))
     assert answer.shape == (2, 7)
@@ -19,7 +19,7 @@ def test_networks_return_logits(name):
     assert not torch.allclose(answer.sum(1), torch.ones(2), atol=1e-3)
 
 
-def test_the_backbone_starts_alike_with_and_without_attention():
+def test_create_model_draws_the_same_backbone_with_and_without_attention():
     torch.manual_seed(1)
     plain = foveal.create_model("small_cnn", num_classes=10, in_chans=1).state_dict()
     for mechanism in ("stn", "se", "sk:groups=8", "cbam"):
@@ -29,7 +29,7 @@ def test_the_backbone_starts_alike_with_and_without_attention():
         assert all(torch.equal(own[name], value) for name, value in plain.items())
 
 
-def test_options_find_their_owner():
+def test_create_model_passes_options_to_their_owner():
     model = foveal.create_model("resnet18+se", num_classes=3, reduction=8, drop_path_rate=0.2)
     assert model.layer4[1].se.fc1.out_features == 64
     assert model.layer4[1].drop_path.drop_prob == 0.2
@@ -38,7 +38,7 @@ def test_options_find_their_owner():
     assert model.layer4[1].se.fc1.bias is None
 
 
-def test_a_name_says_where_attention_stands(tmp_path):
+def test_create_model_name_states_where_attention_stands(tmp_path):
     model = foveal.create_model("resnet18+se:position=pre,reduction=8+cbam:at=residual", num_classes=3)
     paths = [attachment.modules[-1].path for attachment in foveal.attachments(model)]
     assert paths == ["layer4.1.conv1.se", "layer4.1.bn2.cbam"]
@@ -52,14 +52,14 @@ def test_a_name_says_where_attention_stands(tmp_path):
         foveal.create_model("resnet18+sk:position=pre")
 
 
-def test_attention_of_a_recipe_starts_as_in_the_paper_and_of_pretrained_weights_as_the_identity():
+def test_create_model_starts_recipes_as_in_the_paper_and_pretrained_as_identity():
     with torch.device("meta"):
         assert foveal.create_model("seresnet18").layer1[0].se.strength.s is None
         assert foveal.create_model("seresnet18", identity=True).layer1[0].se.strength.s is not None
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("seresnet5", "unknown network 'seresnet5'; did you mean 'seresnet5"),
         ("resnet18+sse", "unknown mechanism 'sse'; did you mean 'se'"),
@@ -67,17 +67,17 @@ def test_attention_of_a_recipe_starts_as_in_the_paper_and_of_pretrained_weights_
         ("resnet18+se:8", "'se:8': '8' is not an option, NAME=VALUE"),
     ],
 )
-def test_unknown_names_come_with_the_nearest(name, says):
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_create_model_refuses_unknown_names_with_the_nearest(name, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         foveal.create_model(name)
 
 
-def test_an_option_that_nobody_takes_is_refused():
+def test_create_model_refuses_unknown_options():
     with pytest.raises(ValueError, match=r"network 'resnet18': .*reductionn"):
         foveal.create_model("resnet18+se", reductionn=8)
 
 
-def test_pretrained_weights_without_a_network_are_one_line(monkeypatch):
+def test_create_model_pretrained_without_a_connection_is_one_line(monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route to host\nand more")
 
@@ -88,18 +88,18 @@ def test_pretrained_weights_without_a_network_are_one_line(monkeypatch):
         foveal.create_model("small_cnn", pretrained=True)
 
 
-def test_whole_networks_of_timms_are_taken_with_their_attention(monkeypatch):
+def test_create_model_pretrained_takes_whole_networks_of_timm(monkeypatch):
     """`pretrained=True` asks timm for the whole network and loads it: here it is random, for want of a network."""
-    real, asked = timm.create_model, []
+    real, calls = timm.create_model, []
 
     def fake(name, pretrained=False, **options):
-        asked.append((name, pretrained))
+        calls.append((name, pretrained))
         return real(name, **options)
 
     monkeypatch.setattr(timm, "create_model", fake)
     foveal.create_model("sknet50", pretrained=True, num_classes=3)
-    assert asked == [("resnext50_32x4d", False), ("skresnext50_32x4d", True)]
-    asked.clear()
+    assert calls == [("resnext50_32x4d", False), ("skresnext50_32x4d", True)]
+    calls.clear()
     model = foveal.create_model("seresnet18", pretrained=True, num_classes=3)
-    assert asked == [("resnet18", True)]
+    assert calls == [("resnet18", True)]
     assert model.layer1[0].se.strength.s is not None

@@ -17,7 +17,7 @@ def inception_sources():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["timm", "torchvision"])
-def test_inceptions_weights_load_into_se_inception(source):
+def test_load_weights_of_inception_into_se_inception(source):
     theirs = randomise_norms(dict(inception_sources())[source]).eval()
     ours = foveal.create_model("se_inception_v3", identity=True).eval()
     foveal.load_weights(ours, theirs.state_dict())
@@ -29,7 +29,7 @@ def test_inceptions_weights_load_into_se_inception(source):
         foveal.load_weights(plain, theirs.state_dict())
 
 
-def test_the_eleven_of_se_inception_are_called_learn_and_have_their_modules_width():
+def test_se_inception_modules_are_called_and_train():
     model = foveal.create_model("se_inception_v3", num_classes=5)
     with foveal.watch(model) as seen:
         model(torch.rand(2, 3, 75, 75)).sum().backward()
@@ -43,7 +43,7 @@ def test_the_eleven_of_se_inception_are_called_learn_and_have_their_modules_widt
 
 
 @pytest.mark.slow
-def test_the_auxiliary_head_speaks_in_training_alone_and_for_images_large_enough():
+def test_auxiliary_head_runs_in_training_alone_on_large_images():
     model = foveal.create_model("se_inception_v3", num_classes=5)
     logits, auxiliary = model(torch.rand(2, 3, 299, 299))
     assert logits.shape == auxiliary.shape == (2, 5)

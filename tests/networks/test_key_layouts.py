@@ -37,13 +37,13 @@ def as_trained(theirs: nn.Module) -> nn.Module:
     return theirs.eval()
 
 
-def alike(answer: torch.Tensor, expected: torch.Tensor) -> bool:
+def same_outputs(answer: torch.Tensor, expected: torch.Tensor) -> bool:
     return expected.std() > 0.01 and (answer - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @torch.no_grad()
-def test_their_networks_answer_alike(case):
+def test_load_weights_of_other_repositories_keeps_outputs(case):
     make, name, options, layout, side = case
     theirs = as_trained(make())
     ours = foveal.create_model(name, num_classes=5, **options).eval()
@@ -51,21 +51,21 @@ def test_their_networks_answer_alike(case):
     state = {"arch": "net", "state_dict": {f"module.{key}": value for key, value in old.items()}}
     assert foveal.load_weights(ours, state) == layout
     x = torch.randn(2, 3, side, side)
-    assert alike(ours(x), theirs(x))
+    assert same_outputs(ours(x), theirs(x))
 
 
 @torch.no_grad()
-def test_attention_of_theirs_finds_ours_wherever_it_stands_and_counts_in_full():
+def test_load_weights_finds_attention_of_other_repositories_in_any_place():
     """Behind torchvision's bn2, started as the identity: not one name of its own is alike."""
     theirs = as_trained(resnet18("cbam", AuthorsCBAM))
     ours = foveal.attach(torchvision.models.resnet18(num_classes=5), "cbam").eval()
     foveal.load_weights(ours, theirs.state_dict())
     x = torch.randn(2, 3, 64, 64)
     assert ours.layer1[0].bn2.cbam.channel.strength.s.item() == 1
-    assert alike(ours(x), theirs(x))
+    assert same_outputs(ours(x), theirs(x))
 
 
-def test_selective_kernels_of_pytorchcv_are_renamed_to_ours():
+def test_match_keys_renames_selective_kernels_of_pytorchcv():
     """Names alone: features.stage2.unit1 is our layer2.0, its branches 2 and 3 ours 0 and 1."""
     ours = foveal.create_model("sknet26", num_classes=5)
     there = {

@@ -12,7 +12,7 @@ from foveal.networks.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", ["seresnet50", "sknet50", "seresnext50_32x4d"])
-def test_timms_networks_load_and_answer_alike(name):
+def test_load_weights_of_timm_networks_keeps_outputs(name):
     theirs = randomise_norms(timm.create_model(RECIPES[name].whole)).eval()
     for weight in theirs.parameters():
         if weight.ndim == 1:
@@ -27,7 +27,7 @@ def test_timms_networks_load_and_answer_alike(name):
 
 
 class TestLoadWeights:
-    def test_prefixes_and_containers_are_taken_off(self, tmp_path):
+    def test_load_weights_strips_prefixes_and_containers(self, tmp_path):
         theirs = randomise_norms(timm.create_model("resnet18", num_classes=3))
         ours = foveal.create_model("resnet18+se", num_classes=3, identity=True)
         state = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in theirs.state_dict().items()}}
@@ -36,7 +36,7 @@ class TestLoadWeights:
         x = torch.rand(2, 3, 64, 64)
         assert torch.equal(ours.eval()(x), theirs.eval()(x))
 
-    def test_what_does_not_fit_is_named_and_the_model_left_alone(self):
+    def test_load_weights_names_what_does_not_fit_and_keeps_the_model(self):
         model = foveal.create_model("resnet18+se", num_classes=3)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         with pytest.raises(
@@ -48,7 +48,7 @@ class TestLoadWeights:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     @pytest.mark.parametrize("content", [b"", b"not a file of weights"])
-    def test_a_file_that_cannot_be_read_is_one_line(self, content, tmp_path):
+    def test_load_weights_refuses_unreadable_files(self, content, tmp_path):
         model = foveal.create_model("small_cnn")
         for name in ("w.safetensors", "w.pth"):
             (tmp_path / name).write_bytes(content)
@@ -57,7 +57,7 @@ class TestLoadWeights:
         with pytest.raises(ValueError, match="there is no file"):
             foveal.load_weights(model, tmp_path / "nowhere.safetensors")
 
-    def test_code_in_a_pickle_is_not_run(self, tmp_path):
+    def test_load_weights_runs_no_code_of_a_pickle(self, tmp_path):
         class Bomb:
             def __reduce__(self):
                 return (print, ("boom",))
@@ -67,7 +67,7 @@ class TestLoadWeights:
             foveal.load_weights(foveal.create_model("small_cnn"), tmp_path / "bomb.pth")
 
 
-def test_a_layout_may_be_named_and_then_is_the_only_one():
+def test_load_weights_uses_a_named_layout_alone():
     model = foveal.create_model("cbam_resnet18", num_classes=5)
     state = resnet18("cbam", AuthorsCBAM).state_dict()
     assert foveal.load_weights(model, state, "attention-module") == "attention-module"
@@ -77,7 +77,7 @@ def test_a_layout_may_be_named_and_then_is_the_only_one():
         foveal.load_weights(model, state, layout="authors")
 
 
-def test_what_fits_nothing_is_told_to_which_network_it_is_nearest():
+def test_load_weights_names_the_nearest_network():
     model = foveal.create_model("small_cnn")
     for state, nearest in (
         (resnet18("se", TheirSE).state_dict(), "nearest to seresnet18, in the layout 'moskomule'"),

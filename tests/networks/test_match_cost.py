@@ -27,7 +27,7 @@ FAMILIES = {  # a backbone of each, and its block
 }
 
 
-def made(name: str, **options: int) -> nn.Module:
+def create(name: str, **options: int) -> nn.Module:
     with torch.device("meta"):
         return foveal.create_model(name, **options)
 
@@ -51,10 +51,10 @@ MATCHES = [  # of a backbone, the attention whose cost is met, and how closely
 
 @pytest.mark.parametrize("how", ["wider", "deeper"])
 @pytest.mark.parametrize(("backbone", "target", "options", "error"), MATCHES)
-def test_parameters_are_met(backbone, target, options, error, how):
-    budget = count_parameters(made(target, **options))
+def test_scale_to_cost_meets_parameters(backbone, target, options, error, how):
+    budget = count_parameters(create(target, **options))
     name = scale_to_cost(backbone, how, budget, **options)
-    plain, found = made(backbone, **options), made(name, **options)
+    plain, found = create(backbone, **options), create(name, **options)
     assert abs(count_parameters(found) / budget - 1) < error
     kind = FAMILIES.get(backbone, "Bottleneck")
     if how == "wider":
@@ -73,28 +73,28 @@ def test_parameters_are_met(backbone, target, options, error, how):
         pytest.param("resnet18", "resnet18+sk:groups=32", IMAGENET, 224, 0.03, marks=pytest.mark.slow),
     ],
 )
-def test_macs_are_met(backbone, target, options, side, error, how):
+def test_scale_to_cost_meets_macs(backbone, target, options, side, error, how):
     cost = partial(count_macs, shape=(options["in_chans"], side, side))
-    budget = cost(made(target, **options))
-    found = made(scale_to_cost(backbone, how, budget, cost, **options), **options)
+    budget = cost(create(target, **options))
+    found = create(scale_to_cost(backbone, how, budget, cost, **options), **options)
     assert abs(cost(found) / budget - 1) < error
 
 
-def test_any_cost_is_met_on_a_device_and_each_network_is_asked_once():
-    asked = []
+def test_scale_to_cost_meets_any_cost_and_asks_each_network_once():
+    measured = []
 
     def cost(model: nn.Module) -> float:
         assert next(model.parameters()).device.type == "cpu"
-        asked.append(tuple(weight.shape for weight in model.parameters()))
+        measured.append(tuple(weight.shape for weight in model.parameters()))
         return float(model.head.in_features)
 
     assert scale_to_cost("small_cnn", "wider", 160, cost, device="cpu", **SMALL).startswith(
         "small_cnn:width=1.2"
     )  # 160 / 128
-    assert len(asked) == len(set(asked))
+    assert len(measured) == len(set(measured))
 
 
-def test_the_closest_of_a_rising_cost_is_found():
+def test_nearest_finds_the_closest_of_a_rising_cost():
     costs = {1: 10.0, 2: 10.0, 3: 20.0, 4: 40.0, **dict.fromkeys(range(5, 70000), 100.0)}
     assert [nearest(costs.get, budget, 1) for budget in (1, 10, 14, 16, 29, 31, 100 - 31)] == [1, 2, 2, 3, 3, 4, 4]
     assert last_within(costs.get, 5, 1) == 0
@@ -102,7 +102,7 @@ def test_the_closest_of_a_rising_cost_is_found():
         last_within(costs.get, 100, 1)
 
 
-def test_budgets_that_cannot_be_met_are_one_line():
+def test_scale_to_cost_refuses_impossible_budgets():
     with pytest.raises(ValueError, match="how='larger': wider or deeper"):
         scale_to_cost("small_cnn", "larger", 1e6)
     with pytest.raises(ValueError, match="budget=10: 'small_cnn' costs"):

@@ -10,7 +10,7 @@ from foveal.training.optimizer_state import parameter_groups
 
 
 class TestParallelTransformers:
-    def test_they_start_as_tiles_of_the_plane(self):
+    def test_parallel_transformers_start_as_tiles(self):
         assert tiles(1) == [(0, 0)]
         assert tiles(2) == [(-0.5, 0), (0.5, 0)]
         assert tiles(4) == [(-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)]
@@ -19,7 +19,7 @@ class TestParallelTransformers:
         torch.testing.assert_close(left, torch.tensor([[4.0, 5], [8, 9]]))
         torch.testing.assert_close(right, torch.tensor([[6.0, 7], [10, 11]]))
 
-    def test_each_states_its_own_attention(self):
+    def test_parallel_transformers_have_a_record_each(self):
         model = foveal.create_model("two_stn_cnn", num_classes=19, in_chans=2).eval()
         with foveal.watch(model) as seen:
             assert model(torch.rand(3, 2, 42, 42)).shape == (3, 19)
@@ -27,12 +27,12 @@ class TestParallelTransformers:
         centres = [record.values[:, :, 2] for record in seen]
         torch.testing.assert_close(centres[1] - centres[0], torch.tensor([1.0, 0.0]).expand(3, 2))
 
-    def test_none_is_too_few(self):
+    def test_parallel_transformers_refuse_a_count_of_zero(self):
         with pytest.raises(ValueError, match="count=0"):
             ParallelTransformers(1, count=0)
 
     @pytest.mark.slow
-    def test_two_stay_apart_where_there_are_two_things_to_see(self):
+    def test_parallel_transformers_stay_apart_on_two_objects(self):
         """A cross or a square on each of two channels, anywhere; the class is the number of squares."""
         torch.manual_seed(0)
         model = foveal.create_model("two_stn_cnn", num_classes=3, in_chans=2)

@@ -18,7 +18,7 @@ def moved(model: RAM) -> RAM:
     return model
 
 
-def test_it_starts_by_looking_at_the_centre():
+def test_ram_starts_at_the_centre():
     model = RAM().eval()
     with foveal.watch(model) as seen:
         model(torch.rand(3, 1, 20, 20))
@@ -38,7 +38,7 @@ def brightness_reader() -> RAM:
 
 
 @pytest.mark.parametrize(("dim", "side"), [(0, -1), (0, 1), (1, -1), (1, 1)])
-def test_the_policy_learns_to_look_at_the_patch_that_tells(dim, side):
+def test_ram_policy_moves_towards_the_informative_patch(dim, side):
     """Two patches, of which one tells the class: one step downhill moves the mean towards it, and no other way."""
     model = brightness_reader()
     images = torch.zeros(3000, 1, 20, 20)
@@ -51,7 +51,7 @@ def test_the_policy_learns_to_look_at_the_patch_that_tells(dim, side):
     assert towards[1 - dim].abs() < 0.3 * towards[dim]
 
 
-def test_the_reward_alone_teaches_the_policy_and_the_baseline_itself():
+def test_ram_reward_trains_the_policy_and_the_baseline_itself():
     model = moved(RAM(glimpses=3))
     walk, labels = model(torch.rand(16, 1, 20, 20)), torch.arange(16) % 10
     policy = {"glimpse.fc1", "glimpse.fc2"}
@@ -72,7 +72,7 @@ def test_the_reward_alone_teaches_the_policy_and_the_baseline_itself():
     assert control.glimpse.fc1.weight.grad is None
 
 
-def test_the_loss_is_cross_entropy_reinforce_and_the_baselines_error():
+def test_ram_loss_is_cross_entropy_reinforce_and_baseline_error():
     model = RAM(num_classes=2, glimpses=3)
     logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])  # both say class 0
     walk = model(torch.rand(2, 1, 9, 9))._replace(
@@ -88,7 +88,7 @@ def test_the_loss_is_cross_entropy_reinforce_and_the_baselines_error():
 
 
 @pytest.mark.parametrize("options", [{}, {"samples": 3}, {"policy": "random"}], ids=["mean", "samples", "random"])
-def test_evaluation_is_deterministic_when_asked(options):
+def test_ram_evaluation_is_deterministic_when_asked(options):
     model, images = moved(RAM(**options)), torch.rand(5, 1, 30, 30)
     assert not torch.equal(model(images).path, model(images).path)
     model.eval()
@@ -100,14 +100,14 @@ def test_evaluation_is_deterministic_when_asked(options):
     assert bool((seen["glimpse"].values[:, 0] == 0).all()) == (not options)  # the mean's path begins in the centre
 
 
-def test_several_paths_are_averaged_by_their_probabilities():
+def test_ram_averages_probabilities_over_paths():
     model, images = RAM(samples=4).eval(), torch.rand(5, 1, 30, 30)
     assert torch.allclose(model(images).exp().sum(1), torch.ones(5))
     each = model.walk(images.repeat(4, 1, 1, 1), drawn=True).logits.softmax(1)
     torch.testing.assert_close(model(images).exp(), torch.stack(each.split(5)).mean(0))
 
 
-def test_its_network_is_made_by_name_with_options_and_goes_to_disk(tmp_path):
+def test_create_model_ram_takes_options_and_survives_a_checkpoint(tmp_path):
     model = foveal.create_model("ram:glimpses=3,size=4,policy=random", num_classes=3, in_chans=2)
     assert (model.glimpses, model.policy, model.glimpse.retina.size) == (3, "random", 4)
     assert "ram" in foveal.list_models()
@@ -118,7 +118,7 @@ def test_its_network_is_made_by_name_with_options_and_goes_to_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("ram:glimpses=1", "glimpses=1: two or more"),
         ("ram:policy=greedy", "policy='greedy': learned or random"),
@@ -130,12 +130,12 @@ def test_its_network_is_made_by_name_with_options_and_goes_to_disk(tmp_path):
         ("ram:glimpse=3", "network 'ram': .*unexpected keyword argument 'glimpse'"),
     ],
 )
-def test_impossible_values_are_named(name, says):
-    with pytest.raises(ValueError, match=says):
+def test_create_model_ram_refuses_impossible_options(name, message):
+    with pytest.raises(ValueError, match=message):
         foveal.create_model(name)
 
 
-def test_every_weight_learns_and_a_batch_of_one_is_enough():
+def test_ram_trains_every_weight_on_a_batch_of_one():
     model = moved(RAM(glimpses=3, size=4))
     images = torch.rand(1, 1, 9, 7)
     model.loss(model(images), torch.tensor([1]), F.cross_entropy).backward()
@@ -144,7 +144,7 @@ def test_every_weight_learns_and_a_batch_of_one_is_enough():
     assert model.eval()(images).shape == (1, 10)
 
 
-def test_bfloat16_keeps_places_in_single_precision():
+def test_ram_keeps_locations_in_float32_under_autocast():
     model, images = RAM().eval(), torch.rand(4, 1, 30, 30)
     with torch.autocast("cpu", dtype=torch.bfloat16), foveal.watch(model) as seen:
         answer = model(images)
@@ -152,7 +152,7 @@ def test_bfloat16_keeps_places_in_single_precision():
     torch.testing.assert_close(answer.float(), model(images), rtol=0.05, atol=0.05)
 
 
-def test_compiles_as_one_graph():
+def test_ram_compiles_as_one_graph():
     torch._dynamo.reset()
     model, images = moved(RAM(glimpses=2, scales=2)).eval(), torch.rand(4, 1, 20, 20)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -164,7 +164,7 @@ DYNAMIC = (
 )
 
 
-def test_exports_for_any_batch_and_size_without_a_trace_of_the_tap():
+def test_ram_exports_for_any_batch_and_size_without_tap():
     model = moved(RAM(glimpses=2, scales=2)).eval()
     exported = torch.export.export(model, (torch.rand(2, 1, 24, 24),), dynamic_shapes=DYNAMIC)
     images = torch.rand(3, 1, 19, 31)
@@ -173,7 +173,7 @@ def test_exports_for_any_batch_and_size_without_a_trace_of_the_tap():
 
 
 @pytest.mark.slow
-def test_runs_in_onnx_at_another_batch_and_size(tmp_path):
+def test_ram_runs_in_onnx_at_another_batch_and_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model, path = moved(RAM(glimpses=2)).eval(), tmp_path / "ram.onnx"

@@ -50,39 +50,39 @@ MACS = {  # what a paper's figure lacks, and up to what share the rest of the di
 }
 
 
-def made(name: str) -> nn.Module:
+def create(name: str) -> nn.Module:
     with torch.device("meta"):
         return foveal.create_model(name, num_classes=10 if name in SMALL else 1000)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_weights_are_as_many_as_others_count(name):
-    assert count_parameters(made(name)) == WEIGHTS[name]
+def test_recipe_parameters_agree_with_other_counts(name):
+    assert count_parameters(create(name)) == WEIGHTS[name]
 
 
 @pytest.mark.parametrize(("depth", "count"), [(18, 11_712_503), (34, 21_820_663), (50, 25_915_099), (101, 44_907_227)])
-def test_bams_weights_are_as_many_as_others_count_in_the_released_form(depth, count):
+def test_bam_recipe_parameters_agree_with_other_counts_in_the_released_form(depth, count):
     with torch.device("meta"):
         assert count_parameters(foveal.create_model(f"bam_resnet{depth}", released=True)) == count
 
 
-def test_eca_adds_a_kernel_for_each_block():
+def test_eca_recipe_adds_a_kernel_to_each_block():
     """Five neighbours at 256 to 1,024 channels, seven at 2,048, in 3, 4, 6 and 3 blocks."""
-    assert count_parameters(made("eca_resnet50")) == count_parameters(made("resnet50")) + 13 * 5 + 3 * 7
+    assert count_parameters(create("eca_resnet50")) == count_parameters(create("resnet50")) + 13 * 5 + 3 * 7
 
 
-@pytest.mark.parametrize("name", [name for name, said in REPORTED.items() if said.parameters])
-def test_weights_are_as_many_as_the_papers_report(name):
+@pytest.mark.parametrize("name", [name for name, row in REPORTED.items() if row.parameters])
+def test_recipe_parameters_agree_with_the_papers(name):
     """To the figures that they print, but for ResNeXt, which Li et al. count 0.5 % above all others, SE or SK in it.
 
     (Their plain ResNeXt-101 too: 44.3 M, where 44.18 M are counted.)
     """
-    share = count_parameters(made(name)) / 1e6 / REPORTED[name].parameters
+    share = count_parameters(create(name)) / 1e6 / REPORTED[name].parameters
     assert abs(share - 1) < (0.0055 if "resnext" in RECIPES[name].backbone else 0.004)
 
 
 @pytest.mark.parametrize("name", MACS)
-def test_macs_are_as_many_as_the_papers_report(name):
+def test_recipe_macs_agree_with_the_papers(name):
     """The papers' residual bottlenecks have their stride in the first 1x1 convolution, timm's in the 3x3.
 
     So in three blocks a 1x1 convolution works at four times the positions here: 256 to 128 channels at 56x56 instead
@@ -91,27 +91,27 @@ def test_macs_are_as_many_as_the_papers_report(name):
     2.2 % lower.
     """
     explained, rest = MACS[name]
-    ours = count_macs(made(name), IMAGES.get(name, IMAGENET)) - explained
+    ours = count_macs(create(name), IMAGES.get(name, IMAGENET)) - explained
     assert abs(ours / 1e6 / REPORTED[name].macs - 1) < rest
 
 
-def test_sknet29_is_told_by_its_count():
+def test_sknet29_parameters_agree_with_the_paper():
     """27.7 M (Li et al., 2019, Table 5): grouped 3x3 and 1x1 branches, r of 32. Two 3x3 branches would give 36 M."""
-    assert round(count_parameters(made("sknet29")) / 1e6, 1) == 27.7
+    assert round(count_parameters(create("sknet29")) / 1e6, 1) == 27.7
     with torch.device("meta"):
         two = foveal.create_model("resnext29_16x32d+sk:reduction=32,floor=16", num_classes=10)
     assert round(count_parameters(two) / 1e6) == 36
-    assert round(count_macs(made("sknet29"), (3, 32, 32)) / 1e9, 1) == 4.2  # so it is cited
+    assert round(count_macs(create("sknet29"), (3, 32, 32)) / 1e9, 1) == 4.2  # so it is cited
 
 
-def test_mobilenet_gains_half_a_million_weights():
+def test_mobilenet_recipe_adds_half_a_million_parameters():
     """4.2 M to 4.7 M (Hu et al., 2018, Table 3): SE after the 1x1 convolutions; after the 3x3 ones 4.6 M."""
-    assert round(count_parameters(made("mobilenetv1_100")) / 1e6, 1) == 4.2
-    assert round(count_parameters(made("se_mobilenetv1_100")) / 1e6, 1) == 4.7
-    assert round(count_parameters(made("mobilenetv1_100+se")) / 1e6, 1) == 4.6
+    assert round(count_parameters(create("mobilenetv1_100")) / 1e6, 1) == 4.2
+    assert round(count_parameters(create("se_mobilenetv1_100")) / 1e6, 1) == 4.7
+    assert round(count_parameters(create("mobilenetv1_100+se")) / 1e6, 1) == 4.6
 
 
-def test_every_network_runs_and_all_its_attention_is_called():
+def test_recipes_run_and_call_all_their_attention():
     for name in set(RECIPES) & set(LIGHT):
         model = foveal.create_model(name, num_classes=3, in_chans=1).eval()
         with foveal.watch(model) as seen, torch.no_grad():
@@ -120,7 +120,7 @@ def test_every_network_runs_and_all_its_attention_is_called():
         assert not seen.unseen
 
 
-def test_sknet_replaces_every_larger_convolution_with_its_norm_and_activation():
+def test_sknet_recipe_replaces_every_larger_convolution():
     with torch.device("meta"):
         model = foveal.create_model("sknet50")
     kernels = [module for module in model.modules() if isinstance(module, SelectiveKernel)]
@@ -130,7 +130,7 @@ def test_sknet_replaces_every_larger_convolution_with_its_norm_and_activation():
     assert isinstance(model.layer1[0].act2, nn.Identity)
 
 
-def test_they_are_listed():
+def test_list_models_lists_residual_attention_and_botnet():
     assert foveal.list_models("attention*") == ["attention56", "attention92", "attention92_cifar"]
     assert "botnet50" in foveal.list_models()
     assert "inception_v3" not in foveal.list_models()

@@ -18,7 +18,7 @@ PAPER = {  # millions of parameters and, where the paper says it, billions of mu
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_size_and_work_are_those_of_the_papers(name):
+def test_residual_attention_size_and_macs_agree_with_the_papers(name):
     classes, side, millions, billions, off = PAPER[name]
     with torch.device("meta"):
         model = foveal.create_model(name, num_classes=classes)
@@ -28,7 +28,7 @@ def test_size_and_work_are_those_of_the_papers(name):
 
 
 @pytest.mark.parametrize(("name", "layers"), [("attention56", 56), ("attention92", 92), ("attention92_cifar", 92)])
-def test_the_trunk_is_as_deep_as_its_name(name, layers):
+def test_residual_attention_trunk_is_as_deep_as_its_name(name, layers):
     """Layers with weights on the way of the trunk, shortcuts not counted: the paper's 36 m + 20."""
     with torch.device("meta"):
         model = foveal.create_model(name)
@@ -36,7 +36,7 @@ def test_the_trunk_is_as_deep_as_its_name(name, layers):
     assert len([path for path in named if ".mask." not in path and "shortcut" not in path]) == layers
 
 
-def test_each_modules_mask_is_seen():
+def test_residual_attention_records_a_mask_of_each_module():
     side = 24
     model = randomise_norms(foveal.create_model("attention92_cifar", num_classes=7, in_chans=1)).eval()
     with foveal.watch(model) as seen, torch.no_grad():
@@ -49,7 +49,7 @@ def test_each_modules_mask_is_seen():
         assert record.values.std() > 0
 
 
-def test_masks_of_attention56_halve_to_the_networks_last_map():
+def test_attention56_masks_reach_the_last_map():
     with torch.device("meta"):
         model = foveal.create_model("attention56")
     masks = [module for module in model.modules() if isinstance(module, ResidualMask)]
@@ -59,7 +59,7 @@ def test_masks_of_attention56_halve_to_the_networks_last_map():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["attention56", "attention92_cifar", "botnet50"])
-def test_every_weight_learns(name):
+def test_residual_attention_trains_every_weight(name):
     model = randomise_norms(foveal.create_model(name, num_classes=3))
     model(torch.rand(4, 3, 64, 64)).square().sum().backward()
     assert not [name for name, weight in model.named_parameters() if not weight.grad.abs().sum() > 0]

@@ -28,7 +28,7 @@ FAMILIES = {  # a backbone of each, and its block
 }
 
 
-def made(name: str, **options: int) -> nn.Module:
+def create(name: str, **options: int) -> nn.Module:
     with torch.device("meta"):
         return foveal.create_model(name, **options)
 
@@ -38,30 +38,32 @@ def blocks(model: nn.Module, kind: str) -> int:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-class TestNames:
-    def test_a_wider_network_is_wider_everywhere(self, name):
+class TestScaledNames:
+    def test_create_model_width_widens_every_layer(self, name):
         """All layers as they are, each with more channels out, but for the image's and the classes."""
-        plain, wide = made(name, **IMAGENET), made(f"{name}:width=1.5", **IMAGENET)
+        plain, wide = create(name, **IMAGENET), create(f"{name}:width=1.5", **IMAGENET)
         layers = [
             {path: module for path, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
             for model in (plain, wide)
         ]
         added = {"layer1.0.downsample.0"} if name == "resnet18" else set()  # from the fixed stem to a wider stage
         assert layers[1].keys() - layers[0].keys() == added
-        alike = {path for path, layer in layers[0].items() if layer.weight.shape[0] >= layers[1][path].weight.shape[0]}
+        unscaled = {
+            path for path, layer in layers[0].items() if layer.weight.shape[0] >= layers[1][path].weight.shape[0]
+        }
         last = [path for path, layer in layers[0].items() if layer.weight.shape[0] == 1000]
         fixed = {"conv1"} if isinstance(plain, timm.models.resnet.ResNet) and name != "resnet50d" else set()
-        positions = {path for path in alike if "relative" in path}
-        assert alike - positions == {*last, *fixed}
+        positions = {path for path in unscaled if "relative" in path}
+        assert unscaled - positions == {*last, *fixed}
 
-    def test_a_deeper_network_has_more_blocks_of_the_same_widths(self, name):
-        plain, deep = made(name, **IMAGENET), made(f"{name}:extra_blocks=3", **IMAGENET)
+    def test_create_model_extra_blocks_deepen_at_the_same_widths(self, name):
+        plain, deep = create(name, **IMAGENET), create(f"{name}:extra_blocks=3", **IMAGENET)
         assert blocks(deep, FAMILIES[name]) == blocks(plain, FAMILIES[name]) + 3
         shapes = [{tuple(weight.shape) for weight in model.parameters()} for model in (plain, deep)]
         assert shapes[0] <= shapes[1]
 
-    def test_the_plain_scale_is_the_plain_network(self, name):
-        plain, same = made(name, **IMAGENET), made(f"{name}:width=1.0,extra_blocks=0", **IMAGENET)
+    def test_create_model_of_scale_one_is_the_plain_network(self, name):
+        plain, same = create(name, **IMAGENET), create(f"{name}:width=1.0,extra_blocks=0", **IMAGENET)
         assert {path: weight.shape for path, weight in plain.named_parameters()} == {
             path: weight.shape for path, weight in same.named_parameters()
         }
@@ -77,9 +79,9 @@ class TestNames:
         ("resnet20:extra_blocks=3", "resnet20:blocks=(4,4,4)"),
     ],
 )
-def test_a_scale_is_what_others_call_otherwise(scaled, same):
+def test_create_model_scaled_is_a_known_network(scaled, same):
     """ConvNeXt-Femto is ConvNeXt-Atto of 1.2 times its width: 48 channels and twice, four, eight times as many."""
-    ours, theirs = made(scaled, **IMAGENET), made(same, **IMAGENET)
+    ours, theirs = create(scaled, **IMAGENET), create(same, **IMAGENET)
     assert [(path, weight.shape) for path, weight in ours.named_parameters()] == [
         (path, weight.shape) for path, weight in theirs.named_parameters()
     ]
@@ -94,7 +96,7 @@ def test_a_scale_is_what_others_call_otherwise(scaled, same):
         "seresnet18:width=0.25,extra_blocks=1",
     ],
 )
-def test_a_scaled_network_survives_its_checkpoint(name, tmp_path):
+def test_create_model_scaled_survives_a_checkpoint(name, tmp_path):
     model = foveal.create_model(name, num_classes=4, in_chans=1).eval()
     save_checkpoint(tmp_path / "model.safetensors", model, {})
     again, _ = load_checkpoint(tmp_path / "model.safetensors")
@@ -102,21 +104,21 @@ def test_a_scaled_network_survives_its_checkpoint(name, tmp_path):
     assert torch.equal(again(images), model(images))
 
 
-def test_a_recipe_scales_its_backbone_and_keeps_its_attention():
-    model = made("seresnet50:extra_blocks=1", **IMAGENET)
+def test_create_model_scales_the_backbone_of_a_recipe():
+    model = create("seresnet50:extra_blocks=1", **IMAGENET)
     assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3, model.layer4)] == [3, 4, 7, 3]
     assert len(foveal.attachments(model)) == 1
     assert blocks(model, "SqueezeExcite") == 17
 
 
-def test_a_large_bam_finds_the_ends_of_small_cnns_stages():
+def test_create_model_small_cnn_scaled_takes_bam_between_stages():
     model = foveal.create_model("small_cnn:extra_blocks=2", **SMALL)
     assert [each["module"] for each in model.feature_info] == ["features.0", "features.5"]
     assert model(torch.rand(2, 1, 42, 42)).shape == (2, 10)
 
 
-def test_norms_groups_and_heads_keep_dividing():
-    normed = made("resnet50_gn:width=1.1")
+def test_create_model_scaled_keeps_norms_groups_and_heads_dividing():
+    normed = create("resnet50_gn:width=1.1")
     assert all(norm.num_channels % norm.num_groups == 0 for norm in normed.modules() if isinstance(norm, nn.GroupNorm))
     assert normed.layer4[0].conv1.out_channels == 512 + 64  # 51.2 is nearer to two groups of 32 than to one
     grouped = foveal.create_model("resnext26_32x4d:width=1.04", num_classes=3).eval()
@@ -126,13 +128,13 @@ def test_norms_groups_and_heads_keep_dividing():
     assert vit(torch.rand(1, 3, 224, 224)).shape == (1, 3)
 
 
-def test_widths_grow_by_multiples_from_where_they_are():
+def test_widened_grows_by_multiples():
     assert [widened(each, 1.1, 8) for each in (64, 128, 12)] == [64 + 8, 128 + 16, 12]  # 6.4, 12.8 and 1.2 more
     assert [widened(each, 0.1, 8) for each in (64, 128, 12)] == [8, 16, 8]  # 57.6, 115.2, 10.8 less, but never none
     assert [widened(each, 1, 8) for each in (7, 13)] == [7, 13]
 
 
-def test_blocks_go_where_the_least_was_added():
+def test_deepened_adds_where_least_was_added():
     def stages(*blocks: int) -> list[nn.Sequential]:
         return [nn.Sequential(*(nn.Identity() for _ in range(count))) for count in blocks]
 
@@ -142,7 +144,7 @@ def test_blocks_go_where_the_least_was_added():
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("mobilenetv2_100:width=1.2", "EfficientNet cannot be made wider or deeper by its name; small_cnn, the"),
         ("ram:extra_blocks=1", "RAM cannot be made wider"),
@@ -153,12 +155,12 @@ def test_blocks_go_where_the_least_was_added():
         ("small_cnn:widths=(8,8)", "widths=(8, 8): four or more"),
     ],
 )
-def test_what_cannot_be_scaled_is_one_line(name, says):
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_create_model_refuses_what_cannot_be_scaled(name, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         foveal.create_model(name)
 
 
 @pytest.mark.parametrize("name", ["resnet18:width=1.1", "seresnet50:extra_blocks=1"])
-def test_nobody_has_weights_of_a_scaled_network(name):
+def test_create_model_scaled_has_no_pretrained_weights(name):
     with pytest.raises(ValueError, match="nobody offers pretrained weights of a scaled network"):
         foveal.create_model(name, pretrained=True)

@@ -23,7 +23,7 @@ def theirs(x, grid, padding):
 @BORDER
 @pytest.mark.parametrize("spread", [0.1, 0.6, 5.0])
 @pytest.mark.parametrize("size", [(2, 2), (7, 5), (2, 9)])
-def test_values_and_gradients_are_those_of_grid_sample(padding, spread, size):
+def test_grid_sample_rows_agrees_with_grid_sample(padding, spread, size):
     x = torch.randn(3, 4, *size, dtype=torch.float64, requires_grad=True)
     theta = theta_for(3, spread).requires_grad_()
     grid = affine_grid(theta, 6, 8)
@@ -39,7 +39,7 @@ def test_values_and_gradients_are_those_of_grid_sample(padding, spread, size):
 
 
 @BORDER
-def test_slopes_at_pixel_centres_are_those_of_grid_sample(padding):
+def test_grid_sample_rows_slopes_at_pixel_centres_agree_with_grid_sample(padding):
     """Where every coordinate is a whole pixel, as at the identity, weights have kinks. 4 pixels are exact in binary."""
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     pixels = torch.arange(4, dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_slopes_at_pixel_centres_are_those_of_grid_sample(padding):
     torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
 
 
-def test_a_map_by_thought():
+def test_grid_sample_rows_by_hand():
     """Halfway between the four corners of a 2x2 map is their mean; a pixel beyond the left edge is zero."""
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
     grid = torch.tensor([[0.0, 0.0], [-2.0, 0.0]]).view(1, 1, 2, 2)
@@ -62,7 +62,7 @@ def test_a_map_by_thought():
 
 
 @pytest.mark.parametrize("border", [True, False])
-def test_coordinates_that_are_not_finite_show_and_stay_within(border):
+def test_grid_sample_rows_stays_within_the_map_at_nan_and_inf(border):
     grid = torch.tensor([[float("nan"), 0.0], [float("inf"), 0.0], [1e30, -1e30]]).view(1, 1, 3, 2)
     out = grid_sample_rows(torch.rand(1, 2, 4, 4), grid, border)
     assert out[..., 0].isnan().all()
@@ -75,7 +75,7 @@ def deep(**options) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("padding", ["border", 0.5])
-def test_sample_gathers_from_a_deep_map_with_its_channels_last(padding):
+def test_sample_gathers_from_a_deep_channels_last_map(padding):
     x = deep()
     grid = affine_grid(theta_for(1).float(), 9, 11)
     assert "aten::embedding_bag" in operators(lambda: sample(x, grid, padding))
@@ -88,7 +88,7 @@ def test_sample_gathers_from_a_deep_map_with_its_channels_last(padding):
     assert fast.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_shallow_a_small_and_a_half_precise_map_are_left_to_the_sampler():
+def test_sample_leaves_shallow_small_and_half_precision_maps_to_grid_sample():
     assert suits_gathering(deep())
     assert not suits_gathering(deep()[:, : CHANNELS - 1])
     assert not suits_gathering(deep()[:, :, :1])
@@ -98,7 +98,7 @@ def test_a_shallow_a_small_and_a_half_precise_map_are_left_to_the_sampler():
     assert "aten::embedding_bag" not in operators(lambda: sample(x, grid))
 
 
-def test_an_exported_sample_is_the_definition():
+def test_sample_exports_as_its_definition():
     class Sampling(torch.nn.Module):
         def forward(self, x, theta):
             return sample(x, affine_grid(theta, *x.shape[2:]))

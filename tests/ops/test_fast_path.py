@@ -57,7 +57,7 @@ def sk() -> nn.Module:
 
 
 @pytest.mark.parametrize(("make", "fast", "plain"), [(se, 1, 2), (cbam, 1, 2), (sk, 4, 8)])
-def test_fewer_maps_and_the_same_answer(make, fast, plain):
+def test_fast_path_makes_fewer_maps_and_the_same_output(make, fast, plain):
     """BatchNorm's map is the gate's; CBAM's second gate is in its first; of SK's, two a branch, and no more."""
     module, x = make(), torch.randn(SHAPE)
     held = x.clone()
@@ -71,7 +71,7 @@ def test_fewer_maps_and_the_same_answer(make, fast, plain):
 
 
 @pytest.mark.parametrize("make", [se, cbam, sk])
-def test_nothing_is_overwritten_that_a_gradient_needs(make):
+def test_fast_path_overwrites_nothing_that_a_gradient_needs(make):
     module, x = make().double(), torch.randn(SHAPE, dtype=torch.float64, requires_grad=True)
     with foveal.no_fast_path():
         (plain,) = torch.autograd.grad(module(x).square().sum(), x)
@@ -80,7 +80,7 @@ def test_nothing_is_overwritten_that_a_gradient_needs(make):
 
 
 @pytest.mark.parametrize("make", [se, cbam, sk])
-def test_what_a_hook_saw_stays(make):
+def test_fast_path_keeps_what_a_hook_recorded(make):
     """On any module: what it keeps is, after the pass, what a plain pass would have shown it."""
     module, x = make(), torch.randn(SHAPE)
     kept: list[torch.Tensor] = []
@@ -97,7 +97,7 @@ def test_what_a_hook_saw_stays(make):
         handle.remove()
 
 
-def test_what_a_hook_on_all_modules_saw_stays():
+def test_fast_path_keeps_what_a_global_hook_recorded():
     module, x = se(), torch.randn(SHAPE)
     kept = []
     watcher = torch.nn.modules.module.register_module_forward_hook(lambda _, __, out: kept.append((out, out.clone())))
@@ -106,7 +106,7 @@ def test_what_a_hook_on_all_modules_saw_stays():
     assert all(torch.equal(out, as_seen) for out, as_seen in kept)
 
 
-def test_a_module_of_somebodys_own_may_hold_its_output():
+def test_fast_path_keeps_the_output_of_a_custom_module():
     class Keeping(nn.Module):
         def forward(self, x):
             self.out = 2 * x
@@ -119,7 +119,7 @@ def test_a_module_of_somebodys_own_may_hold_its_output():
     assert torch.equal(host.out, 2 * x)
 
 
-def test_a_mechanism_alone_leaves_its_input():
+def test_fast_path_keeps_the_input_of_a_mechanism():
     for module in (SqueezeExcite(32), CBAM(32), SelectiveKernel(32).eval()):
         x = torch.randn(SHAPE)
         held = x.clone()
@@ -128,7 +128,7 @@ def test_a_mechanism_alone_leaves_its_input():
         assert torch.equal(x, held)
 
 
-def test_a_derived_class_keeps_its_own_forward():
+def test_fast_path_keeps_the_forward_of_a_subclass():
     class Doubling(SqueezeExcite):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -140,7 +140,7 @@ def test_a_derived_class_keeps_its_own_forward():
             torch.testing.assert_close(fast, module(x))
 
 
-def test_attention_is_recorded_all_the_same():
+def test_fast_path_records_the_same_attention():
     module, x = sk(), torch.randn(SHAPE)
     with torch.no_grad(), foveal.watch(module) as seen:
         module(x)
@@ -149,7 +149,7 @@ def test_attention_is_recorded_all_the_same():
     torch.testing.assert_close(seen[""].values, plain[""].values)
 
 
-def test_a_selection_at_the_identity_is_the_first_branch_bit_for_bit():
+def test_fast_path_selection_at_the_identity_is_the_first_branch_bitwise():
     module = randomise_norms(SelectiveKernel(32, groups=4, identity=True)).eval()
     x = torch.randn(SHAPE)
     with torch.no_grad():
@@ -157,14 +157,14 @@ def test_a_selection_at_the_identity_is_the_first_branch_bit_for_bit():
 
 
 @pytest.mark.parametrize("make", [se, cbam, sk])
-def test_an_exported_graph_shows_the_definition(make):
+def test_fast_path_exports_as_its_definition(make):
     exported = torch.export.export(make(), (torch.randn(SHAPE),))
     names = " ".join(str(node.target) for node in exported.graph.nodes)
     assert "mul_." not in names
     assert "lerp" not in names
 
 
-def test_contexts_in_two_threads_may_end_in_any_order():
+def test_no_fast_path_may_end_in_any_order_in_two_threads():
     first, second = foveal.no_fast_path(), foveal.no_fast_path()
     first.__enter__()
     second.__enter__()
@@ -174,7 +174,7 @@ def test_contexts_in_two_threads_may_end_in_any_order():
     assert fast_path_enabled()
 
 
-def test_plain_is_a_context_that_nests_and_ends_with_an_exception():
+def test_no_fast_path_nests_and_ends_with_an_exception():
     assert fast_path_enabled()
     with foveal.no_fast_path():
         with foveal.no_fast_path():

@@ -17,7 +17,7 @@ def last(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 @pytest.mark.parametrize(("shape", "dtype"), [((8, 512, 28, 28), torch.float32), ((2, 64, 64, 64), torch.bfloat16)])
 @torch.no_grad()
-def test_means_are_means(shape, dtype):
+def test_map_means_are_means(shape, dtype):
     x = last(*shape, dtype=dtype)
     assert suits_pooling(x)
     exact = x.double().mean((2, 3))
@@ -27,7 +27,7 @@ def test_means_are_means(shape, dtype):
         assert torch.equal(map_means(x), x.mean((2, 3)))
 
 
-def test_a_map_by_thought():
+def test_map_means_by_hand():
     """Channel c of image b is 10 b + c everywhere."""
     with torch.no_grad():
         x = (10 * torch.arange(8).view(8, 1) + torch.arange(1024) % 10).float()[:, :, None, None].expand(-1, -1, 12, 12)
@@ -38,7 +38,7 @@ def test_a_map_by_thought():
 
 @torch.no_grad()
 @pytest.mark.parametrize("mechanism", [SqueezeExcite, EfficientChannel, CBAM, BAM])
-def test_without_gradients_attention_can_be_mapped_and_traced(mechanism):
+def test_map_means_can_be_mapped_and_traced(mechanism):
     """Within vmap and torch.fx a tensor does not know its layout."""
     module, x = mechanism(32).eval(), torch.randn(3, 2, 32, 6, 6)
     expected = torch.stack([module(each) for each in x])
@@ -48,7 +48,7 @@ def test_without_gradients_attention_can_be_mapped_and_traced(mechanism):
 
 
 @torch.no_grad()
-def test_where_it_is_not_faster_or_not_as_good_it_is_the_mean():
+def test_map_means_is_the_plain_mean_where_it_is_not_better():
     assert not suits_pooling(last(1, 64, 8, 8))  # small
     assert not suits_pooling(torch.randn(8, 512, 28, 28))  # channels first
     assert not suits_pooling(last(1, 64, 128, 128))  # a long sum, one after the other

@@ -32,7 +32,7 @@ def normalised_pixels(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 @families
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (8, 8), (5, 12), (33, 20), (1, 1)])
-def test_identity_gives_back_the_input(family, height, width):
+def test_grid_of_the_identity_keeps_the_input(family, height, width):
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-7 * max(height, width))):
         image = torch.rand(2, 3, height, width, dtype=dtype)
         numbers = torch.tensor(family.identity, dtype=dtype).expand(2, -1)
@@ -41,14 +41,14 @@ def test_identity_gives_back_the_input(family, height, width):
 
 
 @families
-def test_gradients_are_those_of_finite_differences(family):
+def test_grid_of_gradients_agree_with_finite_differences(family):
     numbers = torch.tensor(family.identity, dtype=torch.float64).expand(2, -1)
     numbers = (numbers + 0.1 * torch.randn(numbers.shape)).requires_grad_()
     assert torch.autograd.gradcheck(lambda given: grid_of(family.values(given, 4, 7), 3, 5), numbers)
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 15), (9, 20)])
-def test_a_similarity_turns_pixels_whatever_the_proportions(height, width):
+def test_similarity_rotates_pixels_in_any_proportions(height, width):
     """scipy turns and scales pixels about the middle; in normalised coordinates of 9x20 that would shear."""
     angle, scale = math.radians(35), 0.8
     turn = scale * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])  # rows first
@@ -61,7 +61,7 @@ def test_a_similarity_turns_pixels_whatever_the_proportions(height, width):
     torch.testing.assert_close(scale * alone, values)
 
 
-def test_a_homography_agrees_with_scipy():
+def test_homography_agrees_with_scipy():
     height, width = 11, 14
     image = np.random.default_rng(0).random((height, width))
     values = values_of("projective", 0.9, 0.2, 0.1, -0.1, 0.8, -0.2, math.atanh(0.5), math.atanh(-0.25))
@@ -73,7 +73,7 @@ def test_a_homography_agrees_with_scipy():
     np.testing.assert_allclose(out[0, 0].numpy(), seen_by_scipy(image, u / w, v / w), atol=1e-12)
 
 
-def test_a_spline_agrees_with_scipy():
+def test_spline_agrees_with_scipy():
     height, width = 11, 14
     image = np.random.default_rng(0).random((height, width))
     control = torch.tensor(CONTROL, dtype=torch.float64) + 0.2 * torch.randn(16, 2, dtype=torch.float64)
@@ -86,21 +86,21 @@ def test_a_spline_agrees_with_scipy():
     np.testing.assert_allclose(out[0, 0].numpy(), seen_by_scipy(image, path[..., 0], path[..., 1]), atol=1e-10)
 
 
-def test_a_spline_whose_points_move_as_one_is_affine():
+def test_spline_of_a_common_shift_is_affine():
     theta = torch.tensor([[[0.5, 0.2, 0.1], [-0.3, 0.7, -0.2]]], dtype=torch.float64)
     control = torch.tensor(CONTROL, dtype=torch.float64) @ theta[0, :, :2].mT + theta[0, :, 2]
     torch.testing.assert_close(grid_of(control[None], 6, 9), grid_of(theta, 6, 9))
     torch.testing.assert_close(outline(control[None]), outline(theta))
 
 
-def test_attention_shows_a_quarter():
+def test_outline_of_attention_is_a_quarter():
     """Half the scale, in the middle of the right half: from x 0 to 1 and y -0.5 to 0.5."""
     values = values_of("attention", math.log(0.5), 0.5, 0.0)
     corners = torch.tensor([[[0.0, -0.5], [1, -0.5], [1, 0.5], [0, 0.5]]], dtype=torch.float64)
     torch.testing.assert_close(outline(values, steps=1), corners)
 
 
-def test_no_number_flips_an_image_or_brings_the_horizon_into_view():
+def test_warp_parameters_never_flip_the_image_or_show_the_horizon():
     numbers = 20 * torch.randn(1000, 8, dtype=torch.float64)
     assert (FAMILIES["attention"].values(numbers[:, :3], 8, 8)[:, :, :2].det() > 0).all()
     assert (FAMILIES["similarity"].values(numbers[:, :4], 8, 5)[:, :, :2].det() > 0).all()
@@ -109,7 +109,7 @@ def test_no_number_flips_an_image_or_brings_the_horizon_into_view():
     assert last[:, 2].eq(1).all()
 
 
-def test_an_outline_runs_clockwise_along_straight_lines_of_a_homography():
+def test_outline_runs_clockwise_along_straight_lines():
     values = values_of("projective", 0.9, 0.2, 0.1, -0.1, 0.8, -0.2, 0.5, -0.25)
     edge = outline(values, steps=4)[0].unflatten(0, (4, 4))
     for side, start, end in zip(edge, edge[:, 0], edge.roll(-1, 0)[:, 0], strict=True):
@@ -119,7 +119,7 @@ def test_an_outline_runs_clockwise_along_straight_lines_of_a_homography():
     assert area.sum() > 0  # clockwise where y points down
 
 
-def test_a_spline_is_not_rounded_by_autocast():
+def test_spline_is_precise_under_autocast():
     control = torch.tensor(CONTROL)[None] + 0.2 * torch.randn(1, 16, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under_autocast = grid_of(control, 9, 9)

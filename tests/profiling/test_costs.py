@@ -8,13 +8,13 @@ from torch import nn
 from foveal.profiling.costs import costs, count_macs, loss_of, peak_bytes, saved_bytes
 
 
-def test_macs_by_thought():
+def test_count_macs_by_hand():
     """A 3x3 convolution of 2 to 4 channels on 5x5 positions, then a layer of 100 to 3."""
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(100, 3))
     assert count_macs(model, (2, 5, 5)) == 9 * 2 * 4 * 25 + 100 * 3
 
 
-def test_costs_leave_models_and_threads_as_they_were():
+def test_costs_restore_models_and_threads():
     models = {"a": nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten())}
     models["b"] = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten())
     threads = torch.get_num_threads()
@@ -41,7 +41,7 @@ class Powers(nn.Module):
         return outputs.sum()
 
 
-def test_saved_and_live_bytes_by_thought():
+def test_saved_bytes_and_peak_bytes_by_hand():
     """Of 10 images of 100 floats: the product saves x, the exponential its answer, the sum nothing. At the height of
     the backward pass there are these, the product's gradient and the sum's, and one row for the weight."""
     images = torch.rand(10, 100)

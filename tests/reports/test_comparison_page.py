@@ -20,7 +20,7 @@ from foveal.reports.look import look
 from foveal.training.config import CompareConfig
 
 
-def test_classes_that_differ_most_are_shown(tmp_path):
+def test_by_class_shows_the_classes_that_differ_most(tmp_path):
     held = by_class(make_comparison(tmp_path, {"none": BASE, "se": BASE}, classes=100))
     assert held.of == 100
     assert [label for label, _, _ in held.rows] == [f"class {at}" for at in range(80, 100)]
@@ -38,7 +38,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_the_command_plans_the_same_again(tmp_path):
+def test_command_reproduces_the_plan(tmp_path):
     import shlex
 
     plan = replace(make_comparison(tmp_path, {"none": BASE}).plan, **CHANGES)
@@ -101,7 +101,7 @@ def column(shown, table: int, at: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_the_report(page, width, browser):
+def test_write_report_shows_in_a_browser(page, width, browser):
     with opened(browser, page, width) as shown:
         check_page(shown)
         headings = shown.locator("h2").all_inner_texts()
@@ -123,7 +123,7 @@ def test_a_browser_shows_the_report(page, width, browser):
         assert page.stat().st_size < 1_000_000
 
 
-def test_a_browser_sorts_by_click_and_by_key(page, browser):
+def test_write_report_sorts_by_click_and_key(page, browser):
     with opened(browser, page, 1280) as shown:
         assert column(shown, 0, 1) == ["none", "se", "sk", "eca"]
         heads = shown.locator(".sortable").first.locator("thead th")
@@ -140,7 +140,7 @@ def test_a_browser_sorts_by_click_and_by_key(page, browser):
         assert heads.nth(0).get_attribute("aria-sort") == "ascending"  # another table is another order
 
 
-def test_paper_shows_what_is_folded_and_clips_no_table(page, browser):
+def test_write_report_prints_folded_parts_and_whole_tables(page, browser):
     with opened(browser, page, 700) as shown:
         hidden = shown.locator("details table").last
         assert not hidden.is_visible()
@@ -151,7 +151,7 @@ def test_paper_shows_what_is_folded_and_clips_no_table(page, browser):
             assert box.evaluate("each => each.scrollWidth <= each.clientWidth")
 
 
-def test_without_a_script_the_tables_are_read_as_they_are(page, browser):
+def test_write_report_reads_without_a_script(page, browser):
     context = browser.new_context(java_script_enabled=False)
     shown = context.new_page()
     shown.goto(page.as_uri())
@@ -160,7 +160,7 @@ def test_without_a_script_the_tables_are_read_as_they_are(page, browser):
     context.close()
 
 
-def test_the_first_seed_that_did_not_fail_is_drawn(tmp_path):
+def test_write_report_draws_the_first_seed_that_succeeded(tmp_path):
     """There are no weights in these runs: the reason says which it looked for."""
     text = write_report(make_comparison(tmp_path, {"none": BASE, "se": ("no", 10.0, 9.0)})).read_text()
     assert "se-1" in text
@@ -188,7 +188,7 @@ FAST = "all failed", "one seed"
 @pytest.mark.parametrize(
     "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in EXTREMES]
 )
-def test_any_comparison_has_a_good_page(case, tmp_path, browser):
+def test_write_report_makes_a_valid_page_of_any_comparison(case, tmp_path, browser):
     errors, classes = EXTREMES[case]
     written = write_report(make_comparison(tmp_path / "cmp", errors, classes))
     with opened(browser, written, 390) as shown:

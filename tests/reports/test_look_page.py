@@ -32,19 +32,21 @@ class Two(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def looked():
+def look_result():
     torch.manual_seed(0)
     model = Two().eval()
     images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
     with foveal.watch(model) as seen, torch.no_grad():
         model(images / 255)
-    said = ["cat", "dog & co"]
-    return LookResult("runs/mine", draw(seen, images, said), seen, images, NAMES, said, {"c.png": "no such file"})
+    predictions = ["cat", "dog & co"]
+    return LookResult(
+        "runs/mine", draw(seen, images, predictions), seen, images, NAMES, predictions, {"c.png": "no such file"}
+    )
 
 
 @pytest.fixture(scope="module")
-def page(looked, tmp_path_factory):
-    return write_page(looked, tmp_path_factory.mktemp("new") / "folder" / "look.html")
+def page(look_result, tmp_path_factory):
+    return write_page(look_result, tmp_path_factory.mktemp("new") / "folder" / "look.html")
 
 
 class Read(HTMLParser):
@@ -64,10 +66,10 @@ class Read(HTMLParser):
         self.inside = None if data.strip() else self.inside
 
 
-def test_a_page_has_a_picture_for_each_place_and_each_image(looked, page):
+def test_write_page_has_a_picture_for_each_place_and_image(look_result, page):
     text = page.read_text()
     read = Read(text)
-    places = looked.seen.paths()
+    places = look_result.seen.paths()
     assert len(places) == 1 + 2 * 3
     assert read.titles == [
         "Places, on all images", "Images, with all places", *places, *NAMES, "Places that were not seen",
@@ -81,7 +83,7 @@ def test_a_page_has_a_picture_for_each_place_and_each_image(looked, page):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_the_place_that_is_chosen(page, width):
+def test_write_page_shows_the_chosen_place_in_a_browser(page, width):
     with chromium() as browser, opened(browser, page, width) as shown:
         check_page(shown)
         sections = shown.locator("section")
@@ -112,31 +114,31 @@ def mask(path="a", **more):
     return Record(**{**facts, "values": values, **more}, path=path)
 
 
-def test_the_range_is_said_that_weights_may_have_and_have():
+def test_facts_of_states_the_possible_and_the_actual_range():
     assert facts_of(mask()) == "m: mask, spatial, soft; B H W = 1 x 2 x 2; may be from 0 to 1, here from 0.25 to 0.75"
     endless = mask(value_range=(-float("inf"), float("inf")), hard=True)
     assert "spatial, hard; " in facts_of(endless)
     assert "may be any number, here" in facts_of(endless)
 
 
-def test_a_warning_is_given_where_the_image_was_moved_before():
+def test_summary_warns_where_the_image_was_moved_before():
     moving = mask("b", kind="transform", axes="B 2 3", values=torch.zeros(1, 2, 3))
     assert "b moves the image" in summary([moving, mask()], 2, 1)
     assert summary([mask(), moving], 2, 1) == "2 places with attention, 1 image."
 
 
-def test_places_that_no_picture_shows_are_listed_with_the_reason(looked, tmp_path):
+def test_write_page_lists_places_without_a_picture(look_result, tmp_path):
     seen = Recording(["a", "b"], {})
     seen._add(mask("a"))
     seen._add(mask("b", kind="affinity", axes="B G Q K", values=torch.ones(1, 2, 4, 7)))
-    alone = replace(looked, seen=seen, images=looked.images[:1], names=["a"], predictions=["cat"], skipped={})
+    alone = replace(look_result, seen=seen, images=look_result.images[:1], names=["a"], predictions=["cat"], skipped={})
     text = write_page(alone, tmp_path / "look.html").read_text()
     assert "<dt>b</dt><dd>&#39;b&#39;: its 7 keys are no map of the image</dd>" in text
     assert "not seen" not in text
     assert "left out" not in text
 
 
-def test_the_gates_of_rows_and_columns_are_one_place():
+def test_by_place_joins_gates_of_rows_and_columns():
     model = foveal.create_model("resnet18+coord", num_classes=2).eval()
     images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     with foveal.watch(model) as seen, torch.no_grad():

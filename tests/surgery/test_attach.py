@@ -25,7 +25,7 @@ from foveal.surgery.attachments import plain_state_dict
         (torchvision.models.convnext_tiny, "features.1.0"),
     ],
 )
-def test_several_in_one_place_stand_in_the_order_of_attaching_and_before_paths_are_dropped(make, at):
+def test_attach_several_in_one_place_keeps_their_order(make, at):
     model, order = make().eval(), []
     for mechanism in ("se", "cbam"):
         foveal.attach(model, mechanism, at=at)
@@ -38,7 +38,7 @@ def test_several_in_one_place_stand_in_the_order_of_attaching_and_before_paths_a
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "says"),
+    ("make", "options", "message"),
     [
         (torchvision.models.resnet18, {"position": "posst"}, "unknown position 'posst'; did you mean 'post'?"),
         (torchvision.models.mobilenet_v2, {"position": "identity"}, "InvertedResidual, has no module on its shortcut"),
@@ -48,13 +48,13 @@ def test_several_in_one_place_stand_in_the_order_of_attaching_and_before_paths_a
         (torchvision.models.resnet18, {"position": "pre", "mechanism": "sk"}, "sk stands instead of a convolution"),
     ],
 )
-def test_positions_that_are_not_there_are_refused(make, options, says):
+def test_attach_refuses_unknown_positions(make, options, message):
     with torch.device("meta"):
         model = make()
-    looks = repr(model)
-    with pytest.raises(ValueError, match=re.escape(says)):
+    printed = repr(model)
+    with pytest.raises(ValueError, match=re.escape(message)):
         foveal.attach(model, **{"mechanism": "se", **options})
-    assert repr(model) == looks
+    assert repr(model) == printed
 
 
 HOSTS = {
@@ -86,9 +86,9 @@ def switch_on(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(("host", "mechanism"), [case for case in CASES if case not in REFUSED])
-def test_attached_at_birth_nothing_changes_bit_for_bit(host, mechanism):
+def test_attach_keeps_logits_bitwise(host, mechanism):
     model = randomise_norms(HOSTS[host]()).eval()
-    x, looks, names, plain = images(), repr(model), set(model.state_dict()), plain_weights(model)
+    x, printed, names, plain = images(), repr(model), set(model.state_dict()), plain_weights(model)
     with torch.no_grad():
         before = model(x)
         foveal.attach(model, mechanism)
@@ -111,40 +111,40 @@ def test_attached_at_birth_nothing_changes_bit_for_bit(host, mechanism):
         assert names <= set(plain_state_dict(model))
         foveal.detach(model)
         assert torch.equal(model(x), before)
-    assert repr(model) == looks
+    assert repr(model) == printed
     assert set(model.state_dict()) == names
 
 
 @pytest.mark.parametrize(("host", "mechanism"), REFUSED)
-def test_what_cannot_stand_is_refused_and_leaves_the_model_alone(host, mechanism):
+def test_attach_refuses_and_keeps_the_model(host, mechanism):
     model = HOSTS[host]()
-    looks = repr(model)
+    printed = repr(model)
     with pytest.raises(ValueError, match=REFUSED[host, mechanism]):
         foveal.attach(model, mechanism)
-    assert repr(model) == looks
+    assert repr(model) == printed
 
 
 @pytest.mark.parametrize("host", ["timm efficientnet_b0", "timm regnety_002", "timm rexnet_100"])
-def test_the_hosts_own_attention_is_untouched(host):
+def test_attach_keeps_the_attention_of_the_host(host):
     model = randomise_norms(HOSTS[host]()).eval()
     own = {type(m).__module__ + type(m).__name__ for m in model.modules() if "timm" in type(m).__module__}
     count = sum("Squeeze" in type(m).__name__ or "SE" in type(m).__name__ for m in model.modules())
     foveal.attach(model, "se")
     called = []
-    theirs = [
+    own_attention = [
         m
         for m in model.modules()
         if "timm" in type(m).__module__ and ("Squeeze" in type(m).__name__ or "SE" in type(m).__name__)
     ]
-    for module in theirs:
+    for module in own_attention:
         module.register_forward_hook(lambda *_: called.append(1))
     with torch.no_grad():
         model(images())
-    assert len(theirs) == count == len(called)
+    assert len(own_attention) == count == len(called)
     assert own <= {type(m).__module__ + type(m).__name__ for m in model.modules()}
 
 
-def test_a_free_slot_is_filled_and_no_weight_moves():
+def test_attach_fills_a_free_slot_without_renaming_weights():
     model = timm.create_model("resnet18")
     names = set(model.state_dict())
     foveal.attach(model, "se")
@@ -152,7 +152,7 @@ def test_a_free_slot_is_filled_and_no_weight_moves():
     assert isinstance(model.layer4[1].se, SqueezeExcite)
 
 
-def test_attention_stands_before_stochastic_depth_and_the_addition():
+def test_attach_stands_before_stochastic_depth_and_the_addition():
     model = timm.create_model("resnet18", drop_path_rate=0.3)
     foveal.attach(model, "se")
     order = []
@@ -174,7 +174,7 @@ def test_attention_stands_before_stochastic_depth_and_the_addition():
         (lambda: torchvision.models.densenet121(), "features.denseblock1", "features.denseblock1.se"),
     ],
 )
-def test_at_says_where(make, at, path):
+def test_attach_at_states_where(make, at, path):
     model = randomise_norms(make()).eval()
     x = images(96)
     with torch.no_grad():
@@ -185,7 +185,7 @@ def test_at_says_where(make, at, path):
     assert isinstance(model.get_submodule(path), SqueezeExcite)
 
 
-def test_channels_are_those_that_flow_there():
+def test_attach_takes_the_channels_that_flow_there():
     """An Inception module gives the sum of its branches' channels, not those of any of its convolutions."""
     with torch.device("meta"):
         model = timm.create_model("inception_v3")
@@ -194,7 +194,7 @@ def test_channels_are_those_that_flow_there():
     assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
 
 
-def test_a_timm_family_without_a_row_gets_attention_after_each_stage():
+def test_attach_to_an_unknown_timm_family_stands_after_each_stage():
     model = randomise_norms(timm.create_model("ese_vovnet19b_dw")).eval()
     x = images()
     with torch.no_grad():
@@ -204,7 +204,7 @@ def test_a_timm_family_without_a_row_gets_attention_after_each_stage():
     assert len(model.attachments[0].modules) == len(model.feature_info)
 
 
-def test_maps_with_their_channels_last_are_refused():
+def test_attach_refuses_channels_last_maps():
     with torch.device("meta"):
         model = timm.create_model("swin_tiny_patch4_window7_224")
         with pytest.raises(ValueError, match=r"'layers.0': what flows there is \(1, 56, 56, 96\), not a map"):
@@ -212,12 +212,12 @@ def test_maps_with_their_channels_last_are_refused():
 
 
 @pytest.mark.parametrize("make", [lambda: timm.create_model("vit_tiny_patch16_224"), torchvision.models.vit_b_16])
-def test_a_transformer_has_no_default_place(make):
+def test_attach_to_a_transformer_has_no_default_place(make):
     with torch.device("meta"), pytest.raises(ValueError, match=r"has no known block|tokens have no default place"):
         foveal.attach(make(), "se")
 
 
-def test_two_mechanisms_in_one_place_leave_in_order():
+def test_attach_and_detach_two_mechanisms_in_one_place():
     model = randomise_norms(torchvision.models.resnet18()).eval()
     x, names = images(), set(model.state_dict())
     with torch.no_grad():
@@ -238,7 +238,7 @@ def test_two_mechanisms_in_one_place_leave_in_order():
     assert set(model.state_dict()) == names
 
 
-def test_two_mechanisms_in_one_slot():
+def test_attach_two_mechanisms_in_one_slot():
     model = randomise_norms(timm.create_model("resnet18")).eval()
     x, plain = images(), plain_weights(model)
     with torch.no_grad():
@@ -255,7 +255,7 @@ def test_two_mechanisms_in_one_slot():
 
 
 @pytest.mark.parametrize("mechanism", ["se", "sk", "cbam"])
-def test_attached_models_are_still_timms(mechanism):
+def test_attach_keeps_the_interface_of_timm(mechanism):
     model = randomise_norms(timm.create_model("resnet18", num_classes=7)).eval()
     foveal.attach(model, mechanism)
     x = images()
@@ -273,7 +273,7 @@ def test_attached_models_are_still_timms(mechanism):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["se", "sk", "cbam"])
-def test_attached_models_compile_and_export(mechanism):
+def test_attach_keeps_models_compilable_and_exportable(mechanism):
     torch._dynamo.reset()
     model = randomise_norms(torchvision.models.resnet18()).eval()
     foveal.attach(model, mechanism)
@@ -287,7 +287,7 @@ def test_attached_models_compile_and_export(mechanism):
         torch.testing.assert_close(exported.module()(x[:1]), answer[:1], rtol=1e-4, atol=1e-4)
 
 
-def test_folding_and_freezing_of_batchnorms_keep_the_attention():
+def test_attach_survives_frozen_and_synchronised_norms():
     from timm.layers import freeze_batch_norm_2d
 
     for change in (freeze_batch_norm_2d, nn.SyncBatchNorm.convert_sync_batchnorm):
@@ -303,7 +303,7 @@ def test_folding_and_freezing_of_batchnorms_keep_the_attention():
         assert len(called) == 8
 
 
-def test_a_transformer_stands_inside_a_network_and_in_front_of_it():
+def test_attach_transformer_inside_a_network_and_at_its_input():
     for at, path, channels in (("layer2", "layer2.stn", 64), ("input", "conv1.stn", 3)):
         model = randomise_norms(torchvision.models.resnet18()).eval()
         x = images()
@@ -315,7 +315,7 @@ def test_a_transformer_stands_inside_a_network_and_in_front_of_it():
         assert model.attachments[0].at == (at,)
 
 
-def test_a_class_of_ones_own_is_attached_as_well():
+def test_attach_accepts_a_custom_mechanism():
     class Half(nn.Module):
         def __init__(self, channels):
             super().__init__()
@@ -328,7 +328,7 @@ def test_a_class_of_ones_own_is_attached_as_well():
     assert model.layer4[0].bn2.half_2.channels == 512  # `half` is a method of every module
 
 
-def test_works_on_a_model_of_ones_own():
+def test_attach_accepts_a_custom_model():
     class Mine(nn.Module):
         def __init__(self):
             super().__init__()
@@ -345,7 +345,7 @@ def test_works_on_a_model_of_ones_own():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("ses",), "unknown mechanism 'ses'; did you mean 'se'"),
         (("se", "layr4.*"), "did you mean 'layer4"),
@@ -360,31 +360,31 @@ def test_works_on_a_model_of_ones_own():
         ),
     ],
 )
-def test_what_cannot_be_is_said_and_leaves_the_model_alone(arguments, says):
+def test_attach_refuses_impossible_places_and_keeps_the_model(arguments, message):
     model = torchvision.models.resnet18()
     model.forgotten = nn.Conv2d(3, 3, 1)
-    looks = repr(model)
-    with pytest.raises(ValueError, match=re.escape(says)):
+    printed = repr(model)
+    with pytest.raises(ValueError, match=re.escape(message)):
         foveal.attach(model, *arguments)
-    assert repr(model) == looks
+    assert repr(model) == printed
     assert not foveal.attachments(model)
 
 
-def test_channels_below_the_groups_are_named():
+def test_attach_refuses_channels_below_the_groups():
     model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()))
     with pytest.raises(ValueError, match="sk at '0': groups=32 does not divide the channels, 3 in and 16 out"):
         foveal.attach(model, "sk", at="0")
 
 
-def test_nothing_to_detach_is_said():
+def test_detach_refuses_a_plain_model():
     with pytest.raises(ValueError, match="nothing is attached to this ResNet"):
         foveal.detach(torchvision.models.resnet18())
 
 
-class TestCorners:
+class TestEdgeCases:
     """Cases that once went wrong."""
 
-    def test_two_mechanisms_on_whole_modules_stand_side_by_side(self):
+    def test_attach_two_mechanisms_on_whole_modules(self):
         model = randomise_norms(timm.create_model("inception_v3")).eval()
         x = images(80)
         with torch.no_grad():
@@ -397,7 +397,7 @@ class TestCorners:
             foveal.detach(model)
             assert torch.equal(model(x), before)
 
-    def test_a_place_within_a_place(self):
+    def test_attach_a_place_within_a_place(self):
         model = randomise_norms(Nested()).eval()
         x = torch.randn(2, 3, 12, 12)
         before = model(x)
@@ -414,7 +414,7 @@ class TestCorners:
         with pytest.raises(ValueError, match=r"'0.0' lies within '0'; sk can stand instead of one of them"):
             foveal.attach(nn.Sequential(nn.Sequential(inner)), "sk", at=["0", "0.0"], groups=3)
 
-    def test_the_input_is_where_the_image_goes_whatever_was_registered_first(self):
+    def test_attach_input_is_where_the_image_goes(self):
         class Skip(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -438,7 +438,7 @@ class TestCorners:
         with pytest.raises(ValueError, match="the image goes into first, other; give the path"):
             foveal.attach(fork, "stn", at="input")
 
-    def test_a_model_that_the_meta_device_stops_is_run(self):
+    def test_attach_runs_a_model_that_fails_on_the_meta_device(self):
         class Plain(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -450,32 +450,32 @@ class TestCorners:
 
         assert isinstance(foveal.attach(Plain(), "se", at="conv").conv.se, SqueezeExcite)
 
-    def test_a_model_in_half_precision(self):
+    def test_attach_accepts_half_precision(self):
         model = timm.create_model("resnet18").bfloat16().eval()
         foveal.attach(model, "stn", at="input")
         foveal.attach(model, "sk")
         assert model(images().bfloat16()).dtype == torch.bfloat16
 
-    def test_new_branches_have_the_hosts_activation_with_its_values(self):
+    def test_attach_selective_kernel_copies_the_activation_of_the_host(self):
         conv = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.LeakyReLU(0.3))
         model = foveal.attach(nn.Sequential(conv), "sk", at="0", groups=3)
         assert [branch[2].negative_slope for branch in model[0].branches] == [0.3, 0.3]
 
     @pytest.mark.parametrize(
-        ("more", "padding", "says"),
+        ("more", "padding", "message"),
         [
             ([nn.Dropout(0.1)], 1, "not a Sequential of Conv2d, BatchNorm2d, ReLU, Dropout"),
             ([nn.Conv2d(6, 6, 1)], 1, "not a Sequential of Conv2d, BatchNorm2d, ReLU, Conv2d"),
             ([], 0, r"would give maps of \(7, 7\) and \(9, 9\)"),
         ],
     )
-    def test_what_is_not_just_convolution_norm_activation_is_refused(self, more, padding, says):
+    def test_attach_selective_kernel_refuses_other_layers(self, more, padding, message):
         conv = nn.Sequential(nn.Conv2d(3, 6, 3, padding=padding), nn.BatchNorm2d(6), nn.ReLU(), *more)
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             foveal.attach(nn.Sequential(conv), "sk", at="0", groups=3)
 
     @pytest.mark.parametrize(("name", "at"), [("gc", "layer4.*"), ("nl", "layer4.*"), ("stn", "input")])
-    def test_where_the_papers_own_start_is_the_identity_both_are_the_same(self, name, at):
+    def test_attach_with_and_without_identity_agree_where_the_paper_starts_at_it(self, name, at):
         model = randomise_norms(timm.create_model("resnet18")).eval()
         x = torch.rand(2, 3, 64, 64)
         plain, weights = model(x), plain_weights(model)
@@ -484,14 +484,14 @@ class TestCorners:
         assert model.attachments[0].identity  # so that a plain checkpoint fits
         model.load_state_dict(weights)
 
-    def test_a_class_that_promises_no_identity_is_not_taken_for_one(self):
+    def test_attach_custom_class_without_identity_is_not_marked_identity(self):
         model = torchvision.models.resnet18()
         foveal.attach(model, timm.layers.SqueezeExcite, at="layer4.*")
         assert not model.attachments[0].identity
         foveal.attach(model, "stn", at="input")
         assert model.attachments[1].identity
 
-    def test_no_pattern_is_said(self):
+    def test_attach_refuses_no_pattern(self):
         with pytest.raises(ValueError, match="an empty list of patterns"):
             foveal.attach(torchvision.models.resnet18(), "se", at=[])
 

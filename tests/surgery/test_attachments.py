@@ -12,7 +12,7 @@ def images(side: int = 64) -> torch.Tensor:
     return torch.randn(2, 3, side, side)
 
 
-def test_a_plain_checkpoint_loads_before_and_after():
+def test_attach_loads_a_plain_checkpoint_before_and_after():
     plain = plain_weights(randomise_norms(torchvision.models.resnet18()))
     x = images()
     before, after = torchvision.models.resnet18().eval(), torchvision.models.resnet18().eval()
@@ -24,7 +24,7 @@ def test_a_plain_checkpoint_loads_before_and_after():
         assert torch.equal(before(x), after(x))
 
 
-def test_a_checkpoint_with_half_an_attention_is_refused():
+def test_attach_refuses_a_checkpoint_with_half_an_attention():
     model = torchvision.models.resnet18()
     foveal.attach(model, "se")
     state = model.state_dict()
@@ -33,7 +33,7 @@ def test_a_checkpoint_with_half_an_attention_is_refused():
         model.load_state_dict(state)
 
 
-def test_one_load_hook_stays_however_often_one_attaches():
+def test_attach_adds_one_load_hook():
     model = torchvision.models.resnet18()
     for _ in range(3):
         foveal.detach(foveal.attach(model, "se"))

@@ -19,7 +19,7 @@ from foveal.surgery.blocks import BLOCKS, known_block, path_within
 TIMM, TORCHVISION = "timm.models.", "torchvision.models."
 
 
-TRIED = {  # a network with such blocks: timm's by name, torchvision's as it is made
+EXAMPLES = {  # a network with such blocks: timm's by name, torchvision's as it is made
     f"{TIMM}resnet.BasicBlock": "resnet18",
     f"{TIMM}resnet.Bottleneck": "resnet50",
     f"{TIMM}resnetv2.PreActBasic": "resnetv2_18",
@@ -69,20 +69,20 @@ def example(name: str) -> tuple[nn.Module, torch.Tensor]:
     """The last block of that class in a network that has one, most often one with a shortcut, and what it is given."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = TRIED[name]
-        model = randomise_norms(timm.create_model(made) if isinstance(made, str) else made()).eval()
-        given = {}
+        builder = EXAMPLES[name]
+        model = randomise_norms(timm.create_model(builder) if isinstance(builder, str) else builder()).eval()
+        inputs = {}
         for module in model.modules():
             if known_block(module) is BLOCKS[name]:
-                module.register_forward_pre_hook(lambda module, args: given.update({module: joined(args[0])}))
+                module.register_forward_pre_hook(lambda module, args: inputs.update({module: as_block_input(args[0])}))
         with torch.no_grad():
             model(torch.randn(2, 3, 96, 96))
-    block, x = [*given.items()][-1]
+    block, x = [*inputs.items()][-1]
     block._forward_pre_hooks.clear()
     return block, x
 
 
-def joined(maps: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+def as_block_input(maps: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
     """What a block is given; a dense layer is given the maps of all that stand before it."""
     return torch.cat(maps, 1) if isinstance(maps, list) else maps.clone()
 
@@ -92,8 +92,8 @@ def block_and_input(name: str) -> tuple[nn.Module, torch.Tensor]:
     return copy.deepcopy(block), x.clone()
 
 
-def test_every_row_with_a_branch_is_tried():
-    assert set(TRIED) | WITHOUT_BRANCH == set(BLOCKS)
+def test_every_block_with_a_branch_has_an_example():
+    assert set(EXAMPLES) | WITHOUT_BRANCH == set(BLOCKS)
 
 
 class Zero(nn.Module):
@@ -109,30 +109,32 @@ def zero_the_end(block: nn.Module, name: str) -> None:
     setattr(owner, attribute, nn.Sequential(Zero(), host) if BLOCKS[name].before else nn.Sequential(host, Zero()))
 
 
-ASIDE = ("downsample", "shortcut", "proj", "branch1.", "layer_scale")  # not of a branch's layers
+NOT_IN_BRANCH = ("downsample", "shortcut", "proj", "branch1.", "layer_scale")  # not of a branch's layers
 
 
 def branch_gradient(block: nn.Module, x: torch.Tensor) -> float:
     """How much a block's output depends on the first convolution of its branch."""
-    first = next(weight for name, weight in block.named_parameters() if weight.ndim > 1 and not name.startswith(ASIDE))
+    first = next(
+        weight for name, weight in block.named_parameters() if weight.ndim > 1 and not name.startswith(NOT_IN_BRANCH)
+    )
     out = block(x.clone().requires_grad_() * 1)
     (gradient,) = torch.autograd.grad(out.square().sum(), [first], allow_unused=True)
     return 0.0 if gradient is None else gradient.abs().sum().item()
 
 
-@pytest.mark.parametrize("name", TRIED)
-def test_all_of_the_branch_flows_through_its_end(name):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_known_block_end_carries_the_whole_branch(name):
     block, x = block_and_input(name)
     assert branch_gradient(block, x) > 0
     zero_the_end(block, name)
     assert branch_gradient(block, x) == 0
 
 
-RESIDUAL = [name for name in TRIED if re.search(r"resnet|convnext|cspnet.Bottle|cspnet.Dark|dla", name)]
+RESIDUAL = [name for name in EXAMPLES if re.search(r"resnet|convnext|cspnet.Bottle|cspnet.Dark|dla", name)]
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
-def test_with_its_end_zeroed_a_residual_block_is_its_shortcut(name):
+def test_known_block_with_zero_end_is_its_shortcut(name):
     block, x = block_and_input(name)
     if "Pre" in name:
         block.downsample = None  # else it takes the activated input
@@ -146,8 +148,8 @@ def test_with_its_end_zeroed_a_residual_block_is_its_shortcut(name):
         assert torch.equal(block(x.clone()), activation(shortcut(x)))
 
 
-@pytest.mark.parametrize("name", [name for name in TRIED if name.endswith("shufflenetv2.InvertedResidual")])
-def test_with_its_end_zeroed_a_shuffle_unit_keeps_the_half_that_passes_by(name):
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name.endswith("shufflenetv2.InvertedResidual")])
+def test_known_block_shuffle_unit_with_zero_end_keeps_the_other_half(name):
     block, x = block_and_input(name)
     zero_the_end(block, name)
     kept, new = block(x)[:, ::2], block(x)[:, 1::2]
@@ -155,8 +157,8 @@ def test_with_its_end_zeroed_a_shuffle_unit_keeps_the_half_that_passes_by(name):
     assert not new.any()
 
 
-@pytest.mark.parametrize("name", [name for name in TRIED if BLOCKS[name].convolution])
-def test_the_convolution_has_its_norm_and_activation_behind_it(name):
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if BLOCKS[name].convolution])
+def test_known_block_convolution_is_followed_by_norm_and_activation(name):
     block, x = block_and_input(name)
     parts = [block.get_submodule(path_within(block, path)) for path in BLOCKS[name].convolution]
     order = []
@@ -166,12 +168,12 @@ def test_the_convolution_has_its_norm_and_activation_behind_it(name):
     start = next(place for place, (index, *_) in enumerate(order) if index == 0)
     run = order[start : start + len(parts)]
     assert [index for index, *_ in run] == list(range(len(parts)))
-    for (_, _, given), (_, taken, _) in pairwise(run):
-        assert taken is given or torch.equal(taken, given)
+    for (_, _, inputs), (_, taken, _) in pairwise(run):
+        assert taken is inputs or torch.equal(taken, inputs)
     assert any(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in parts[0].modules())
 
 
-POSITIONED = [(name, position) for name in TRIED for position in BLOCKS[name].positions]
+POSITIONED = [(name, position) for name in EXAMPLES for position in BLOCKS[name].positions]
 
 
 class Nothing(nn.Module):
@@ -208,7 +210,7 @@ def attached(block: nn.Module, x: torch.Tensor, *mechanisms: Any, **options: Any
 
 
 @pytest.mark.parametrize(("name", "position"), POSITIONED)
-def test_at_birth_a_block_answers_as_before_in_every_position(name, position):
+def test_attach_keeps_block_outputs_bitwise_in_every_position(name, position):
     block, x = block_and_input(name)
     names = set(block.state_dict())
     with torch.no_grad():
@@ -224,7 +226,7 @@ def test_at_birth_a_block_answers_as_before_in_every_position(name, position):
 
 
 @pytest.mark.parametrize("name", [name for name, position in POSITIONED if position == "pre"])
-def test_before_the_branch_it_leaves_the_shortcut_alone(name):
+def test_attach_pre_leaves_the_shortcut_alone(name):
     """With nothing at the branch's end, nothing at its start changes nothing."""
     block, x = block_and_input(name)
     model = attached(block, x, Nothing)
@@ -235,7 +237,7 @@ def test_before_the_branch_it_leaves_the_shortcut_alone(name):
 
 
 @pytest.mark.parametrize("name", [name for name, position in POSITIONED if position == "post"])
-def test_after_the_block_it_weighs_all_of_it(name):
+def test_attach_post_weighs_the_whole_block(name):
     block, x = block_and_input(name)
     with torch.no_grad():
         expected = block(x.clone()) / 2
@@ -243,7 +245,7 @@ def test_after_the_block_it_weighs_all_of_it(name):
 
 
 @pytest.mark.parametrize("name", [name for name, position in POSITIONED if position == "identity"])
-def test_on_the_shortcut_it_leaves_the_branch_alone(name):
+def test_attach_identity_position_leaves_the_branch_alone(name):
     """The branch is still at work; with nothing at its end, too, a block forgets what it was given."""
     block, x = block_and_input(name)
     model = attached(block, x, Nothing, position="identity")
@@ -256,7 +258,7 @@ def test_on_the_shortcut_it_leaves_the_branch_alone(name):
 
 @pytest.mark.parametrize("make", [lambda: timm.create_model("resnet18"), torchvision.models.resnet18])
 @pytest.mark.parametrize("path", ["layer2.0", "layer2.1"])
-def test_the_four_positions_are_those_of_the_paper(make, path):
+def test_attach_positions_are_those_of_the_paper(make, path):
     model = randomise_norms(make()).eval()
     block = copy.deepcopy(model.get_submodule(path))
     x = torch.randn(2, block.conv1.in_channels, 9, 9)
@@ -277,12 +279,12 @@ def test_the_four_positions_are_those_of_the_paper(make, path):
         foveal.detach(model)
 
 
-def test_class_names_alone_would_collide():
+def test_known_block_needs_module_names():
     shorts = [name.rpartition(".")[2] for name in BLOCKS]
     assert len(set(shorts)) < len(shorts)
 
 
-def test_a_subclass_counts_as_its_parent():
+def test_known_block_includes_subclasses():
     class Mine(torchvision.models.resnet.BasicBlock):
         pass
 

@@ -16,14 +16,14 @@ import foveal
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.surgery.attachments import plain_name
 
-LOOKED_AT = {  # while writing the table, the tracing and their tests
+KNOWN = {  # while writing the table, the tracing and their tests
     "resnet", "resnetv2", "regnet", "rexnet", "efficientnet", "mobilenetv3", "ghostnet", "convnext", "cspnet", "dla",
     "densenet", "vgg", "inception_v3", "inception_resnet_v2", "vovnet", "metaformer", "fasternet",
     "vision_transformer", "swin_transformer",
 }  # fmt: skip
 
 
-DRAWN = {
+FAMILIES = {
     "repghost": "repghostnet_050",
     "convit": "convit_tiny",
     "inception_v4": "inception_v4",
@@ -54,7 +54,7 @@ DRAWN = {
 
 def network(family: str) -> nn.Module:
     """A random network; what starts as zero, such as a head, would hide every change."""
-    model = randomise_norms(timm.create_model(DRAWN[family])).eval()
+    model = randomise_norms(timm.create_model(FAMILIES[family])).eval()
     for weight in model.parameters():
         if not weight.any():
             weight.normal_(0, 0.02)
@@ -63,8 +63,10 @@ def network(family: str) -> nn.Module:
 
 def side_of(model: nn.Module) -> int:
     """The side of a small image that a network takes."""
-    says = model.pretrained_cfg
-    return says["input_size"][1] if says.get("fixed_input_size") else max(96, says.get("min_input_size", (3, 0))[1])
+    config = model.pretrained_cfg
+    return (
+        config["input_size"][1] if config.get("fixed_input_size") else max(96, config.get("min_input_size", (3, 0))[1])
+    )
 
 
 PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by default
@@ -84,39 +86,39 @@ def refusals(model: nn.Module, name: str) -> list[str]:
     return reasons
 
 
-def test_none_was_looked_at():
-    assert not LOOKED_AT & set(DRAWN)
-    assert len(DRAWN) == 25
-    assert all(timm.is_model(name) for name in DRAWN.values())
+def test_families_are_new():
+    assert not KNOWN & set(FAMILIES)
+    assert len(FAMILIES) == 25
+    assert all(timm.is_model(name) for name in FAMILIES.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", DRAWN)
+@pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_every_mechanism_joins_unchanged_and_called_or_is_refused_with_a_reason(family):
+def test_attach_every_mechanism_to_a_new_family_or_refuses(family):
     model = network(family)
     x = torch.randn(1, 3, side_of(model), side_of(model))
-    before, looks = model(x), repr(model)
+    before, printed = model(x), repr(model)
     assert before.isfinite().all()
     for name in MECHANISMS:
         reasons = refusals(model, name)
         for reason in reasons:
             assert len(reason) > 20, name
             assert "\n" not in reason, name
-            assert repr(model) == looks, name
+            assert repr(model) == printed, name
         if reasons:
             continue
         check_at_birth(model, x, before)
         if foveal.attachments(model)[0].identity:
             switch_on(model)
             assert not torch.equal(model(x), before), name
-        assert repr(foveal.detach(model)) == looks, name
+        assert repr(foveal.detach(model)) == printed, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", DRAWN)
+@pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_ends_of_residual_branches_are_found_or_it_says_why_not(family):
+def test_attach_residual_to_a_new_family_or_refuses(family):
     model = network(family)
     x = torch.randn(1, 3, side_of(model), side_of(model))
     before = model(x)

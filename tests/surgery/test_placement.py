@@ -28,15 +28,15 @@ NETWORKS = {
 
 class TestBetweenStages:
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_after_each_stage_but_the_last(self, name):
-        made, stages = NETWORKS[name]
+    def test_between_stages_stands_after_each_stage_but_the_last(self, name):
+        build, stages = NETWORKS[name]
         with torch.device("meta"):
-            assert between_stages(made()) == stages
+            assert between_stages(build()) == stages
 
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_bam_stands_there_and_changes_nothing_at_birth(self, name):
-        made, stages = NETWORKS[name]
-        model = randomise_norms(made()).eval()
+    def test_attach_bam_between_stages_keeps_outputs_at_birth(self, name):
+        build, stages = NETWORKS[name]
+        model = randomise_norms(build()).eval()
         images = torch.randn(2, 3, 64, 64)
         plain = model(images)
         foveal.attach(model, "bam")
@@ -50,17 +50,17 @@ class TestBetweenStages:
         assert not torch.allclose(model(images), plain, rtol=1e-3)
         assert torch.equal(foveal.detach(model)(images), plain)
 
-    def test_a_timm_network_without_known_blocks_names_its_stages(self):
+    def test_between_stages_of_an_unknown_timm_network(self):
         with torch.device("meta"):
             assert between_stages(timm.create_model("convnext_atto")) == ["stages.0", "stages.1", "stages.2"]
 
-    @pytest.mark.parametrize("made", [lambda: nn.Sequential(nn.Conv2d(3, 8, 3)), torchvision.models.vgg11])
-    def test_a_network_that_shows_no_stages_is_named(self, made):
+    @pytest.mark.parametrize("build", [lambda: nn.Sequential(nn.Conv2d(3, 8, 3)), torchvision.models.vgg11])
+    def test_attach_bam_refuses_a_network_without_stages(self, build):
         with torch.device("meta"), pytest.raises(ValueError, match=r"shows no stages: say where by at="):
-            foveal.attach(made(), "bam")
+            foveal.attach(build(), "bam")
 
 
-def test_a_chain_has_attention_after_the_activation_of_each_convolution():
+def test_default_paths_of_a_chain_follow_each_activation():
     with torch.device("meta"):
         plain, normed = torchvision.models.vgg11(), torchvision.models.vgg11_bn()
         theirs = timm.create_model("vgg11")
@@ -71,7 +71,7 @@ def test_a_chain_has_attention_after_the_activation_of_each_convolution():
     assert len(default_paths(normed)) == 8
 
 
-def test_places_are_listed():
+def test_list_placements_lists_every_block():
     rows = {(row.family, row.blocks): row for row in list_placements()}
     assert rows["timm resnet", "BasicBlock"].end == "after se"
     assert rows["timm resnet", "BasicBlock"].positions == "standard pre post identity"
@@ -93,19 +93,19 @@ def test_places_are_listed():
         (lambda path, module: isinstance(module, nn.Linear), ["fc"]),
     ],
 )
-def test_patterns(pattern, expected):
+def test_matching_paths_of_patterns(pattern, expected):
     with torch.device("meta"):
         assert matching_paths(torchvision.models.resnet18(), pattern) == expected
 
 
 @pytest.mark.parametrize(
-    ("pattern", "says"),
+    ("pattern", "message"),
     [
         ("layr4.*", "unknown place 'layr4.*'; did you mean 'layer4"),
         (["layer4.*", "layer4.1"], "'layer4.1' is matched twice, by 'layer4.*' and by 'layer4.1'"),
         (lambda path, module: False, "chose none"),
     ],
 )
-def test_bad_patterns_are_named(pattern, says):
-    with torch.device("meta"), pytest.raises(ValueError, match=re.escape(says)):
+def test_matching_paths_refuses_bad_patterns(pattern, message):
+    with torch.device("meta"), pytest.raises(ValueError, match=re.escape(message)):
         matching_paths(torchvision.models.resnet18(), pattern)

@@ -66,12 +66,12 @@ class Residual(nn.Module):
         ("dropped path", "norm2"),
     ],
 )
-def test_the_end_of_a_branch_is_the_last_module_before_the_addition(end, found):
+def test_residual_ends_are_the_last_modules_before_additions(end, found):
     assert residual_ends(Net(end)) == [f"blocks.0.{found}", f"blocks.1.{found}"]
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         (Net("function"), "in 'blocks.0' the branch ends in no module"),
         (Net("function in place"), "in 'blocks.0' the branch ends in no module"),
@@ -82,14 +82,14 @@ def test_the_end_of_a_branch_is_the_last_module_before_the_addition(end, found):
         (torchvision.models.vgg11(), "VGG adds no map of a branch to a shortcut"),
     ],
 )
-def test_where_there_is_no_such_end_it_says_so_in_one_line(model, says):
-    with pytest.raises(ValueError, match=re.escape(f"at='residual': {says}")) as caught:
+def test_attach_residual_refuses_networks_without_ends(model, message):
+    with pytest.raises(ValueError, match=re.escape(f"at='residual': {message}")) as caught:
         foveal.attach(model, "se", at="residual")
     assert "\n" not in str(caught.value)
     assert not [module for module in model.modules() if module._forward_hooks or module._forward_pre_hooks]
 
 
-def test_an_addition_within_a_branch_is_no_blocks_end():
+def test_residual_ends_leave_out_additions_within_a_branch():
     class Within(Residual):
         def forward(self, x):
             y = self.conv1(x)
@@ -99,7 +99,7 @@ def test_an_addition_within_a_branch_is_no_blocks_end():
     assert residual_ends(nn.Sequential(nn.Conv2d(3, 8, 1), Within(""))) == ["1.norm1"]
 
 
-def test_several_branches_in_one_forward_are_all_found():
+def test_residual_ends_of_several_branches_in_one_forward():
     class Several(Residual):
         def forward(self, x):
             x = x + self.norm1(self.conv1(x))
@@ -108,7 +108,7 @@ def test_several_branches_in_one_forward_are_all_found():
     assert residual_ends(nn.Sequential(nn.Conv2d(3, 8, 1), Several(""))) == ["1.norm1", "1.norm2"]
 
 
-def test_a_sequential_is_preferred_since_no_weight_changes_its_name_there():
+def test_attach_residual_prefers_a_sequential():
     class Plain(nn.Module):
         def __init__(self):
             super().__init__()
@@ -124,7 +124,7 @@ def test_a_sequential_is_preferred_since_no_weight_changes_its_name_there():
     assert names <= set(model.state_dict())
 
 
-def test_a_projected_shortcut_is_told_from_the_branch():
+def test_residual_ends_separate_a_projected_shortcut_from_the_branch():
     model = torchvision.models.resnet18()
     assert residual_ends(model) == [f"layer{stage}.{block}.bn2" for stage in (1, 2, 3, 4) for block in (0, 1)]
 
@@ -133,7 +133,7 @@ KNOWN = ["resnet50", "dla34", "convnext_atto", "resnetv2_18"]
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_it_finds_the_places_of_the_table(name):
+def test_residual_ends_agree_with_the_table_of_blocks(name):
     """The same tensors, whether the row names the module that gives it out, or a slot or a dropped path behind it."""
     model = randomise_norms(timm.create_model(name)).eval()
     blocks = {path: module for path, module in model.named_modules() if known_block(module)}
@@ -155,7 +155,7 @@ class Half(nn.Module):
         return x / 2
 
 
-def test_attached_twice_and_from_a_checkpoint():
+def test_attach_residual_twice_and_from_a_checkpoint():
     model = randomise_norms(Net()).eval()
     x = torch.randn(2, 3, 16, 16)
     before = model(x)
@@ -167,6 +167,6 @@ def test_attached_twice_and_from_a_checkpoint():
     assert torch.equal(foveal.detach(model)(x), before)
 
 
-def test_it_is_a_place_for_a_mechanism_after_a_module():
+def test_attach_residual_is_for_mechanisms_after_a_module():
     with pytest.raises(ValueError, match="at='residual': sk stands instead of a convolution of the network"):
         foveal.attach(Net(), "sk", at="residual")

@@ -12,7 +12,7 @@ def images(side: int = 64) -> torch.Tensor:
     return torch.randn(2, 3, side, side)
 
 
-def test_what_stands_is_seen_in_print():
+def test_attached_shows_in_repr_and_passes_attributes():
     model = torchvision.models.resnet18()
     foveal.attach(model, "se")
     assert "(bn2): Attached(\n" in repr(model)
@@ -21,7 +21,7 @@ def test_what_stands_is_seen_in_print():
     assert foveal.detach(model).layer1[0].bn2.eps == 0.5
 
 
-def test_a_module_of_several_inputs_keeps_them_and_one_of_several_widths_or_outputs_is_refused():
+def test_attached_keeps_several_inputs_and_refuses_several_outputs():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -35,8 +35,8 @@ def test_a_module_of_several_inputs_keeps_them_and_one_of_several_widths_or_outp
     model, x = Two(), images(8)
     before = model(x)
     assert torch.equal(foveal.attach(model, "se", at="join")(x), before)
-    for at, says in (("act", "several widths"), ("both", "gives no single tensor")):
-        with pytest.raises(ValueError, match=says):
+    for at, message in (("act", "several widths"), ("both", "gives no single tensor")):
+        with pytest.raises(ValueError, match=message):
             foveal.attach(Two(), "se", at=at)
 
 

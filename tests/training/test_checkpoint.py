@@ -13,7 +13,7 @@ from foveal.training.checkpoint import load_checkpoint, read_checkpoint, save_ch
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_survives_its_checkpoint(family, tmp_path):
+def test_save_checkpoint_keeps_every_transformer_family(family, tmp_path):
     model = foveal.create_model(f"small_cnn+stn:family={family}", num_classes=10, in_chans=1).eval()
     nn.init.normal_(model.stem.stn.localisation.regression.weight, std=0.1)
     save_checkpoint(tmp_path / "model.safetensors", model, {})
@@ -31,7 +31,7 @@ class TestCheckpoint:
                 weight += 0.05 * torch.randn_like(weight)
         return model.eval()
 
-    def test_goes_round_with_attachments_under_plain_names(self, tmp_path):
+    def test_save_checkpoint_round_trip_with_plain_names(self, tmp_path):
         model = self.make()
         save_checkpoint(tmp_path / "m.safetensors", model, {"note": "mine"})
         other, checkpoint = load_checkpoint(tmp_path / "m.safetensors")
@@ -41,7 +41,7 @@ class TestCheckpoint:
         assert checkpoint.facts["backbone"] == "small_cnn"
         assert "features.3.conv.weight" in checkpoint.weights
 
-    def test_nothing_is_left_where_writing_fails(self, tmp_path, monkeypatch):
+    def test_save_checkpoint_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
         monkeypatch.setattr(
             "foveal.training.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
         )
@@ -49,7 +49,7 @@ class TestCheckpoint:
             save_checkpoint(tmp_path / "m.safetensors", self.make(), {})
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_truncated_file_is_one_line(self, tmp_path):
+    def test_load_checkpoint_refuses_a_truncated_file(self, tmp_path):
         path = tmp_path / "m.safetensors"
         save_checkpoint(path, self.make(), {})
         whole = path.read_bytes()
@@ -58,7 +58,7 @@ class TestCheckpoint:
             with pytest.raises(ValueError, match=r"m.safetensors' cannot be read, truncated or no safetensors"):
                 load_checkpoint(path)
 
-    def test_weights_alone_are_told_from_a_checkpoint(self, tmp_path):
+    def test_load_checkpoint_refuses_bare_weights(self, tmp_path):
         from safetensors.torch import save_file
 
         save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
@@ -67,7 +67,7 @@ class TestCheckpoint:
         with pytest.raises(ValueError, match="there is no file"):
             load_checkpoint(tmp_path / "nowhere.safetensors")
 
-    def test_what_was_detached_stays_out(self, tmp_path):
+    def test_save_checkpoint_leaves_out_what_was_detached(self, tmp_path):
         model = self.make()
         foveal.attach(foveal.detach(model), "cbam")
         save_checkpoint(tmp_path / "m.safetensors", model, {})
@@ -75,7 +75,7 @@ class TestCheckpoint:
         x = torch.rand(2, 3, 20, 20)
         assert torch.equal(other(x), model.eval()(x))
 
-    def test_its_weights_load_into_a_model_that_exists(self, tmp_path):
+    def test_load_weights_reads_a_checkpoint(self, tmp_path):
         model = self.make()
         save_checkpoint(tmp_path / "m.safetensors", model, {})
         other = foveal.create_model("small_cnn+se", num_classes=3, reduction=4)
@@ -84,7 +84,7 @@ class TestCheckpoint:
         x = torch.rand(2, 3, 20, 20)
         assert torch.equal(other.eval()(x), model(x))
 
-    def test_a_class_that_foveal_does_not_know_is_refused(self, tmp_path):
+    def test_save_checkpoint_refuses_unknown_classes(self, tmp_path):
         class SE(nn.Identity):
             def __init__(self, channels):
                 super().__init__()
@@ -93,12 +93,12 @@ class TestCheckpoint:
         with pytest.raises(ValueError, match=r"cannot name the attached .*SE: it is no mechanism"):
             save_checkpoint(tmp_path / "m.safetensors", model, {})
 
-    def test_a_network_that_no_file_could_build_again_is_refused(self, tmp_path):
+    def test_save_checkpoint_refuses_networks_it_cannot_recreate(self, tmp_path):
         with pytest.raises(ValueError, match="this Linear is not one"):
             save_checkpoint(tmp_path / "m.safetensors", nn.Linear(2, 2), {})
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_checkpoint_of_another_network_is_named(self, tmp_path):
+    def test_load_checkpoint_names_another_network(self, tmp_path):
         from safetensors.torch import load_file, save_file
 
         path = tmp_path / "m.safetensors"

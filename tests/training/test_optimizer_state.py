@@ -4,7 +4,7 @@ import foveal
 from foveal.training.optimizer_state import parameter_groups
 
 
-def test_the_localisation_net_learns_at_its_own_rate_and_vectors_do_not_decay():
+def test_parameter_groups_scale_localisation_and_spare_vectors():
     model = foveal.create_model("small_cnn+stn+se", identity=True)
     groups = {(group["lr_scale"], group["weight_decay"]): group["params"] for group in parameter_groups(model, 0.1)}
     localisation = model.stem.stn.localisation

@@ -40,9 +40,9 @@ def data(monkeypatch):
 SETTINGS = RunConfig(model="small_cnn+se", data="halves", epochs=3, batch_size=16, lr=5e-3)
 
 
-def test_a_run_learns_and_leaves_its_folder(data, tmp_path):
-    told = []
-    result = train(SETTINGS, tmp_path / "run", on_epoch=told.append)
+def test_train_learns_and_writes_its_folder(data, tmp_path):
+    epochs = []
+    result = train(SETTINGS, tmp_path / "run", on_epoch=epochs.append)
     assert result.accuracy >= 0.9
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
@@ -50,7 +50,7 @@ def test_a_run_learns_and_leaves_its_folder(data, tmp_path):
     }  # fmt: skip
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["lr"] == 5e-3
     lines = read_lines(tmp_path / "run")
-    assert [line["epoch"] for line in lines[:-1]] == [1, 2, 3] == [line["epoch"] for line in told]
+    assert [line["epoch"] for line in lines[:-1]] == [1, 2, 3] == [line["epoch"] for line in epochs]
     assert lines[-1]["test"]["accuracy"] == result.accuracy
     assert json.loads((tmp_path / "run/split.json").read_text())["test"] == data.split["test"]
     with (tmp_path / "run/predictions.csv").open() as file:
@@ -68,7 +68,7 @@ def weights_of(folder):
     [{}, {"opt": "lamb"}, {"sched": "none"}, {"ema": 0.9, "model": "small_cnn+sk:groups=8"}],
     ids=["adamw", "lamb", "constant rate", "moving average"],
 )
-def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path, options):
+def test_train_resumed_agrees_bitwise_with_an_undisturbed_run(data, tmp_path, options):
     settings = replace(SETTINGS, **options)
     whole = train(settings, tmp_path / "whole")
 
@@ -91,7 +91,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_bit_for_bit(data, tmp_path, op
         assert a["train_loss"] == b["train_loss"]
 
 
-def test_the_moving_average_answers_and_is_kept(data, tmp_path):
+def test_train_keeps_and_evaluates_the_moving_average(data, tmp_path):
     """Recomputed here from the weights after each step: 1 - (1 + n)^(-2/3) at step n + 1, at most the decay."""
     settings, expected = replace(SETTINGS, epochs=1, ema=0.7), {}
     run = training.Trainer(settings, data)
@@ -119,12 +119,12 @@ def test_the_moving_average_answers_and_is_kept(data, tmp_path):
     assert foveal.load_weights(model, tmp_path / "run/last.safetensors") == "plain"  # the average stays aside
 
 
-def test_a_finished_run_is_only_read(data, tmp_path):
+def test_train_only_reads_a_finished_run(data, tmp_path):
     result = train(SETTINGS, tmp_path / "run")
     assert train(SETTINGS, tmp_path / "run", resume=True) == result == finished(tmp_path / "run")
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(data, tmp_path):
+def test_train_refuses_the_folder_of_another_run(data, tmp_path):
     train(replace(SETTINGS, epochs=1), tmp_path / "run")
     before = (tmp_path / "run/config.yaml").read_text()
     with pytest.raises(ValueError, match="holds a run; resume it"):
@@ -135,11 +135,11 @@ def test_a_folder_that_holds_a_run_is_not_written_over(data, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"amp": True}, {"channels_last": False}, {"opt": "sgd", "sched": "step"}])
-def test_other_ways_to_train(data, tmp_path, options):
+def test_train_with_other_options(data, tmp_path, options):
     assert train(replace(SETTINGS, epochs=2, **options), tmp_path / "run").accuracy > 0.5
 
 
-def test_unbalanced_classes_show_in_the_balanced_accuracy(data, tmp_path, monkeypatch):
+def test_train_reports_balanced_accuracy_of_unbalanced_classes(data, tmp_path, monkeypatch):
     few = torch.cat([torch.arange(0, 30, 2), torch.tensor([1])])
     test = InMemory(data.test.images[few], data.test.labels[few], [str(i) for i in few.tolist()])
     monkeypatch.setattr(training, "load_data", lambda *_, **__: replace(data, test=test))
@@ -150,25 +150,25 @@ def test_unbalanced_classes_show_in_the_balanced_accuracy(data, tmp_path, monkey
     assert result.recall == {"left": 1.0, "right": 0.0}
 
 
-def test_a_network_may_say_its_own_loss(data, tmp_path, monkeypatch):
+def test_train_uses_the_loss_of_a_network(data, tmp_path, monkeypatch):
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
             self.head = nn.Linear(256, 2)
-            self.asked = 0
+            self.loss_calls = 0
 
         def forward(self, x):
             return self.head(x.flatten(1))
 
         def loss(self, outputs, labels, criterion):
-            self.asked += 1
+            self.loss_calls += 1
             return criterion(outputs, labels)
 
     model = Own()
     monkeypatch.setattr(training, "create_model", lambda *_, **__: model)
     run = training.Trainer(replace(SETTINGS, channels_last=False), data)
     run.train_epoch(0, lambda *_: None)
-    assert model.asked == 6
+    assert model.loss_calls == 6
 
 
 class Noisy(nn.Module):
@@ -187,29 +187,29 @@ class Noisy(nn.Module):
 
 
 @pytest.mark.parametrize(("name", "draws"), [("other", 1), ("one", 5)])
-def test_images_and_their_augmentation_are_those_of_the_seed_alone(data, tmp_path, monkeypatch, name, draws):
+def test_train_draws_images_and_augmentation_from_the_seed_alone(data, tmp_path, monkeypatch, name, draws):
     """Whatever else a network draws, and whatever its run is called."""
     part = data.train
     noise = lambda image: image + torch.randint(0, 9, image.shape, dtype=torch.uint8)  # noqa: E731
     augmented = replace(data, train=Augmented(part.images, part.labels, part.names, transform=noise))
     monkeypatch.setattr(training, "load_data", lambda *_, **__: augmented)
-    made = []
+    networks = []
 
     def make(*_, **__):
-        made.append(Noisy(1 if not made else draws))
-        made[-1].__dict__["made_as"] = {"backbone": "small_cnn", "options": {}}
-        return made[-1]
+        networks.append(Noisy(1 if not networks else draws))
+        networks[-1].__dict__["made_as"] = {"backbone": "small_cnn", "options": {}}
+        return networks[-1]
 
     monkeypatch.setattr(training, "create_model", make)
     for each in ("one", name):
-        train(replace(SETTINGS, name=each, epochs=2), tmp_path / f"{each}-{len(made)}")
-    one, other = made
+        train(replace(SETTINGS, name=each, epochs=2), tmp_path / f"{each}-{len(networks)}")
+    one, other = networks
     assert torch.equal(torch.cat(one.images), torch.cat(other.images))
     assert not torch.equal(one.images[0], one.images[6])  # another epoch
-    alike = torch.equal(torch.cat(one.drawn)[0], torch.cat(other.drawn)[0])
-    assert alike == (name == "one")
+    equal = torch.equal(torch.cat(one.drawn)[0], torch.cat(other.drawn)[0])
+    assert equal == (name == "one")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(data, tmp_path):
+def test_train_stops_at_a_loss_that_is_not_finite(data, tmp_path):
     with pytest.raises(FloatingPointError, match="the loss is nan at step"):
         train(replace(SETTINGS, lr=1e30), tmp_path / "run")

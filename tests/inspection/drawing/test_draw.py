@@ -34,7 +34,7 @@ def quarter() -> Record:
     return record("transform", "B 2 3", theta, value_range=(-float("inf"), float("inf")), size=(4, 4))
 
 
-def test_the_four_columns_of_a_transform_and_its_grids():
+def test_draw_transforms_in_four_columns_with_grids():
     picture = draw([quarter()], IMAGES, ["seven", "five", "six"], most=2)
     axes = axes_of(picture)
     assert len(axes) == 2 * 6
@@ -52,12 +52,12 @@ def test_the_four_columns_of_a_transform_and_its_grids():
     assert identity.min() < 0
 
 
-def test_images_are_shown_in_their_own_colours():
+def test_draw_shows_images_in_their_own_colours():
     image = axes_of(draw([quarter()], IMAGES))[0].images[0].get_array()
     assert set(image.flatten().tolist()) == {0.0, 1.0}
 
 
-def test_two_channels_are_told_apart_and_are_white_together():
+def test_draw_shows_two_channels_in_two_colours():
     images = torch.zeros(3, 2, 8, 8)
     images[:, 0, :, :6] = 1
     images[:, 1, :, 4:] = 1
@@ -75,14 +75,14 @@ def test_two_channels_are_told_apart_and_are_white_together():
         ("B P 2", 0.5 * torch.tensor(CONTROL) + 0.5),
     ],
 )
-def test_a_quarter_is_a_quarter_in_any_family(axes, values):
+def test_draw_shows_the_same_quarter_in_any_family(axes, values):
     other = replace(quarter(), axes=axes, values=values.expand(3, -1, -1))
     ours, theirs = (axes_of(draw([record], IMAGES)) for record in (quarter(), other))
     assert abs(ours[1].patches[0].get_xy() - theirs[1].patches[0].get_xy()).max() < 1e-5
     assert abs(ours[2].images[0].get_array() - theirs[2].images[0].get_array()).max() < 1e-5
 
 
-def test_masks_and_gates_keep_the_scale_that_they_state():
+def test_draw_keeps_the_stated_scale_of_masks_and_gates():
     mask = record("mask", "B H W", torch.full((3, 2, 2), 0.4))
     gate = record("gate", "B C", torch.full((3, 5), 0.6))
     picture = draw([mask, gate], IMAGES)
@@ -101,13 +101,13 @@ def mask_columns(picture):
     ]
 
 
-def test_weights_of_channels_and_positions_are_drawn_as_their_mean_over_channels():
+def test_draw_averages_weights_over_channels():
     values = torch.stack([torch.full((2, 4), 1.0), torch.full((2, 4), 2.0)])[None].expand(3, -1, -1, -1)
     picture = draw([record("mask", "B C H W", values, value_range=(1.0, 2.0), path="layer1.bam")], IMAGES)
     assert mask_columns(picture) == [("test\nlayer1.bam\nmean over channels", [[1.5] * 4] * 2, (1.0, 2.0))]
 
 
-def test_gates_of_rows_and_columns_are_drawn_as_what_they_multiply_out_to():
+def test_draw_multiplies_gates_of_rows_and_columns():
     """Channels (rows 1, 0; columns 1/2, 1) and (rows 0, 1; columns 1, 0): means of their products."""
     rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).expand(3, 2, 2)
     columns = torch.tensor([[0.5, 1.0], [1.0, 0.0]]).expand(3, 2, 2)
@@ -121,26 +121,26 @@ def test_gates_of_rows_and_columns_are_drawn_as_what_they_multiply_out_to():
     assert alone[1] == [[0.5], [0.5]]
 
 
-def test_shares_of_the_positions_are_drawn_up_to_the_largest():
+def test_draw_scales_shares_to_the_largest():
     shares = torch.tensor([[0.5, 0.25], [0.25, 0.0]]).expand(3, 2, 2)
     (drawn,) = mask_columns(draw([record("mask", "B H W", shares)], IMAGES))
     assert drawn[2] == (0.0, 0.5)
 
 
-def test_masks_of_several_scales_have_a_colour_bar_each():
+def test_draw_gives_each_scale_a_colour_bar():
     masks = [record("mask", "B H W", torch.ones(3, 2, 2), value_range=within) for within in ((0.0, 1.0), (1.0, 2.0))]
     bars = [axis.get_xticks().tolist() for axis in axes_of(draw(masks, IMAGES)) if len(axis.get_xticks()) == 2]
     assert bars == [[0.0, 1.0], [1.0, 2.0]]
 
 
-def test_the_shares_of_a_selection_reach_one():
+def test_draw_stacks_selections_up_to_one():
     values = torch.tensor([0.25, 0.75]).view(1, 2, 1).expand(3, 2, 6)
     axis = axes_of(draw([record("selection", "B K C", values)], IMAGES))[0]
     heights = [bar.get_height() for bar in axis.patches]
     assert heights == [0.25, 0.75]
 
 
-def test_gates_are_sorted_by_their_mean_and_show_their_range():
+def test_draw_sorts_gates_and_shows_their_range():
     values = torch.tensor([[0.2, 0.9, 0.4], [0.4, 0.7, 0.4], [0.3, 0.8, 0.4]])
     (axis,) = axes_of(draw([record("gate", "B C", values, value_range=(0.0, 2.0))], IMAGES))
     bars, band, line = axis.patches
@@ -151,14 +151,14 @@ def test_gates_are_sorted_by_their_mean_and_show_their_range():
     assert axis.get_ylim() == (0.0, 2.0)
 
 
-def test_gates_of_many_places_are_in_a_grid():
+def test_draw_arranges_many_gates_in_a_grid():
     seen = [record("gate", "B C", torch.rand(3, 4), path=f"layer{place}.se") for place in range(6)]
     axes = axes_of(draw(seen, IMAGES))
     assert [axis.get_title() for axis in axes] == [f"layer{place}.se\ntest" for place in range(6)]
     assert len({axis.get_position().x0 for axis in axes}) == 3
 
 
-def test_gates_of_channel_and_position_say_what_beside_where():
+def test_draw_shows_gates_of_channel_and_position_as_map_and_bars():
     """A channel that is open on the right and one that is open everywhere."""
     values = torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).expand(3, 2, 1, 2)
     picture = draw([record("gate", "B C H W", values, path="layer1.ge")], IMAGES)
@@ -177,22 +177,22 @@ def read_by(query: int, tokens: int, key: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "query", "key", "said"),
+    ("tokens", "query", "key", "label"),
     [
         (10, 0, 1 + 2, "class token"),  # reads the upper right patch
         (9, 4, 2, "centre"),
         (11, 2 + 4, 2 + 2, "centre"),  # two registers
     ],
 )
-def test_tokens_are_drawn_as_what_the_class_token_or_the_centre_reads(tokens, query, key, said):
+def test_draw_shows_what_the_class_token_or_the_centre_reads(tokens, query, key, label):
     picture = draw([record("affinity", "B G Q K", read_by(query, tokens, key), path="attn")], IMAGES)
     (drawn,) = mask_columns(picture)
-    assert drawn == (f"attn\n{said}", [[0, 0, 0.5], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
+    assert drawn == (f"attn\n{label}", [[0, 0, 0.5], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
     frames = [patch.get_xy() for patch in axes_of(picture)[0].patches]
-    assert frames == ([] if said == "class token" else [pytest.approx((8 / 3 - 0.5, 8 / 3 - 0.5))])
+    assert frames == ([] if label == "class token" else [pytest.approx((8 / 3 - 0.5, 8 / 3 - 0.5))])
 
 
-def test_windows_are_drawn_as_their_mean_and_not_on_the_image():
+def test_draw_averages_windows_beside_the_image():
     weights = torch.stack([read_by(4, 9, 2), read_by(4, 9, 0)], 1)  # (B, N, G, Q, K)
     picture = draw([record("affinity", "B N G Q K", weights, path="attn")], IMAGES)
     (drawn,) = mask_columns(picture)
@@ -201,7 +201,7 @@ def test_windows_are_drawn_as_their_mean_and_not_on_the_image():
     assert not image.patches
 
 
-def test_layers_of_the_same_tokens_have_a_rollout():
+def test_draw_shows_a_rollout_of_layers_of_the_same_tokens():
     """Two layers that read themselves: the class token holds nothing of the map. Other tokens have no part in it."""
     same = torch.eye(10).expand(3, 2, 10, 10)
     layers = [record("affinity", "B G Q K", same, path=f"blocks.{place}.attn") for place in range(2)]
@@ -216,14 +216,14 @@ def test_layers_of_the_same_tokens_have_a_rollout():
     assert drawn[-1][1] == [[0.0] * 3] * 3
 
 
-def test_many_columns_go_on_below():
+def test_draw_wraps_many_columns():
     masks = [record("mask", "B H W", torch.ones(3, 2, 2), path=f"layer{place}") for place in range(16)]
     picture = draw(masks, IMAGES)
     assert [title for title, *_ in mask_columns(picture)] == [f"test\nlayer{place}" for place in range(16)]
     assert [axis.get_title() for axis in axes_of(picture)].count("input") == 3
 
 
-def test_what_no_picture_shows_is_said_beside_what_one_does():
+def test_draw_names_records_without_a_picture():
     channels = record("affinity", "B G Q K", torch.eye(9).expand(3, 2, 9, 9), path="xca", domain="channel")
     odd = [record("affinity", "B G Q K", torch.rand(3, 2, 4, 7), path=f"text.{place}") for place in range(5)]
     picture = draw([quarter(), channels, *odd], IMAGES)
@@ -237,7 +237,7 @@ def test_what_no_picture_shows_is_said_beside_what_one_does():
         draw([channels], IMAGES)
 
 
-def test_labels_of_many_selections_do_not_overlap():
+def test_draw_labels_of_many_selections_do_not_overlap():
     values = torch.full((3, 2, 6), 0.5)
     seen = [record("selection", "B K C", values, path=f"layer{1 + at // 4}.{at % 4}.conv2") for at in range(16)]
     picture = draw(seen, IMAGES)
@@ -252,7 +252,7 @@ def test_labels_of_many_selections_do_not_overlap():
     )
 
 
-def test_a_picture_in_a_page_says_what_it_shows():
+def test_draw_html_has_an_escaped_description():
     """The img holds the very PNG, and its text is escaped."""
     picture = draw([quarter(), replace(quarter(), path="b")], IMAGES, ["<7>", "5", "6"], most=2)
     alt, data = re.fullmatch(r'<img alt="([^"<>]*)" src="data:image/png;base64,(.*)">', picture.__html__()).groups()
@@ -264,7 +264,7 @@ def test_a_picture_in_a_page_says_what_it_shows():
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
-def test_pictures_are_saved(ending, tmp_path):
+def test_draw_saves_pictures(ending, tmp_path):
     path = draw([quarter()], IMAGES).save(tmp_path / f"new/seen.{ending}")
     head = path.read_bytes()[:300]
     assert head.startswith(b"\x89PNG") if ending == "png" else b"<svg" in path.read_bytes()[:2000]
@@ -272,7 +272,7 @@ def test_pictures_are_saved(ending, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("records", "images", "says"),
+    ("records", "images", "message"),
     [
         ([], IMAGES, "nothing to draw"),
         (
@@ -285,12 +285,12 @@ def test_pictures_are_saved(ending, tmp_path):
         ([quarter()], torch.zeros(3, 4, 8, 8), r"images \(3, 4, 8, 8\): \(B, 1 to 3, H, W\)"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(records, images, says):
-    with pytest.raises(ValueError, match=says):
+def test_draw_refuses_what_cannot_be_drawn(records, images, message):
+    with pytest.raises(ValueError, match=message):
         draw(records, images)
 
 
-def test_a_path_is_drawn_with_its_numbers_and_squares():
+def test_draw_glimpses_with_numbers_and_squares():
     path = torch.tensor([[-0.5, -0.5], [0.5, 0.0]]).expand(2, 2, 2)  # pixels (1.5, 1.5) and (5.5, 3.5) of 8 x 8
     record = Record(
         mechanism="glimpse", kind="glimpse", domain="spatial", axes="B T 2", value_range=(-1, 1), hard=True,
@@ -307,7 +307,7 @@ def test_a_path_is_drawn_with_its_numbers_and_squares():
     assert boxes == [(-0.5, -0.5, 4, 4), (3.5, 1.5, 4, 4)]
 
 
-def test_its_boxes_and_crops_are_drawn():
+def test_draw_crops_with_boxes():
     """The lower right quarter and the upper left one of an image that is white in its lower right."""
     images = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
     images[:, :, 4:, 4:] = 255
@@ -329,7 +329,7 @@ def test_its_boxes_and_crops_are_drawn():
     assert axes[3].texts[0].get_text() == "seven"
 
 
-class TestDrawing:
+class TestDrawAffinities:
     images = torch.zeros(2, 1, 12, 24)
 
     def record(self) -> foveal.Record:
@@ -340,7 +340,7 @@ class TestDrawing:
         facts = {"mechanism": "test", "kind": "affinity", "domain": "spatial", "value_range": (0.0, 1.0)}
         return foveal.Record(path="layer1.mhsa", axes="B G H W Y X", values=values, **facts)
 
-    def test_the_centres_weights_and_its_frame(self):
+    def test_draw_affinities_with_the_weights_of_the_centre_and_its_frame(self):
         axes = axes_of(foveal.draw([self.record()], self.images))
         drawn = axes[1].images[0]
         weights = drawn.get_array()

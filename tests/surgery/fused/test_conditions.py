@@ -51,7 +51,7 @@ OTHERS: dict[str, Callable[[nn.Module], object]] = {
 
 
 @pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS.keys())
-def test_the_plain_form_runs_where_somebody_could_tell_the_difference(change, fused_calls):
+def test_fused_block_runs_plain_where_the_difference_shows(change, fused_calls):
     model = GatedBlock()
     model(block_input())
     assert len(fused_calls) == 1
@@ -62,25 +62,25 @@ def test_the_plain_form_runs_where_somebody_could_tell_the_difference(change, fu
     assert len(fused_calls) == 1
 
 
-def test_a_hook_on_what_is_bypassed_is_called(fused_calls):
-    model, met = GatedBlock(), []
-    handle = model.block.bn3.register_forward_hook(lambda *_: met.append(1))
+def test_fused_block_calls_a_hook_on_a_bypassed_module(fused_calls):
+    model, hooked = GatedBlock(), []
+    handle = model.block.bn3.register_forward_hook(lambda *_: hooked.append(1))
     model(block_input())
-    assert met
+    assert hooked
     assert not fused_calls
     handle.remove()
     model(block_input())
     assert len(fused_calls) == 1
 
 
-def test_a_hook_on_every_module_is_called(fused_calls):
-    met = []
-    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: met.append(type(module)))
+def test_fused_block_calls_a_global_hook(fused_calls):
+    hooked = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: hooked.append(type(module)))
     try:
         GatedBlock()(block_input())
     finally:
         handle.remove()
-    assert nn.BatchNorm2d in met
+    assert nn.BatchNorm2d in hooked
     assert not fused_calls
 
 
@@ -118,18 +118,18 @@ WAYS: dict[str, Callable[[nn.Module, torch.Tensor], object]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_the_plain_form_is_what_tools_see(way, fused_calls):
+def test_fused_block_runs_plain_under_tools(way, fused_calls):
     way(GatedBlock(), block_input())
     assert not fused_calls
 
 
-def test_what_only_watches_sees_the_fused_form(fused_calls):
+def test_fused_block_runs_fused_under_a_memory_watcher(fused_calls):
     """The height of memory is that of what runs without its watcher."""
     peak_bytes(nn.Sequential(GatedBlock(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), block_input())
     assert len(fused_calls) == 1
 
 
-def test_no_image_leaves_statistics_as_they_were(fused_calls):
+def test_fused_block_of_no_image_keeps_statistics(fused_calls):
     model = GatedBlock()
     before = {name: value.clone() for name, value in model.named_buffers()}
     with suppress(ValueError):  # as torch's own forms of attention may say of no image

@@ -84,10 +84,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 SOME = ("timm, at birth", "timm, drop path", "timm's own", "torchvision basic", "sk, at birth", "timm's own sk")
 
 
-made = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS.keys())
+each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS.keys())
 
 
-some_made = pytest.mark.parametrize("make", [NETWORKS[name] for name in SOME], ids=SOME)
+some_networks = pytest.mark.parametrize("make", [NETWORKS[name] for name in SOME], ids=SOME)
 
 
 def images(count: int = 4, **options) -> torch.Tensor:
@@ -98,7 +98,7 @@ def fast_ones(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if type(module).__module__ in FAST.values()]
 
 
-def kept(step: Callable[[], torch.Tensor], skip: nn.Module | None = None) -> list[torch.Tensor]:
+def saved_tensors(step: Callable[[], torch.Tensor], skip: nn.Module | None = None) -> list[torch.Tensor]:
     """What autograd keeps of a forward pass, one tensor of each storage, without weights and statistics."""
     own = {each.data_ptr() for each in (*skip.parameters(), *skip.buffers())} if skip else set()
     found: dict[int, torch.Tensor] = {}
@@ -114,8 +114,8 @@ def kept(step: Callable[[], torch.Tensor], skip: nn.Module | None = None) -> lis
     return list(found.values())
 
 
-def kept_bytes(model: nn.Module, x: torch.Tensor) -> int:
-    return sum(each.untyped_storage().nbytes() for each in kept(lambda: model(x), model))
+def saved_size(model: nn.Module, x: torch.Tensor) -> int:
+    return sum(each.untyped_storage().nbytes() for each in saved_tensors(lambda: model(x), model))
 
 
 def gradients(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -127,24 +127,24 @@ def gradients(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str
     return out.detach(), {"x": x.grad, **{name: weight.grad for name, weight in model.named_parameters()}}
 
 
-@made
-def test_every_gradient_is_that_of_the_plain_definition(make):
+@each_network
+def test_use_fused_blocks_gradients_agree_with_the_plain_form(make):
     fast = randomise_norms(make()).double()
     assert fast_ones(fast)
     plain = copy.deepcopy(fast)
     x = images(dtype=torch.float64)
     out, found = gradients(fast, x)
     with foveal.no_fast_path():
-        wanted_out, wanted = gradients(plain, x)
-    assert kept_bytes(fast, x) < kept_bytes(restore_blocks(plain), x)
-    torch.testing.assert_close(out, wanted_out, rtol=1e-10, atol=1e-12)
-    for name, gradient in wanted.items():
+        expected_out, expected = gradients(plain, x)
+    assert saved_size(fast, x) < saved_size(restore_blocks(plain), x)
+    torch.testing.assert_close(out, expected_out, rtol=1e-10, atol=1e-12)
+    for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-8, atol=float(gradient.norm()) * 1e-10 + 1e-13)
 
 
-@made
+@each_network
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_answers_and_statistics_are_those_of_the_plain_definition(make, layout):
+def test_use_fused_blocks_outputs_and_statistics_agree_with_the_plain_form(make, layout):
     """In float32, to 1e-5 of the largest logit."""
     fast = randomise_norms(make())
     plain = copy.deepcopy(fast)
@@ -153,8 +153,8 @@ def test_answers_and_statistics_are_those_of_the_plain_definition(make, layout):
     out = fast(x)
     with foveal.no_fast_path():
         torch.manual_seed(3)
-        wanted = plain(x)
-    assert (out - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+        expected = plain(x)
+    assert (out - expected).abs().max() <= 1e-5 * expected.abs().max()
     held = dict(plain.named_buffers())
     for name, buffer in fast.named_buffers():
         torch.testing.assert_close(buffer, held[name], rtol=1e-5, atol=1e-5)
@@ -164,11 +164,11 @@ def test_answers_and_statistics_are_those_of_the_plain_definition(make, layout):
 
 def maps_of_end(model: nn.Module, x: torch.Tensor) -> int:
     """How many maps as large as the block's answer it keeps, its input left out."""
-    found = kept(lambda: model(x), model)
+    found = saved_tensors(lambda: model(x), model)
     return sum(each.numel() == x.numel() and each.data_ptr() != x.data_ptr() for each in found)
 
 
-def test_the_end_of_a_block_keeps_two_maps_where_the_plain_one_keeps_three():
+def test_use_fused_blocks_keeps_two_maps_instead_of_three():
     model, x = GatedBlock(), block_input()
     assert maps_of_end(model, x) == 2
     with foveal.no_fast_path():
@@ -177,7 +177,7 @@ def test_the_end_of_a_block_keeps_two_maps_where_the_plain_one_keeps_three():
     assert maps_of_end(model, x) == 3
 
 
-def test_a_selective_kernel_keeps_what_its_convolutions_gave():
+def test_use_fused_blocks_selective_kernel_keeps_its_convolutions_alone():
     unit = use_fused_blocks(SelectiveKernel(16, groups=2))
     x = block_input()
     assert maps_of_end(unit, x) == 2
@@ -186,10 +186,10 @@ def test_a_selective_kernel_keeps_what_its_convolutions_gave():
 
 
 def share(fast: nn.Module, other: nn.Module, x: torch.Tensor) -> float:
-    return kept_bytes(fast.train(), x) / kept_bytes(other.train(), x)
+    return saved_size(fast.train(), x) / saved_size(other.train(), x)
 
 
-def test_squeeze_excitation_adds_two_per_cent_at_most_to_what_training_keeps():
+def test_use_fused_blocks_squeeze_excite_adds_two_per_cent_of_memory():
     options = {"layers": [1, 1, 1, 1], "num_classes": 10}
     plain = resnet.ResNet(resnet.Bottleneck, **options)
     ours = foveal.attach(resnet.ResNet(resnet.Bottleneck, **options), "se")
@@ -200,23 +200,23 @@ def test_squeeze_excitation_adds_two_per_cent_at_most_to_what_training_keeps():
 
 
 @pytest.mark.slow
-def test_sknet50_keeps_three_quarters_of_what_timms_keeps():
+def test_use_fused_blocks_sknet50_keeps_three_quarters_of_timms():
     x = torch.randn(2, 3, 64, 64)
     assert share(foveal.create_model("sknet50"), timm.create_model("skresnext50_32x4d"), x) <= 0.75
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_timms_own_network_still_scripts():
+def test_use_fused_blocks_leaves_timm_scriptable():
     model = small(block_args={"attn_layer": "se"}).eval()
     x = images()
-    wanted = model(x)
+    expected = model(x)
     use_fused_blocks(model)
     assert len(fast_ones(model)) == 4
-    torch.testing.assert_close(torch.jit.script(model)(x), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.jit.script(model)(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_exported_network_answers_the_same():
+def test_use_fused_blocks_exports_the_same_network():
     model = with_se().eval()
     x = images()
     program = torch.export.export(model, (x,))
@@ -224,20 +224,20 @@ def test_an_exported_network_answers_the_same():
 
 
 class TestWatching:
-    def test_watch_sees_the_gate_and_changes_nothing(self, fused_calls):
+    def test_watch_records_the_gate_of_a_fused_block(self, fused_calls):
         model, x = with_se(), images()
-        with foveal.no_fast_path(), foveal.watch(model) as wanted:
+        with foveal.no_fast_path(), foveal.watch(model) as expected:
             model(x)
         out = copy.deepcopy(model)(x)
         with foveal.watch(model) as seen:
             assert torch.equal(model(x), out)
-        assert seen.paths() == wanted.paths()
+        assert seen.paths() == expected.paths()
         assert len(fused_calls) == 8
         for path in seen.paths():
-            torch.testing.assert_close(seen[path].values, wanted[path].values, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(seen[path].values, expected[path].values, rtol=1e-5, atol=1e-6)
 
-    @some_made
-    def test_replaced_weights_are_used_and_gradients_flow_through_them(self, make):
+    @some_networks
+    def test_replace_in_a_fused_block_passes_gradients(self, make):
         model = randomise_norms(make()).double()
         x = images(dtype=torch.float64)
         with foveal.watch(model) as seen:
@@ -247,12 +247,12 @@ class TestWatching:
         with foveal.replace(model, new):
             out, found = gradients(model, x)
         with foveal.no_fast_path(), foveal.replace(plain, new):
-            wanted_out, wanted = gradients(plain, x)
-        torch.testing.assert_close(out, wanted_out, rtol=1e-10, atol=1e-12)
-        for name, gradient in wanted.items():
+            expected_out, expected = gradients(plain, x)
+        torch.testing.assert_close(out, expected_out, rtol=1e-10, atol=1e-12)
+        for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-8, atol=float(gradient.norm()) * 1e-10 + 1e-13)
 
-    def test_weights_replaced_by_a_number(self):
+    def test_replace_in_a_fused_block_by_a_number(self):
         model, x = GatedBlock().double(), block_input().double()
         with foveal.replace(model, {"block.se": 0.25}):
             out = model(x)
@@ -262,27 +262,27 @@ class TestWatching:
 
 class TestPrecision:
     @pytest.mark.parametrize("name", ["timm bottleneck", "timm's own", "sk", "timm's own sk"])
-    def test_under_autocast_it_is_as_near_to_float32_as_the_plain_form(self, name):
+    def test_use_fused_blocks_is_as_precise_under_autocast(self, name):
         model = randomise_norms(NETWORKS[name]())
         plain, exact = copy.deepcopy(model), copy.deepcopy(model)
         x = images(16)
-        wanted, right = gradients(restore_blocks(exact), x)
+        expected, right = gradients(restore_blocks(exact), x)
         with torch.autocast("cpu", torch.bfloat16):
             out, found = gradients(model, x)
             with foveal.no_fast_path():
                 other, theirs = gradients(plain, x)
         assert out.dtype == other.dtype
-        assert (out - wanted).norm() <= 1.5 * (other - wanted).norm()
+        assert (out - expected).norm() <= 1.5 * (other - expected).norm()
         for key in ("fc.weight", "layer4.0.conv1.weight", "layer1.0.conv1.weight"):
             if key in right:
                 assert (found[key] - right[key]).norm() <= 1.5 * (theirs[key] - right[key]).norm(), key
 
-    @some_made
-    def test_a_short_training_gives_the_same_losses(self, make):
+    @some_networks
+    def test_use_fused_blocks_trains_to_the_same_losses(self, make):
         fast = randomise_norms(make()).double()
         plain = restore_blocks(copy.deepcopy(fast))
         labels = torch.arange(4)
-        told = []
+        histories = []
         for model in (fast, plain):
             torch.manual_seed(5)
             optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -293,13 +293,13 @@ class TestPrecision:
                 loss.backward()
                 optimiser.step()
                 losses.append(loss.item())
-            told.append(losses)
-        assert told[0] == pytest.approx(told[1], rel=1e-9)
-        assert len(set(told[0])) == 5
+            histories.append(losses)
+        assert histories[0] == pytest.approx(histories[1], rel=1e-9)
+        assert len(set(histories[0])) == 5
 
 
-class TestSeam:
-    def test_a_block_stays_what_it_was_but_for_its_forward(self):
+class TestUseFusedBlocks:
+    def test_use_fused_blocks_changes_the_forward_alone(self):
         plain = small(block_args={"attn_layer": "se"})
         model = use_fused_blocks(copy.deepcopy(plain))
         assert len(fast_ones(model)) == 4
@@ -310,7 +310,7 @@ class TestSeam:
         assert {type(module) for module in model.modules()} == {type(module) for module in plain.modules()}
 
     @pytest.mark.parametrize("mechanism", ["se", "sk"])
-    def test_attach_speeds_up_and_detach_gives_the_classes_back(self, mechanism):
+    def test_attach_fuses_blocks_and_detach_restores_classes(self, mechanism):
         model = small(cardinality=2)
         before = [type(module) for module in model.modules()]
         foveal.attach(model, mechanism)
@@ -318,36 +318,36 @@ class TestSeam:
         foveal.detach(model)
         assert [type(module) for module in model.modules()] == before
 
-    def test_blocks_without_a_gate_keep_their_class(self):
+    def test_use_fused_blocks_keeps_classes_without_a_gate(self):
         assert not fast_ones(use_fused_blocks(small()))
         assert not fast_ones(foveal.attach(small(), "cbam"))
 
-    def test_create_model_speeds_up_a_backbones_own_attention(self):
+    def test_create_model_fuses_the_attention_of_a_backbone(self):
         assert fast_ones(foveal.create_model("seresnet26t" if timm.is_model("seresnet26t") else "seresnext26d_32x4d"))
 
-    @some_made
-    def test_copies_and_pickles(self, make):
+    @some_networks
+    def test_use_fused_blocks_survives_copies_and_pickles(self, make):
         model = make().train()
         x = images()
         torch.manual_seed(3)
-        wanted = copy.deepcopy(model)(x)
+        expected = copy.deepcopy(model)(x)
         held = io.BytesIO()
         torch.save(model, held)
         held.seek(0)
         for other in (pickle.loads(pickle.dumps(model)), torch.load(held, weights_only=False)):  # noqa: S301
             torch.manual_seed(3)
-            assert torch.equal(other(x), wanted)
+            assert torch.equal(other(x), expected)
             assert len(fast_ones(other)) == len(fast_ones(model))
 
-    def test_activation_checkpointing(self):
+    def test_use_fused_blocks_with_activation_checkpointing(self):
         model, x = GatedBlock().double(), block_input().double().requires_grad_()
-        wanted = torch.autograd.grad(model(x).square().sum(), [x, *model.parameters()])
+        expected = torch.autograd.grad(model(x).square().sum(), [x, *model.parameters()])
         out = checkpoint(model, x, use_reentrant=False)
         found = torch.autograd.grad(out.square().sum(), [x, *model.parameters()])
-        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
     @pytest.mark.parametrize("name", ["timm bottleneck", "sk"])
-    def test_a_gradient_penalty(self, name):
+    def test_use_fused_blocks_with_a_gradient_penalty(self, name):
         """A loss of the answer and of its gradient: first and second derivatives meet in one backward pass."""
         model = randomise_norms(NETWORKS[name]()).double()
         plain = restore_blocks(copy.deepcopy(model))
@@ -361,7 +361,7 @@ class TestSeam:
         for mine, theirs in zip(*found, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=float(theirs.norm()) * 1e-9 + 1e-12)
 
-    def test_only_some_gradients_are_asked_for(self):
+    def test_use_fused_blocks_gives_some_gradients_alone(self):
         model, x = GatedBlock().double(), block_input().double()
         model.block.conv3.weight.requires_grad_(False)
         model.block.bn3.bias.requires_grad_(False)
@@ -373,7 +373,7 @@ class TestSeam:
             if mine.grad is not None:
                 torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
 
-    def test_a_dropped_path_is_the_same_path(self):
+    def test_use_fused_blocks_drops_the_same_paths(self):
         model = GatedBlock()
         model.block.drop_path = DropPath(0.5).train()
         x = block_input(16)

@@ -13,7 +13,7 @@ from foveal.surgery.fused.norms import taken
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
-def test_gated_residual(affine, training, check):
+def test_gated_residual_gradients(affine, training, check):
     c, r, norm, matrix = norm_inputs(affine)
     norm.train(training)
 
@@ -23,7 +23,7 @@ def test_gated_residual(affine, training, check):
     assert check(answer, (c, r, matrix, *norm.parameters()))
 
 
-def test_values_that_are_not_finite_stay_so():
+def test_gated_residual_passes_nan_on():
     c = torch.randn(2, 3, 4, 4)
     c[0, 1, 2, 2] = torch.nan
     out = gated_residual(c, *taken(nn.BatchNorm2d(3), c), torch.sigmoid, torch.zeros_like(c))
@@ -32,7 +32,7 @@ def test_values_that_are_not_finite_stay_so():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_maps_keep_their_layout(layout):
+def test_gated_residual_keeps_the_memory_format(layout):
     c, r = (torch.randn(2, 8, 5, 5).contiguous(memory_format=layout).requires_grad_() for _ in range(2))
     out = gated_residual(c, *taken(nn.BatchNorm2d(8), c), torch.sigmoid, r)
     out.sum().backward()

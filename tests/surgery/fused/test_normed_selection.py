@@ -12,7 +12,7 @@ from foveal.surgery.fused.norms import taken
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
-def test_normed_selection(affine, training, check):
+def test_normed_selection_gradients(affine, training, check):
     c, d, norm, matrix = norm_inputs(affine)
     norm.train(training)
 

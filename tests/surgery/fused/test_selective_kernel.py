@@ -33,7 +33,7 @@ UNIT_OTHERS: dict[str, Callable[[nn.Module], object]] = {
 
 
 @pytest.mark.parametrize("change", UNIT_OTHERS.values(), ids=UNIT_OTHERS.keys())
-def test_a_selective_kernel_runs_its_plain_form_there_too(change, monkeypatch):
+def test_fused_selective_kernel_runs_plain_where_the_difference_shows(change, monkeypatch):
     calls = []
     monkeypatch.setattr(
         "foveal.surgery.fused.selective_kernel.normed_selection",
