@@ -17,7 +17,7 @@ BASE = (11.0, 12.0, 10.0)  # errors of the baseline, in percent
 def make_comparison(
     folder: Path, errors: dict[str, tuple[float | str, ...]], classes: int = 10, **changes
 ) -> ComparisonResult:
-    """A comparison that nobody ran: of each contender the errors of its seeds, or why one failed."""
+    """Comparison from the errors of each contender's seeds, or the reason why a seed failed."""
     seeds = len(next(iter(errors.values())))
     models = {name: "small_cnn" if name == "none" else f"small_cnn+{name}" for name in errors}
     costs = {name: replace(COST, parameters=1_000 + 50 * at, batch=10.0 + at) for at, name in enumerate(errors)}

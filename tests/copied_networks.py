@@ -12,7 +12,7 @@ def sequential(**parts: nn.Module) -> nn.Sequential:
 
 
 class AuthorsCBAM(nn.Module):
-    """As CBAM's authors name it: `ChannelGate.mlp.1` and `.3`, `SpatialGate.spatial.conv` and `.bn`."""
+    """CBAM of its authors: `ChannelGate.mlp.1` and `.3`, `SpatialGate.spatial.conv` and `.bn`."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -29,7 +29,7 @@ class AuthorsCBAM(nn.Module):
 
 
 class TheirSE(nn.Module):
-    """As moskomule names it, and many who copied it: `fc.0` and `fc.2`, without biases."""
+    """SE of moskomule and its copies: `fc.0` and `fc.2`, without biases."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -42,7 +42,7 @@ class TheirSE(nn.Module):
 
 
 class AuthorsBAM(nn.Module):
-    """As BAM's authors name it; they multiply what the paper adds."""
+    """BAM of its authors, who multiply what the paper adds."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -81,7 +81,7 @@ class BAMResNet(torchvision.models.ResNet):
 
 
 class AuthorsECA(nn.Module):
-    """As ECA's authors name it, with three neighbours everywhere."""
+    """ECA of its authors, with three neighbours everywhere."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -92,7 +92,7 @@ class AuthorsECA(nn.Module):
 
 
 def with_attention(name: str, attention: type[nn.Module]) -> type[nn.Module]:
-    """torchvision's block with an attention of a name at the end of its branch, which both authors build upon."""
+    """torchvision's block with attention at the end of its branch, which several authors build upon."""
 
     class Block(torchvision.models.resnet.BasicBlock):
         def __init__(self, inplanes, planes, *more, **options):
@@ -132,7 +132,7 @@ def conv_block(channels: int, out: int, kernel: int, stride: int = 1, act: bool 
 
 
 class CvSE(nn.Module):
-    """As pytorchcv names it: 1x1 convolutions `conv1` and `conv2`."""
+    """SE of pytorchcv: 1x1 convolutions `conv1` and `conv2`."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -143,7 +143,7 @@ class CvSE(nn.Module):
 
 
 class CvCBAM(nn.Module):
-    """As pytorchcv names it: `ch_gate.mlp.fc1`, `sp_gate.conv.conv` and `.bn`."""
+    """CBAM of pytorchcv: `ch_gate.mlp.fc1`, `sp_gate.conv.conv` and `.bn`."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -13,7 +13,7 @@ from benchmarks.results import plot
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_bench_runs_every_part(part, monkeypatch):
-    """On small maps, one round; it is their code that is tested, not their figures."""
+    """Run on small maps for one round: the code is tested, not the figures."""
     for room in (benchmarks.units, benchmarks.training):
         monkeypatch.setattr(room, "STAGES", ((128, 8),))
     monkeypatch.setattr(benchmarks.warping, "SHAPES", ((4, 1, 8), (2, 64, 8)))

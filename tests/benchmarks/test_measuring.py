@@ -11,12 +11,12 @@ from benchmarks.results import markdown
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on only when it is told to."""
+    """Replace the clock with a simulated one."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def works(*seconds: float):
-        """A run that takes these seconds, one after the other, again and again; two rounds warm it up."""
+        """Function whose calls take these seconds in turn, after two rounds of warm-up."""
         calls = iter(range(10**6))
 
         def run() -> None:
@@ -28,7 +28,7 @@ def clock(monkeypatch):
 
 
 def test_rows_of_takes_the_ratio_of_each_round(clock):
-    """Theirs takes twice as long; when all is ten times slower, the ratio stays."""
+    """Keep the ratio 1/2 also in rounds that are ten times slower."""
     case = Case("by thought", {"ours": clock(1, 10), "theirs": clock(2, 20)}, [Goal("ours", "theirs", 0.5)])
     (row,) = rows_of(case, [1], rounds=6)
     assert (row.ratio, row.low, row.high, row.threads, row.unit) == (0.5, 0.5, 0.5, 1, "ms")

@@ -8,7 +8,7 @@ def test_list_prints_mechanisms(run_command):
 
 
 def test_list_prints_models_with_reported_costs(run_command, monkeypatch):
-    """SE-ResNet-50 as the paper's Tables 2 and 10 have it, and networks that no paper reports."""
+    """Compare with Tables 2 and 10 of the paper (SE-ResNet-50), and list networks that no paper reports."""
     monkeypatch.setattr("foveal.networks.catalog.NAMES", ("seresnet50", "sknet29", "seresnet20", "small_cnn"))
     _, out, _ = run_command("list", "--models")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}

@@ -23,7 +23,7 @@ CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 
 
 def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
-    """A plan that nobody measured."""
+    """Plan with made-up costs."""
     models = models or {"none": "small_cnn", "se": "small_cnn+se"}
     same = dict.fromkeys(models, COST)
     return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))
@@ -34,7 +34,7 @@ def result_of(accuracy: float) -> Result:
 
 
 def with_predictions(plan: Plan, name: str, right: int) -> None:
-    """Runs that are right on the first so many of ten images."""
+    """Write predictions that are correct on the first `right` of ten images."""
     for folder in plan.runs(name):
         folder.mkdir()
         lines = [["image", "class", "predicted", "probability"]]
@@ -92,7 +92,7 @@ def test_contender_result_has_mean_and_spread():
 
 @pytest.mark.slow
 def test_compare_resumes_after_kill_with_the_same_results_and_a_twin_is_no_different(tmp_path):
-    """`kill -9` in the middle, then the same command: the same figures bit for bit."""
+    """Kill with SIGKILL, run the same command again, and compare the results bitwise."""
     command = [sys.executable, "-m", "foveal", "compare", "none", "twin=none", "--data", "digits", "--epochs", "2"]
     once, twice = tmp_path / "once", tmp_path / "twice"
     subprocess.run([*command, "--output", str(once)], check=True)  # noqa: S603

@@ -1,4 +1,4 @@
-"""Jobs in processes: results in order, failures told, deaths survived, nothing left behind."""
+"""Jobs in processes: order of results, failures, killed processes, no process left."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_run_jobs_of_nothing_starts_no_process():
 
 @pytest.mark.slow
 def test_run_jobs_processes_end_with_their_parent(tmp_path):
-    """As after `kill -9` of a comparison: whoever goes on in its folder must be alone there."""
+    """Kill the parent: its child processes must not go on writing."""
     alive = tmp_path / "alive"
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"

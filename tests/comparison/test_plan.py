@@ -85,7 +85,7 @@ def test_make_plan_refuses_the_folder_of_another_comparison(tmp_path):
 
 
 def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
-    """A plan that nobody measured."""
+    """Plan with made-up costs."""
     models = models or {"none": "small_cnn", "se": "small_cnn+se"}
     same = dict.fromkeys(models, COST)
     return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))

@@ -1,4 +1,4 @@
-"""The search for a learning rate: the recipe's own first, the best on validation taken, the test part not read."""
+"""The search for a learning rate: default rate first, best on validation, test part not read."""
 
 from math import log10
 
@@ -14,7 +14,7 @@ SETTINGS = RunConfig(lr=1e-2, model="small_cnn", data="digits")
 
 @pytest.fixture
 def trials(monkeypatch):
-    """Runs whose accuracy falls with the distance of the rate from 2e-2; above 5e-2 their loss is not finite."""
+    """Replace training: accuracy falls with the distance from a rate of 2e-2; above 5e-2 the loss is not finite."""
     run = []
 
     def train_epochs(settings, folder):

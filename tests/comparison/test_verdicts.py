@@ -1,4 +1,4 @@
-"""What paired differences allow to say: exact distributions, words that fit the figures, how often they are wrong."""
+"""Verdicts from paired differences: distributions, labels and intervals, error rates."""
 
 import json
 import math
@@ -159,7 +159,7 @@ def trials(rng: np.random.Generator, shape: tuple[int, ...], noise: float, diffe
 
 
 def share(hits: list[bool]) -> tuple[float, float]:
-    """A frequency, and thrice the standard error of it were it 5 %."""
+    """Frequency, and three standard errors at a frequency of 5 %."""
     return float(np.mean(hits)), 3 * math.sqrt(0.05 * 0.95 / len(hits))
 
 
@@ -167,7 +167,7 @@ def share(hits: list[bool]) -> tuple[float, float]:
 @pytest.mark.parametrize("noise", [0, 1, 3])
 class TestErrorRates:
     def test_compute_verdicts_false_positive_rate_of_one_contender(self, seeds, noise):
-        """At most 5 % are called different, and the interval holds the truth in 95 %; 8,000 trials, so -+ 0.7 %."""
+        """At most 5 % false positives, 95 % coverage of the interval; 8,000 trials, +-0.7 %."""
         drawn = trials(np.random.default_rng(seeds), (8000, seeds), noise)
         verdicts = [compute_verdicts({"same": each})["same"] for each in drawn.tolist()]
         wrong, error = share([each.label in ("better", "worse") for each in verdicts])
@@ -176,7 +176,7 @@ class TestErrorRates:
         assert 0.05 - error < wrong < 0.05 + error  # and not by never speaking up
 
     def test_compute_verdicts_false_positive_rate_of_five_contenders(self, seeds, noise):
-        """The baseline's noise is in all five; 4,000 trials, so -+ 1.0 %."""
+        """The noise of the baseline is shared by all five; 4,000 trials, +-1.0 %."""
         rng = np.random.default_rng(seeds)
         drawn = trials(rng, (4000, 5, seeds), noise)
         drawn = (drawn + trials(rng, (4000, 1, seeds), noise)).round(6)
@@ -188,7 +188,7 @@ class TestErrorRates:
 @pytest.mark.parametrize(("seeds", "contenders"), [(3, 1), (5, 1), (10, 1), (5, 4)])
 @pytest.mark.parametrize("noise", [0, 1])
 def test_compute_verdicts_finds_the_minimum_detectable_difference(seeds, noise, contenders):
-    """With a probability of 0.8 alone, and of 0.8 or more among others; 4,000 trials, so -+ 1.9 %."""
+    """Find it with probability 0.8 alone, at least 0.8 among others; 4,000 trials, +-1.9 %."""
     spread = IMAGE_NOISE * math.sqrt(1 + noise**2)
     planted = minimum_detectable(spread, seeds, contenders)
     rng = np.random.default_rng(seeds)

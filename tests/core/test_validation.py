@@ -1,4 +1,4 @@
-"""Wrong models and loaders: one line each, the same at every door."""
+"""Wrong models and loaders: one-line errors, the same in every function."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def model() -> nn.Module:
 
 
 def failing():
-    """A loader that stops in the middle, and can be read again."""
+    """Loader that fails in the middle and can be read again."""
 
     class Failing:
         def __iter__(self):

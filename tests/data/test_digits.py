@@ -46,7 +46,7 @@ def test_load_data_added_digits_have_a_channel_and_a_truth_each():
 
 
 def test_load_data_reads_fashion_mnist_from_local_files(tmp_path, monkeypatch):
-    """What torchvision downloads, written here in its format: no network."""
+    """Write the files that torchvision downloads, in its format: no network."""
     write_idx(tmp_path / "FashionMNIST" / "raw")
     monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
     data = foveal.load_data("fashion-mnist/translated")
@@ -57,7 +57,7 @@ def test_load_data_reads_fashion_mnist_from_local_files(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cifar10(tmp_path, monkeypatch):
-    """What torchvision unpacks, written here in its format, with the checksums of these files: no network.
+    """Write the files that torchvision unpacks, in its format, with checksums of these files: no network.
 
     The pixels of an image are its number in its file, its rows and columns: red, green and blue in turn.
     """
@@ -95,7 +95,7 @@ def test_load_data_reads_cifar10_from_local_files(cifar10):
 
 
 def test_load_data_shifts_and_mirrors_cifar10_by_seed(cifar10):
-    """Columns count up, or down where an image is mirrored, and black comes in from at most four pixels away."""
+    """Columns count up, or down in a mirrored image; padding of at most four black pixels comes in."""
     torch.manual_seed(3)
     images, labels = cifar10.train.__getitems__(range(100))
     torch.manual_seed(3)

@@ -9,7 +9,7 @@ from foveal.ops.warps import CONTROL, grid_of, outline
 
 
 def digit_images(count: int = 20) -> torch.Tensor:
-    """Something drawn, of several widths: a bar with a foot, so that no turn or flip leaves it as it was."""
+    """Bars with a foot, of several widths: no rotation or flip leaves them unchanged."""
     images = torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
     for index in range(count):
         images[index, 0, 6:22, 10 : 12 + index % 5] = 255

@@ -33,7 +33,7 @@ def test_load_folder_splits_and_reports_what_it_left_out(tmp_path):
 
 
 def test_read_keeps_the_brightness_of_every_image_mode(tmp_path):
-    """A ramp from black to white, however it is stored; sixteen bits of grey are not clipped at 255."""
+    """Read a ramp from black to white in every mode; 16-bit grey is not clipped at 255."""
     ramp = np.linspace(0, 255, 1200).reshape(30, 40)
     eight, sixteen = ramp.astype(np.uint8), (ramp * 257).astype(np.uint16)
     grey = Image.fromarray(eight)

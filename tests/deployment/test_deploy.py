@@ -1,4 +1,4 @@
-"""A model made ready for inference: the same answers, from a graph without norms, or none at all."""
+"""Deployed models: the same outputs from a graph without norms, or an error."""
 
 import pickle
 
@@ -60,7 +60,7 @@ def test_deploy_keeps_outputs_and_attention(make, known):
 
 
 def test_deploy_removes_plain_operators():
-    """No norm runs, and weighing is part of the addition."""
+    """No norm runs, and the gate is part of the addition."""
     model = randomise_norms(foveal.create_model("seresnet50"))
     network = foveal.deploy(model, IMAGES).network
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_deploy_compiles():
 
 
 def test_deploy_accepts_zero_outputs():
-    """All its logits are zero, and so is the difference."""
+    """All logits are zero, and so is the difference."""
     network = randomise_norms(foveal.create_model("small_cnn+se", num_classes=5)).eval()
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)

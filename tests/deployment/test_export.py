@@ -43,7 +43,7 @@ def test_export_program_agrees_with_the_model_and_its_attention(tmp_path):
     ],
 )
 def test_export_graph_holds_the_equations_alone(mechanism, operators):
-    """The operators that the equations name, as often as they do, whether or not the fast forms are on; no Tap's."""
+    """Count the operators that the equations name, with fast paths on or off; none belongs to a Tap."""
     module = foveal.attach(nn.Sequential(nn.Identity(), nn.Conv2d(16, 16, 1)), mechanism, at="1", identity=False).eval()
     arranging = {"unsqueeze", "squeeze", "select", "slice", "cat", "stack", "sum", "flatten", "transpose", "view"}
     graph = torch.export.export(module, (torch.rand(2, 16, 8, 8),)).graph
@@ -81,7 +81,7 @@ def test_export_reports_a_network_for_one_size(tmp_path):
 
 def test_export_refuses_and_deletes_a_model_that_differs(tmp_path):
     class Fickle(nn.Module):
-        """Its answer depends on what an export freezes."""
+        """Model whose output depends on state that an export freezes."""
 
         def __init__(self):
             super().__init__()

@@ -14,7 +14,7 @@ IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0)).sp
 
 
 def constant(channels: int = 8) -> SqueezeExcite:
-    """A gate whose last layer has forgotten its input."""
+    """Gate whose last layer ignores its input."""
     gate = SqueezeExcite(channels, 2)
     nn.init.zeros_(gate.fc2.weight)
     nn.init.normal_(gate.fc2.bias)
@@ -89,7 +89,7 @@ def test_prune_constant_by_hand():
 
 
 class Other(nn.Module):
-    """A gate on a map that another reads too, or that no module gives out."""
+    """Gate on a map that another layer reads too, or that no module outputs."""
 
     def __init__(self, how: str):
         super().__init__()

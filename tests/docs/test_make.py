@@ -1,4 +1,4 @@
-"""The pages of the mechanisms say what the docstrings say."""
+"""Pages of the mechanisms, made from their docstrings."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the README says runs."""
+"""The README: its code runs, its pictures exist."""
 
 import re
 from pathlib import Path

@@ -22,7 +22,7 @@ from foveal.networks.ram import RAM
 
 
 def found(audited) -> dict[str, list[str]]:
-    """The names of what was found, by place."""
+    """Names of the findings at each place."""
     places = {path: [] for path in audited.places}
     for each in audited.findings:
         places.setdefault(each.path, []).append(each.type)
@@ -30,14 +30,14 @@ def found(audited) -> dict[str, list[str]]:
 
 
 def images(count: int = 8, channels: int = 3, side: int = 16) -> list[torch.Tensor]:
-    """Two batches of images that differ much: each of a brightness of its own, with a gradient over it."""
+    """Two batches of images of different brightness with gradients."""
     brightness = torch.linspace(-2, 2, count).view(-1, 1, 1, 1)
     slope = torch.linspace(-1, 1, side) * torch.linspace(-1, 1, channels).view(-1, 1, 1)
     return [each.clone() for each in (brightness + slope + torch.rand(count, channels, side, side)).split(count // 2)]
 
 
 class Net(nn.Module):
-    """A convolution, attention, an answer."""
+    """A convolution, attention, logits."""
 
     def __init__(self, attention: nn.Module, channels: int = 8):
         super().__init__()
@@ -50,7 +50,7 @@ class Net(nn.Module):
 
 
 class TestPlantedFaults:
-    """Three networks that were published, were used, and had no attention: written anew as they were."""
+    """Three published networks whose attention did nothing, rewritten."""
 
     class SELayer(nn.Module):
         def __init__(self, channel: int, reduction: int = 16):
@@ -66,7 +66,7 @@ class TestPlantedFaults:
             return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
     class Mixed(nn.Module):
-        """Branches side by side, whose forward pass was written by another hand."""
+        """Parallel branches whose forward pass ignores the attention."""
 
         def __init__(self):
             super().__init__()
@@ -137,7 +137,7 @@ class TestPlacesOfAttention:
         assert audited.images == 8
 
     def test_audit_finds_weights_applied_elsewhere(self):
-        """The module's own forward pass is not called, its weights are."""
+        """The weights are used without calling the module's forward."""
 
         class Applies(nn.Module):
             def __init__(self):
@@ -248,7 +248,7 @@ class TestPlacesOfAttention:
         assert "does not know the class LinearAttention" in finding.note
 
     def test_audit_reports_a_gate_on_zeros(self):
-        """As in a fresh residual network, whose last norm starts at zero."""
+        """Fresh residual network, whose last norm starts at zero."""
         net = Net(nn.Sequential(nn.BatchNorm2d(8), SqueezeExcite(8, 2)))
         nn.init.zeros_(net.attention[0].weight)
         (finding,) = foveal.audit(net, images()).findings
@@ -329,7 +329,7 @@ class TestResult:
         assert list(foveal.audit(net, images()).places) == ["attention"]
 
     def test_audit_prints_a_table(self):
-        """Golden, but for the times, which are measured."""
+        """Compare with the stored table, except for the measured times."""
         net = Net(nn.Sequential(SqueezeExcite(8, 2, identity=True), TestPlantedFaults.SELayer(8, 8)))
         net.forgotten = SqueezeExcite(8, 2)
         text = str(foveal.audit(net, images()))

@@ -1,4 +1,4 @@
-"""Deletion and insertion on an answer that is a known mean of pixels."""
+"""Deletion and insertion curves of an output that is a known mean of pixels."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def bright_row() -> torch.Tensor:
 
 
 def of_rows(images: torch.Tensor) -> torch.Tensor:
-    """The mean over the bright rows, the answer whose pixels are known."""
+    """Mean over the bright rows: an output of known pixels."""
     return torch.stack([images[0, 0, 3:5].mean(), images[1, 0, 11:13].mean()])
 
 

@@ -125,7 +125,7 @@ class TestFindingsOfTransforms:
         assert transform(spline * scales * torch.tensor([-1.0, 1.0]), "B P 2") == ["flipped"]
 
     def test_findings_of_crops(self):
-        """Two of each image: one that stays and one that moves are two that move."""
+        """Two crops per image: one constant and one varying count as varying."""
         moves = thetas([0.3] * 4, [0.3] * 4, [-0.6, -0.2, 0.2, 0.6])
         stays = thetas([0.3] * 4, [0.3] * 4)
         assert transform(torch.stack([stays, moves], 1), "B K 2 3", kind="crop") == []

@@ -1,4 +1,4 @@
-"""Scores of attention against boxes, on maps whose answer is known."""
+"""Scores of attention against boxes, on maps with known scores."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The papers' analyses, of networks whose attention is known."""
+"""The papers' analyses, on networks with known attention."""
 
 from collections import OrderedDict
 
@@ -12,7 +12,7 @@ from foveal.evaluation.paper_analyses import enlarged
 
 
 class RecordedWeights(nn.Module):
-    """Shows what `weigh` makes of the images, and answers nothing."""
+    """Record what `weigh` returns for the images."""
 
     def __init__(self, weigh, **facts):
         super().__init__()
@@ -33,7 +33,7 @@ def batches(*parts, size=2):
 
 
 def brightness():
-    """Two gates: the image's brightness, and one that is always open."""
+    """Two gates: the brightness of the image, and a constant 1."""
     return record_network(lambda x: torch.stack([x.mean((1, 2, 3)), torch.ones(len(x))], 1), kind="gate", axes="B C")
 
 
@@ -63,7 +63,7 @@ def test_enlarged_is_crop_and_resize():
 
 @pytest.mark.parametrize("as_loader", [False, True])
 def test_selection_by_size_follows_the_size_of_the_object(as_loader):
-    """The second branch's share is that of the bright square in the middle: a quarter of the image, then nearly all."""
+    """The share of the second branch is the area of the bright square: a quarter of the image, then nearly all."""
     images = torch.zeros(4, 1, 64, 64)
     images[:, :, 16:48, 16:48] = 1
 
@@ -95,7 +95,7 @@ def squares(sides=(2, 2, 2, 2)):
 
 
 def centring(x):
-    """Zooms twice onto the centre of mass."""
+    """Zoom twice onto the centre of mass."""
     along = (2 * torch.arange(8) + 1) / 8 - 1
     mass = x.sum((1, 2, 3))
     shift = torch.stack([(x.sum((1, 2)) * along).sum(1), (x.sum((1, 3)) * along).sum(1)], 1) / mass[:, None]

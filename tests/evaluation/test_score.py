@@ -1,4 +1,4 @@
-"""Scores of networks whose attention is known to look, and to be needed, or not."""
+"""Scores of networks whose attention covers the object and is needed, or does not."""
 
 import json
 import math
@@ -28,7 +28,7 @@ class Mask(nn.Module):
 
 
 class Brightest(nn.Module):
-    """Which quarter of an image is brightest, once attention has put out the rest."""
+    """Brightest quarter of the image after attention."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class Brightest(nn.Module):
 
 
 def bright_squares(count: int = 80) -> list[tuple[torch.Tensor, ...]]:
-    """A bright 2x2 square in one quarter; the first quarter is full of dim light that outweighs it, if let through."""
+    """A bright 2x2 square in one quarter; dim light in the first quarter outweighs it where no attention removes it."""
     labels = torch.arange(count) % 4
     images, boxes = torch.zeros(count, 1, SIDE, SIDE), torch.zeros(count, 4)
     images[:, :, :4, :4] = 0.6
@@ -68,7 +68,7 @@ def test_score_of_attention_on_the_object_that_is_needed():
 
 
 def test_score_curves_of_a_mask_that_passes_the_object():
-    """Without the four pixels of the square, fewer than a tenth, nothing passes the mask: all classes are alike."""
+    """Without the four pixels of the square, less than a tenth, nothing passes the mask: all classes tie."""
     found = foveal.score(Brightest(), bright_squares())
     assert [(each.path, each.curve) for each in found.curves] == [
         (path, curve) for path in ("mask", "grad_cam of mask") for curve in ("deletion", "insertion")
@@ -164,7 +164,7 @@ def test_score_of_attention_nowhere_is_not_better_than_chance():
 
 
 def test_score_chooses_the_threshold_on_other_images():
-    """A mask of 0.6 at the object and 0.5 around it: only a threshold above 0.5 of its range finds the object."""
+    """Mask of 0.6 at the object and 0.5 around it: only a threshold above 0.5 of its range finds the object."""
 
     class Soft(Brightest):
         def __init__(self):

@@ -47,7 +47,7 @@ def test_draw_agrees_with_the_stored_sheet(name):
 
 @pytest.mark.parametrize("name", SHEETS)
 def test_draw_of_other_weights_differs_from_the_stored_sheet(name):
-    """Those of the other image; of gates what they take away, of selections the other branch's."""
+    """Draw the weights of the other image; of gates 1 - w, of selections the other branch."""
     other = [replace(record, values=altered(record)) for record in SHEETS[name]()]
     assert difference(as_image(draw(other, photos(), ["seven", "five"])), stored(name)) > BOUND
 

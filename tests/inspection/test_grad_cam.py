@@ -1,4 +1,4 @@
-"""Grad-CAM against captum's, against thought, on networks of several makers; and nothing is left behind."""
+"""Grad-CAM against captum and by hand, on networks of several libraries; models restored."""
 
 import math
 

@@ -51,7 +51,7 @@ def replaceable() -> dict:
 
 @pytest.mark.parametrize("name", replaceable())
 def test_replace_with_own_weights_keeps_the_output_and_others_change_it(name):
-    """Written back, the answer is the same; another image's weights change it; a watch around sees the new ones."""
+    """Own weights keep the output, weights of another image change it, and an outer watch records the new ones."""
     module, shape = replaceable()[name]
     model, x = nn.Sequential(vary_weights(module)), torch.randn(3, *shape)
     seen, plain = watch_once(model, x)

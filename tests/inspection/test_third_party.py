@@ -211,7 +211,7 @@ def test_watch_records_attention_pools():
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_watch_records_windows_of_each_image(fused):
-    """Each image has its own four windows, in the order of the map; and the weights are those made by hand."""
+    """Each image has four windows in the order of the map; weights are compared with those computed by hand."""
     swin = timm.models.SwinTransformer(
         img_size=32, patch_size=4, window_size=4, embed_dim=12, depths=(2,), num_heads=(3,)
     )
@@ -348,7 +348,7 @@ def test_watch_interrupted_leaves_no_function_mode():
 
 
 def test_third_party_table_names_existing_classes():
-    """A class that a new release renames would go unseen."""
+    """A class renamed in a new release would not be recorded."""
     import importlib
 
     for name in (*TABLE, *UNRECORDABLE):

@@ -229,7 +229,7 @@ def test_watch_forgets_a_pass_that_fails():
 
 @pytest.mark.parametrize("stops", [RuntimeError, KeyboardInterrupt])
 def test_watch_statistics_keep_completed_passes(stops):
-    """Also of a pass that a key stopped, after which no hook runs, and of a loader that failed between two."""
+    """Also after KeyboardInterrupt, after which no hook runs, and after a loader that failed between batches."""
 
     class Fails(nn.Module):
         def __init__(self):

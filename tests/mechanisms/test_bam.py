@@ -13,7 +13,7 @@ LN3 = math.log(3.0)  # sigmoid(ln 3) = 3/4, sigmoid(2 ln 3) = 9/10
 
 
 def silenced(module: BAM) -> BAM:
-    """Its last norms give nothing but their biases, zero."""
+    """Make the last norms output their biases, zero."""
     for branch in (module.channel, module.spatial):
         nn.init.zeros_(branch[-1].weight)
     return module.eval()

@@ -6,7 +6,7 @@ from foveal.mechanisms.squeeze_excite import SqueezeExcite
 
 
 def test_list_mechanisms_counts_parameters_at_256_channels():
-    """By thought: 2 * 49 + 2; 256 * 8 + 16 + 2 (8 * 256 + 256); two linear layers of 16 with what stands between."""
+    """By hand: 2 * 49 + 2; 256 * 8 + 16 + 2 (8 * 256 + 256); two linear layers of 16 and the layers between."""
     counts = {each.name: each.parameters for each in list_mechanisms()}
     assert (counts["eca"], counts["ge"], counts["spatial"]) == (5, 0, 100)
     assert counts["coord"] == 256 * 8 + 16 + 2 * (8 * 256 + 256)

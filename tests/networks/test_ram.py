@@ -11,7 +11,7 @@ from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def moved(model: RAM) -> RAM:
-    """A network whose weights have left their start, where its policy looks at the centre of every image."""
+    """Network with perturbed weights."""
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.05 * torch.randn_like(weight)
@@ -39,7 +39,7 @@ def brightness_reader() -> RAM:
 
 @pytest.mark.parametrize(("dim", "side"), [(0, -1), (0, 1), (1, -1), (1, 1)])
 def test_ram_policy_moves_towards_the_informative_patch(dim, side):
-    """Two patches, of which one tells the class: one step downhill moves the mean towards it, and no other way."""
+    """Two patches, one of which shows the class: a gradient step moves the mean towards it."""
     model = brightness_reader()
     images = torch.zeros(3000, 1, 20, 20)
     path = slice(2, 8) if side < 0 else slice(12, 18)

@@ -40,7 +40,7 @@ def blocks(model: nn.Module, kind: str) -> int:
 @pytest.mark.parametrize("name", FAMILIES)
 class TestScaledNames:
     def test_create_model_width_widens_every_layer(self, name):
-        """All layers as they are, each with more channels out, but for the image's and the classes."""
+        """The same layers with more output channels, except for image and class channels."""
         plain, wide = create(name, **IMAGENET), create(f"{name}:width=1.5", **IMAGENET)
         layers = [
             {path: module for path, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}

@@ -20,7 +20,7 @@ SHAPE = (2, 32, 6, 5)
 
 
 class Maps(TorchDispatchMode):
-    """Counts the tensors of a map's size that come into being."""
+    """Count new tensors of a map's size."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -81,7 +81,7 @@ def test_fast_path_overwrites_nothing_that_a_gradient_needs(make):
 
 @pytest.mark.parametrize("make", [se, cbam, sk])
 def test_fast_path_keeps_what_a_hook_recorded(make):
-    """On any module: what it keeps is, after the pass, what a plain pass would have shown it."""
+    """Compare tensors recorded by a hook, on any module, with those of a plain pass."""
     module, x = make(), torch.randn(SHAPE)
     kept: list[torch.Tensor] = []
     for part in module.modules():

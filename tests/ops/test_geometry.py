@@ -1,4 +1,4 @@
-"""One convention of coordinates, against PyTorch, scipy and thought."""
+"""Coordinates and grids, against PyTorch, scipy and by hand."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_sample_of_a_rotation_agrees_with_scipy(degrees):
 
 
 def test_outline_of_theta_is_the_region_sampled():
-    """Half the size, shifted to the right half and the lower half: the lower right quarter of the image."""
+    """Half the size, shifted right and down: the lower right quarter of the image."""
     theta = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]])
     assert outline(theta, steps=1).tolist() == [[[0, 0], [1, 0], [1, 1], [0, 1]]]
     image = torch.arange(16.0).view(1, 1, 4, 4)

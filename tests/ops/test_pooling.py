@@ -1,4 +1,4 @@
-"""Means over a map, by pooling where that is faster: the same numbers, and only where nobody can tell."""
+"""Means over a map, by pooling where that is faster: the same values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Families of transforms, against scipy and thought."""
+"""Families of transforms, against scipy and by hand."""
 
 import math
 

@@ -28,7 +28,7 @@ def test_costs_restore_models_and_threads():
 
 
 class Powers(nn.Module):
-    """A loss whose saved tensors can be counted by thought: x * w, then its exponential, which saves its answer."""
+    """Loss whose saved tensors can be counted by hand: x * w, then exp, which saves its output."""
 
     def __init__(self):
         super().__init__()

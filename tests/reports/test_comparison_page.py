@@ -54,7 +54,7 @@ def test_command_reproduces_the_plan(tmp_path):
 
 
 def examined() -> Examination:
-    """What an audit and a score say, as a comparison keeps it."""
+    """Results of an audit and a score, as stored in a comparison."""
     lost = Interval(0.031, 0.02, 0.042)
     audit = AuditResult({"features.0.attention": 0.04}, [Finding("features.0.attention", "constant", 1e-9)], 500)
     located = LocalizationResult("features.0.attention", "pointing", lost, lost, lost)
@@ -64,7 +64,7 @@ def examined() -> Examination:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Of one that is better, one that failed, and one of which a picture is missing."""
+    """Page with a better contender, a failed one, and one without a picture."""
     folder = tmp_path_factory.mktemp("cmp")
     held = make_comparison(
         folder / "cmp", {"none": BASE, "se": (9.0, 10.1, 7.9), "sk": ("no <room>",) * 3, "eca": (12.0, 13.1, 9.9)}
@@ -161,7 +161,7 @@ def test_write_report_reads_without_a_script(page, browser):
 
 
 def test_write_report_draws_the_first_seed_that_succeeded(tmp_path):
-    """There are no weights in these runs: the reason says which it looked for."""
+    """The runs have no weights: the reason names the file."""
     text = write_report(make_comparison(tmp_path, {"none": BASE, "se": ("no", 10.0, 9.0)})).read_text()
     assert "se-1" in text
     assert "se-0" not in text

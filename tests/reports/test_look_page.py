@@ -1,4 +1,4 @@
-"""The page that look writes, read by a browser as wide as a desk's and as narrow as a phone's."""
+"""The page of `look`, at the widths of a desktop and of a phone."""
 
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,7 +19,7 @@ NAMES = ["a <b>.png", "b.png"]
 
 
 class Two(nn.Module):
-    """A transformer, then gates and masks; and a place that nobody calls."""
+    """A transformer, then gates and masks; and a network that is never called."""
 
     def __init__(self):
         super().__init__()

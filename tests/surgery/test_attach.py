@@ -382,7 +382,7 @@ def test_detach_refuses_a_plain_model():
 
 
 class TestEdgeCases:
-    """Cases that once went wrong."""
+    """Regressions."""
 
     def test_attach_two_mechanisms_on_whole_modules(self):
         model = randomise_norms(timm.create_model("inception_v3")).eval()

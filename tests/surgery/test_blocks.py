@@ -66,7 +66,7 @@ WITHOUT_BRANCH = {name for name, block in BLOCKS.items() if block.end == "" or "
 
 @cache
 def example(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """The last block of that class in a network that has one, most often one with a shortcut, and what it is given."""
+    """Last block of that class in a network, usually one with a shortcut, and its input."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         builder = EXAMPLES[name]
@@ -83,7 +83,7 @@ def example(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 
 def as_block_input(maps: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """What a block is given; a dense layer is given the maps of all that stand before it."""
+    """Input of a block; a dense layer takes the maps of all layers before it."""
     return torch.cat(maps, 1) if isinstance(maps, list) else maps.clone()
 
 
@@ -102,7 +102,7 @@ class Zero(nn.Module):
 
 
 def zero_the_end(block: nn.Module, name: str) -> None:
-    """As if an attention stood there that lets nothing through."""
+    """Multiply the end of the branch by zero."""
     parent, _, attribute = path_within(block, BLOCKS[name].end).rpartition(".")
     owner = block.get_submodule(parent)
     host = getattr(owner, attribute) or nn.Identity()
@@ -177,7 +177,7 @@ POSITIONED = [(name, position) for name in EXAMPLES for position in BLOCKS[name]
 
 
 class Nothing(nn.Module):
-    """An attention that lets nothing through."""
+    """Attention whose output is zero."""
 
     def __init__(self, channels):
         super().__init__()
@@ -227,7 +227,7 @@ def test_attach_keeps_block_outputs_bitwise_in_every_position(name, position):
 
 @pytest.mark.parametrize("name", [name for name, position in POSITIONED if position == "pre"])
 def test_attach_pre_leaves_the_shortcut_alone(name):
-    """With nothing at the branch's end, nothing at its start changes nothing."""
+    """With zeros at the end of the branch, zeros at its start change nothing."""
     block, x = block_and_input(name)
     model = attached(block, x, Nothing)
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_attach_post_weighs_the_whole_block(name):
 
 @pytest.mark.parametrize("name", [name for name, position in POSITIONED if position == "identity"])
 def test_attach_identity_position_leaves_the_branch_alone(name):
-    """The branch is still at work; with nothing at its end, too, a block forgets what it was given."""
+    """The branch still works; with zeros at its end, too, the output does not depend on the input."""
     block, x = block_and_input(name)
     model = attached(block, x, Nothing, position="identity")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every mechanism on networks that nobody looked at while the places were written.
+"""Every mechanism on families of timm that the table of blocks does not name.
 
 The 25 were drawn from timm's model files by `random.Random(0).shuffle` of the sorted names, without the files below
 and without those whose smallest network has more than 50 million weights; of each file its smallest network.
@@ -53,7 +53,7 @@ FAMILIES = {
 
 
 def network(family: str) -> nn.Module:
-    """A random network; what starts as zero, such as a head, would hide every change."""
+    """Random network without zero weights, which would hide every change."""
     model = randomise_norms(timm.create_model(FAMILIES[family])).eval()
     for weight in model.parameters():
         if not weight.any():
@@ -62,7 +62,7 @@ def network(family: str) -> nn.Module:
 
 
 def side_of(model: nn.Module) -> int:
-    """The side of a small image that a network takes."""
+    """Side of a small image that the network accepts."""
     config = model.pretrained_cfg
     return (
         config["input_size"][1] if config.get("fixed_input_size") else max(96, config.get("min_input_size", (3, 0))[1])
@@ -73,7 +73,7 @@ PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by defa
 
 
 def refusals(model: nn.Module, name: str) -> list[str]:
-    """Put a mechanism where it stands by default, else where it stands in any network; why it cannot, or nothing."""
+    """Attach a mechanism at its default place or one valid in any network; return the errors, or nothing."""
     options = {"size": side_of(model)} if name == "hard_crop" else {}  # a network may take one size alone
     reasons = []
     for at in PLACES.get(MECHANISMS[name].attaches, [None]):
@@ -134,7 +134,7 @@ def test_attach_residual_to_a_new_family_or_refuses(family):
 
 
 def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> None:
-    """The answer is as before, and each of the attentions is called."""
+    """Check that the output is as before and that every attention is called."""
     (attachment,) = foveal.attachments(model)
     with foveal.watch(model) as seen:
         answer = model(x)
@@ -148,7 +148,7 @@ def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> N
 
 
 def switch_on(model: nn.Module) -> None:
-    """Let every attention weigh: what it begins with as zero, a strength or a last layer, is zero no longer."""
+    """Make every attention active: fill what starts at zero, a strength or a last layer."""
     own = {name for each in foveal.attachments(model)[0].modules for name in each.own}
     for name, weight in model.named_parameters():
         if plain_name(model, name) in own and not weight.any():

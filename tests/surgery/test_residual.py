@@ -1,4 +1,4 @@
-"""The ends of residual branches, found by tracing: on networks that the table knows, and on hand-written ones."""
+"""Ends of residual branches found by tracing, on known and on custom networks."""
 
 import re
 
@@ -15,7 +15,7 @@ from foveal.surgery.residual import residual_ends
 
 
 class Net(nn.Module):
-    """Blocks as people write them; `end` says how the branch of each ends."""
+    """Common residual blocks; `end` is the end of the branch."""
 
     def __init__(self, end: str = "norm", blocks: int = 2):
         super().__init__()
@@ -134,7 +134,7 @@ KNOWN = ["resnet50", "dla34", "convnext_atto", "resnetv2_18"]
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_residual_ends_agree_with_the_table_of_blocks(name):
-    """The same tensors, whether the row names the module that gives it out, or a slot or a dropped path behind it."""
+    """The same tensors, whether the row names the module that outputs them, or a slot or drop path behind it."""
     model = randomise_norms(timm.create_model(name)).eval()
     blocks = {path: module for path, module in model.named_modules() if known_block(module)}
     found = residual_ends(model)

@@ -19,7 +19,7 @@ from foveal.training.train import train
 
 
 def bright_halves(count: int, seed: int) -> InMemory:
-    """Images whose brighter half says their class: left, right."""
+    """Images whose brighter half is the class: left, right."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
     images = torch.randint(0, 60, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
@@ -92,7 +92,7 @@ def test_train_resumed_agrees_bitwise_with_an_undisturbed_run(data, tmp_path, op
 
 
 def test_train_keeps_and_evaluates_the_moving_average(data, tmp_path):
-    """Recomputed here from the weights after each step: 1 - (1 + n)^(-2/3) at step n + 1, at most the decay."""
+    """Recompute the average from the weights after each step: 1 - (1 + n)^(-2/3) at step n + 1, at most the decay."""
     settings, expected = replace(SETTINGS, epochs=1, ema=0.7), {}
     run = training.Trainer(settings, data)
     real = run.average.update
@@ -172,7 +172,7 @@ def test_train_uses_the_loss_of_a_network(data, tmp_path, monkeypatch):
 
 
 class Noisy(nn.Module):
-    """Draws random numbers between two batches, as dropout does, and remembers the images."""
+    """Draw random numbers between batches, as dropout does, and record the images."""
 
     def __init__(self, draws):
         super().__init__()
@@ -188,7 +188,7 @@ class Noisy(nn.Module):
 
 @pytest.mark.parametrize(("name", "draws"), [("other", 1), ("one", 5)])
 def test_train_draws_images_and_augmentation_from_the_seed_alone(data, tmp_path, monkeypatch, name, draws):
-    """Whatever else a network draws, and whatever its run is called."""
+    """Independent of other random draws and of the name of the run."""
     part = data.train
     noise = lambda image: image + torch.randint(0, 9, image.shape, dtype=torch.uint8)  # noqa: E731
     augmented = replace(data, train=Augmented(part.images, part.labels, part.names, transform=noise))

@@ -159,7 +159,7 @@ def test_draw_arranges_many_gates_in_a_grid():
 
 
 def test_draw_shows_gates_of_channel_and_position_as_map_and_bars():
-    """A channel that is open on the right and one that is open everywhere."""
+    """One channel is open on the right, the other everywhere."""
     values = torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).expand(3, 2, 1, 2)
     picture = draw([record("gate", "B C H W", values, path="layer1.ge")], IMAGES)
     assert mask_columns(picture) == [("test\nlayer1.ge\nmean over channels", [[0.5, 1.0]], (0.0, 1.0))]
@@ -202,7 +202,7 @@ def test_draw_averages_windows_beside_the_image():
 
 
 def test_draw_shows_a_rollout_of_layers_of_the_same_tokens():
-    """Two layers that read themselves: the class token holds nothing of the map. Other tokens have no part in it."""
+    """Two layers of identity attention: the class token holds nothing of the map; other tokens are left out."""
     same = torch.eye(10).expand(3, 2, 10, 10)
     layers = [record("affinity", "B G Q K", same, path=f"blocks.{place}.attn") for place in range(2)]
     other = record("affinity", "B G Q K", torch.eye(16).expand(3, 2, 16, 16), path="stage.attn")
@@ -253,7 +253,7 @@ def test_draw_labels_of_many_selections_do_not_overlap():
 
 
 def test_draw_html_has_an_escaped_description():
-    """The img holds the very PNG, and its text is escaped."""
+    """The img holds the PNG, and its text is escaped."""
     picture = draw([quarter(), replace(quarter(), path="b")], IMAGES, ["<7>", "5", "6"], most=2)
     alt, data = re.fullmatch(r'<img alt="([^"<>]*)" src="data:image/png;base64,(.*)">', picture.__html__()).groups()
     assert unescape(alt) == "2 images with transform of layer1.se, transform of b; predicted: <7>, 5"

@@ -124,7 +124,7 @@ def test_fused_block_runs_plain_under_tools(way, fused_calls):
 
 
 def test_fused_block_runs_fused_under_a_memory_watcher(fused_calls):
-    """The height of memory is that of what runs without its watcher."""
+    """Peak memory is that of the fused form, which runs without the watcher."""
     peak_bytes(nn.Sequential(GatedBlock(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), block_input())
     assert len(fused_calls) == 1
 

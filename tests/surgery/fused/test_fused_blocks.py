@@ -31,7 +31,7 @@ def with_se(block: type = resnet.Bottleneck, mechanism: str = "se", **options) -
 
 
 def at_birth(model: nn.Module, mechanism: str, **options) -> nn.Module:
-    """Attached as the identity, and moved a little from it."""
+    """Attach as the identity and move the strengths to 0.3."""
     foveal.attach(model, mechanism, **options)
     for name, weight in model.named_parameters():
         if name.endswith("strength.s"):
@@ -99,7 +99,7 @@ def fast_ones(model: nn.Module) -> list[nn.Module]:
 
 
 def saved_tensors(step: Callable[[], torch.Tensor], skip: nn.Module | None = None) -> list[torch.Tensor]:
-    """What autograd keeps of a forward pass, one tensor of each storage, without weights and statistics."""
+    """Tensors that autograd saves in a forward pass, one per storage, without weights and buffers."""
     own = {each.data_ptr() for each in (*skip.parameters(), *skip.buffers())} if skip else set()
     found: dict[int, torch.Tensor] = {}
 
@@ -163,7 +163,7 @@ def test_use_fused_blocks_outputs_and_statistics_agree_with_the_plain_form(make,
 
 
 def maps_of_end(model: nn.Module, x: torch.Tensor) -> int:
-    """How many maps as large as the block's answer it keeps, its input left out."""
+    """Number of saved maps of the block's output size, without its input."""
     found = saved_tensors(lambda: model(x), model)
     return sum(each.numel() == x.numel() and each.data_ptr() != x.data_ptr() for each in found)
 
