@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages: Playwright's own, or one of this machine; without one they are skipped."""
+"""A headless Chromium for tests of pages: Playwright's or the system's; without one the tests are skipped."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "
 
 @contextmanager
 def chromium() -> Iterator:
-    """A Playwright browser; a test is skipped where there is none."""
+    """Yield a Playwright browser, or skip the test."""
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
         own = Path(playwright.chromium.executable_path)
@@ -29,23 +29,23 @@ def chromium() -> Iterator:
 
 @contextmanager
 def opened(browser, path: Path, width: int, height: int = 900) -> Iterator:
-    """A page from a file, at a width in pixels; it must ask for nothing but itself and say nothing on the console."""
+    """Open a file at a width in pixels; check that it requests nothing else and leaves the console empty."""
     page = browser.new_page(viewport={"width": width, "height": height})
-    asked, said = [], []
-    page.on("request", lambda request: request.url.startswith("data:") or asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    requests, console = [], []
+    page.on("request", lambda request: request.url.startswith("data:") or requests.append(request.url))
+    page.on("console", lambda message: console.append(message.text))
+    page.on("pageerror", lambda error: console.append(str(error)))
     try:
         page.goto(path.resolve().as_uri())
         yield page
-        assert {url.partition("#")[0] for url in asked} == {path.resolve().as_uri()}
-        assert said == []
+        assert {url.partition("#")[0] for url in requests} == {path.resolve().as_uri()}
+        assert console == []
     finally:
         page.close()
 
 
 def check_page(page) -> None:
-    """What holds of every page: a language, a title, no sideways scrolling, pictures that decode and have a text."""
+    """Check a page: language, title, no horizontal scrolling, pictures that decode and have alternative text."""
     assert page.locator("html").get_attribute("lang") == "en"
     assert page.title()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -1,6 +1,6 @@
 """A sheet of every kind of Record, from weights and images that are written down here: `python tests/golden/make.py`.
 
-It writes each as NAME.png beside this file. `tests/test_golden.py` compares what is drawn today with them: look at what
+It writes each as NAME.png beside this file. `test_golden.py` compares what is drawn today with them: look at what
 changed before committing it.
 """
 

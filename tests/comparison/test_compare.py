@@ -1,0 +1,122 @@
+"""Comparisons: figures, pairing, resumed and failed runs."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comparisons import COST
+
+import foveal
+from foveal.comparison.compare import ComparisonResult, ContenderResult, compute_pairs_and_verdicts, row_of
+from foveal.comparison.jobs import Failed
+from foveal.comparison.plan import Plan
+from foveal.reports.tables import costs_table, results_table, write_tables
+from foveal.training.config import CompareConfig, TrainConfig
+from foveal.training.run_folder import Result
+
+CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
+
+
+def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
+    """Plan with made-up costs."""
+    models = models or {"none": "small_cnn", "se": "small_cnn+se"}
+    same = dict.fromkeys(models, COST)
+    return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))
+
+
+def result_of(accuracy: float) -> Result:
+    return Result(accuracy, accuracy, {"0": accuracy}, 1, 1.0)
+
+
+def with_predictions(plan: Plan, name: str, right: int) -> None:
+    """Write predictions that are correct on the first `right` of ten images."""
+    for folder in plan.runs(name):
+        folder.mkdir()
+        lines = [["image", "class", "predicted", "probability"]]
+        lines += [[str(index), "a", "a" if index < right else "b", "1"] for index in range(10)]
+        with (folder / "predictions.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
+
+
+def test_compare_pairs_the_seeds_that_both_contenders_have(tmp_path):
+    plan = plan_of(tmp_path, 4)
+    accuracies = {"none": (0.70, 0.72, 0.71, 0.70), "se": (0.80, 0.81, 0.82, 0.80)}
+    results = {(name, seed): result_of(each) for name, values in accuracies.items() for seed, each in enumerate(values)}
+    results["se", 1] = Failed("out of memory")
+    rows = [row_of(plan, name, 0.01, results) for name in plan.models]
+    with_predictions(plan, "none", 7)
+    with_predictions(plan, "se", 8)
+    verdicts, pairs = compute_pairs_and_verdicts(plan, rows)
+    assert rows[1].failed == {1: "out of memory"}
+    assert list(rows[1].errors) == [0, 2, 3]
+    assert verdicts["se"].seeds == 3
+    assert verdicts["se"].mean == pytest.approx((10 + 11 + 10) / 3)
+    assert verdicts["se"].label == "better"
+    assert list(pairs["se"]) == [0, 2, 3]
+    assert (pairs["se"][0].gained, pairs["se"][0].lost, pairs["se"][0].p) == (1, 0, 1.0)
+    compared = ComparisonResult(plan, tuple(rows), verdicts, pairs, 1.0)
+    write_tables(compared)
+    assert results_table(compared)[2][:3] == ["se", "19.33 ± 1.15 (1 failed)", "+10.33"]
+    assert costs_table(compared)[1] == ["none", "1,000", "2.00", "0.5", "10.0", "20.0", "3.0", "4.0"]
+    with (tmp_path / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["failed"] for line in lines if line["contender"] == "se"] == ["", "out of memory", "", ""]
+    assert json.loads((tmp_path / "results.json").read_text())["verdicts"]["se"]["label"] == "better"
+
+
+def test_compare_gives_no_verdict_to_a_contender_that_always_fails(tmp_path):
+    plan = plan_of(tmp_path, 1, none="small_cnn", se="small_cnn+se", eca="small_cnn+eca")
+    results = {("none", 0): result_of(0.7), ("se", 0): Failed("no"), ("eca", 0): result_of(0.7)}
+    rows = tuple(row_of(plan, name, 0.01, results) for name in plan.models)
+    with_predictions(plan, "none", 7)
+    with_predictions(plan, "eca", 7)
+    verdicts, pairs = compute_pairs_and_verdicts(plan, rows)
+    assert set(verdicts) == {"eca"}
+    assert verdicts["eca"].label == "too few seeds to say"
+    compared = ComparisonResult(plan, rows, verdicts, pairs, 1.0)
+    write_tables(compared)
+    assert results_table(compared)[2] == ["se", "(1 failed)", "", "", "", ""]
+    assert "Infinity" not in (tmp_path / "results.json").read_text()
+
+
+def test_contender_result_has_mean_and_spread():
+    row = ContenderResult("se", "small_cnn+se", 0.01, {0: 2.0, 1: 4.0, 2: 6.0}, {}, {}, COST)
+    assert (row.mean, row.spread) == (4.0, 2.0)
+    assert replace(row, errors={0: 2.0}).spread == 0.0
+
+
+@pytest.mark.slow
+def test_compare_resumes_after_kill_with_the_same_results_and_a_twin_is_no_different(tmp_path):
+    """Kill with SIGKILL, run the same command again, and compare the results bitwise."""
+    command = [sys.executable, "-m", "foveal", "compare", "none", "twin=none", "--data", "digits", "--epochs", "2"]
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    subprocess.run([*command, "--output", str(once)], check=True)  # noqa: S603
+    killed = subprocess.Popen([*command, "--output", str(twice)])  # noqa: S603
+    begin = time.monotonic()
+    while not any("epoch" in file.read_text() for file in twice.glob("*-1/metrics.jsonl")):
+        assert time.monotonic() - begin < 300
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    assert not (twice / "results.json").exists()
+    subprocess.run([*command, "--output", str(twice)], check=True)  # noqa: S603
+    one, other = (json.loads((folder / "results.json").read_text()) for folder in (once, twice))
+    for a, b in zip(one["rows"], other["rows"], strict=True):
+        assert {key: a[key] for key in ("name", "errors", "balanced", "recall")} == {
+            key: b[key] for key in ("name", "errors", "balanced", "recall")
+        }
+    assert one["verdicts"] == other["verdicts"]
+    assert one["verdicts"]["twin"]["label"].startswith("no difference")
+    assert (one["verdicts"]["twin"]["low"], one["verdicts"]["twin"]["high"]) == (0.0, 0.0)
+
+
+@pytest.mark.slow
+def test_compare_reports_failed_contenders(tmp_path):
+    compared = foveal.compare(["none", "se"], "digits", seeds=1, epochs=1, output=tmp_path, config=TrainConfig(lr=1e30))
+    assert [row.failed for row in compared.rows] == [{0: "FloatingPointError: the loss is nan at step 2"}] * 2
+    assert foveal.write_report(compared).is_file()

@@ -1,0 +1,100 @@
+"""Plans of comparisons: names, checks, controls, time left."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from comparisons import COST
+
+import foveal
+from foveal.comparison import plan as plans
+from foveal.comparison.plan import CONTENDERS, Plan, by_name, make_plan, network_name
+from foveal.training.config import CompareConfig
+
+CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
+
+
+def test_by_name_splits_contenders_into_name_and_network():
+    named = by_name(["none", "twin=none", "sk:groups=8", "wide=wider:match=macs", "two=stn+se:reduction=8"])
+    assert named == {
+        "none": "none",
+        "twin": "none",
+        "sk:groups=8": "sk:groups=8",
+        "wide": "wider:match=macs",
+        "two": "stn+se:reduction=8",
+    }
+    assert network_name("resnet18", "none") == "resnet18"
+    assert network_name("resnet18", "stn+se") == "resnet18+stn+se"
+
+
+@pytest.mark.parametrize(
+    ("contenders", "message"),
+    [
+        ([], "contenders: none given"),
+        (["none", "se", "none"], "contender 'none' is named twice; another name for it: twin=none"),
+        (["a/b=se", "a-b=none"], "contender 'a-b' is named twice"),
+        (["=se"], "contender '=se': NAME=CONTENDER"),
+        (["twin="], "contender 'twin=': NAME=CONTENDER"),
+        (["none", "wider"], "contender 'wider': there is no contender with attention"),
+        (["se", "wider:match=weight"], "unknown match 'weight'"),
+        (["se", "wider:by=macs"], "unknown option of a control 'by'"),
+    ],
+)
+def test_make_plan_checks_contenders_before_it_writes(contenders, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_plan(contenders, CONFIG, tmp_path / "cmp")
+    assert not (tmp_path / "cmp").exists()
+
+
+def test_plan_contenders_fit_the_default_backbone():
+    plain = sum(weight.numel() for weight in foveal.create_model("small_cnn", num_classes=10, in_chans=1).parameters())
+    for name in CONTENDERS:
+        if name != "wider":
+            model = foveal.create_model(network_name("small_cnn", name), num_classes=10, in_chans=1)
+        if name == "stn":
+            localisation = sum(weight.numel() for weight in model.stem.stn.localisation.parameters())
+            assert localisation <= plain / 10
+
+
+def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tmp_path):
+    plan = make_plan(["none", "se:reduction=2", "wider", "deeper"], CONFIG, tmp_path / "cmp")
+    dearest = plan.costs["se:reduction=2"].parameters
+    assert plan.costs["none"].parameters < dearest
+    assert plan.costs["wider"].parameters == pytest.approx(dearest, rel=0.05)
+    plan.write()
+    more = make_plan(["none", "sk:groups=8", "wider"], CONFIG, tmp_path / "cmp")
+    assert more.models["wider"] == plan.models["wider"]
+    more.write()
+    assert set(json.loads((tmp_path / "cmp/comparison.json").read_text())["contenders"]) == {
+        "none", "se:reduction=2", "wider", "deeper", "sk:groups=8",
+    }  # fmt: skip
+
+
+def test_make_plan_refuses_the_folder_of_another_comparison(tmp_path):
+    make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
+    with pytest.raises(ValueError, match="another epochs, 1; name another folder"):
+        make_plan(["none"], replace(CONFIG, epochs=2), tmp_path / "cmp")
+    with pytest.raises(ValueError, match="another twin, 'small_cnn'"):
+        make_plan(["twin=se"], CONFIG, tmp_path / "cmp")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters/to_keep.txt").write_text("dear")
+    with pytest.raises(ValueError, match="holds something else"):
+        make_plan(["none"], CONFIG, tmp_path / "letters")
+
+
+def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
+    """Plan with made-up costs."""
+    models = models or {"none": "small_cnn", "se": "small_cnn+se"}
+    same = dict.fromkeys(models, COST)
+    return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))
+
+
+def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(plans, "workers", lambda: 2)
+    plan = plan_of(tmp_path)
+    assert plan.minutes == 3.0  # six runs of a minute, two at a time
+    plan.runs("se")[1].mkdir()
+    (plan.runs("se")[1] / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    assert plan.minutes == 2.5

@@ -1,0 +1,50 @@
+"""Comparisons with made-up results, for tests of tables, sentences and pages."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from foveal.comparison.compare import ComparisonResult, ContenderResult
+from foveal.comparison.plan import Plan
+from foveal.comparison.verdicts import compute_verdicts, mcnemar
+from foveal.profiling.costs import Cost
+from foveal.training.config import CompareConfig
+
+COST = Cost(1_000, 2_000_000, 0.5, 10.0, 20.0, 3_000_000, 4_000_000)
+BASE = (11.0, 12.0, 10.0)  # errors of the baseline, in percent
+
+
+def make_comparison(
+    folder: Path, errors: dict[str, tuple[float | str, ...]], classes: int = 10, **changes
+) -> ComparisonResult:
+    """Comparison from the errors of each contender's seeds, or the reason why a seed failed."""
+    seeds = len(next(iter(errors.values())))
+    models = {name: "small_cnn" if name == "none" else f"small_cnn+{name}" for name in errors}
+    costs = {name: replace(COST, parameters=1_000 + 50 * at, batch=10.0 + at) for at, name in enumerate(errors)}
+    plan = Plan(folder, CompareConfig(data="digits", epochs=4, seeds=seeds), models, costs, dict.fromkeys(errors, 1.0))
+    rows = []
+    for at, (name, values) in enumerate(errors.items()):
+        done = {seed: value for seed, value in enumerate(values) if isinstance(value, float)}
+        recall = {f"class {label}": 0.9 - 0.001 * at * label for label in range(classes)} if done else {}
+        failed = {seed: value for seed, value in enumerate(values) if isinstance(value, str)}
+        rows.append(ContenderResult(name, models[name], 0.01, done, done, recall, costs[name], failed))
+        for seed, value in done.items():
+            run = plan.runs(name)[seed]
+            run.mkdir(parents=True)
+            lines = [
+                {"epoch": epoch, "train_loss": 2 / epoch, "validation_accuracy": 1 - value / 100 / epoch, "seconds": 1}
+                for epoch in range(1, 5)
+            ]
+            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (run / "split.json").write_text(
+                json.dumps({"train": ["a"] * 3000, "validation": ["b"], "test": ["c", "d"]})
+            )
+    base = next(row for row in rows if row.name == plan.baseline).errors
+    shared = {row.name: sorted(set(row.errors) & set(base)) for row in rows if row.name != plan.baseline}
+    own = {row.name: row.errors for row in rows}
+    verdicts = compute_verdicts(
+        {name: [base[seed] - own[name][seed] for seed in seeds] for name, seeds in shared.items() if seeds}
+    )
+    pairs = {name: {seed: mcnemar([True, False], [True, True]) for seed in shared[name]} for name in verdicts}
+    folder.mkdir(exist_ok=True)
+    return ComparisonResult(replace(plan, **changes), tuple(rows), verdicts, pairs, 12.0)

@@ -1,0 +1,72 @@
+"""Attention of custom classes, and what resembles attention."""
+
+import pytest
+import torch
+from helpers import watch_once
+from timm import layers
+from torch import nn
+
+import foveal
+
+CHANNELS = 16
+
+
+class MyGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.squash = nn.Conv2d(CHANNELS, CHANNELS, 1), nn.Sigmoid()
+
+    def forward(self, x):
+        return x * self.squash(self.conv(x.mean((2, 3), keepdim=True)))
+
+
+class MyAttention(nn.Module):
+    def forward(self, x):
+        return torch.sigmoid(x.mean(1, keepdim=True)) * x
+
+
+def test_watch_extra_records_a_custom_class():
+    model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
+    extra = {MyGate: ("squash", "gate"), f"{__name__}.MyAttention": ("sigmoid()", "mask")}
+    seen, out = watch_once(model, x, extra=extra)
+    assert [(record.path, record.mechanism, record.axes) for record in seen] == [
+        ("0", "MyGate", "B C"),
+        ("1", "MyAttention", "B H W"),
+    ]
+    torch.testing.assert_close(out, x * seen["0"].values[:, :, None, None] * seen["1"].values[:, None])
+    with foveal.replace(model, {"0": 1.0, "1": 1.0}, extra=extra):
+        assert torch.equal(model(x), x)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({MyGate: ("sigmoid", "gate")}, r"has no child 'sigmoid'; it has conv, squash, or say 'softmax\(\)'"),
+        ({MyGate: ("squash", "gait")}, "unknown kind 'gait'; did you mean 'gate'"),
+        ({"my.Gate": ("squash", "gate")}, "extra: the model has no module of the class 'my.Gate'"),
+    ],
+)
+def test_watch_extra_refuses_bad_values(extra, message):
+    with pytest.raises(ValueError, match=message):
+        foveal.watch(nn.Sequential(MyGate()), extra=extra)
+
+
+def test_watch_extra_reports_an_unexpected_shape():
+    model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
+    seen, _ = watch_once(model, x, extra={MyGate: ("squash", "affinity"), MyAttention: ("sigmoid()", "gate")})
+    assert seen.paths() == ["0"]
+    assert "no gate of each channel" in seen.unseen["1"]
+    seen, _ = watch_once(model, x, extra={MyGate: ("squash", "mask"), MyAttention: ("sigmoid()", "selection")})
+    assert seen.unseen["0"] == "its weights of shape (2, 16, 1, 1) are not B H W"
+
+
+def test_watch_names_unrecognized_attention():
+    model = nn.Sequential(
+        MyAttention(), layers.SEModule(CHANNELS), layers.lambda_layer.LambdaLayer(CHANNELS, feat_size=(4, 4))
+    )
+    seen, _ = watch_once(model, torch.rand(2, CHANNELS, 4, 4))
+    assert seen.paths() == ["1"]
+    assert "does not know the class MyAttention" in seen.unseen["0"]
+    assert "linear attention" in seen.unseen["2"]
+    with pytest.raises(ValueError, match="'2' cannot be replaced: a linear"):
+        foveal.replace(model, {"2": 1.0})

@@ -1,0 +1,37 @@
+"""Functions that tests run in other processes, which import them from here."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from foveal.comparison.jobs import report
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def reports(times: int) -> None:
+    for _ in range(times):
+        report()
+
+
+def threads() -> int:
+    return torch.get_num_threads()
+
+
+def fall(number: int) -> int:
+    raise MemoryError(f"no room for {number}\nmaps")
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_for_ever(path: Path) -> None:
+    while True:
+        path.write_text(str(os.getpid()))
+        time.sleep(0.05)

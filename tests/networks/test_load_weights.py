@@ -1,0 +1,88 @@
+"""Weights from files and other layouts; what does not fit."""
+
+import pytest
+import timm
+import torch
+from copied_networks import AuthorsCBAM, TheirSE, resnet18
+from helpers import randomise_norms
+
+import foveal
+from foveal.networks.key_layouts import LAYOUTS
+from foveal.networks.recipes import RECIPES
+
+
+@pytest.mark.parametrize("name", ["seresnet50", "sknet50", "seresnext50_32x4d"])
+def test_load_weights_of_timm_networks_keeps_outputs(name):
+    theirs = randomise_norms(timm.create_model(RECIPES[name].whole)).eval()
+    for weight in theirs.parameters():
+        if weight.ndim == 1:
+            weight.data += 0.1 * torch.randn_like(weight)
+    ours = foveal.create_model(name).eval()
+    foveal.load_weights(ours, theirs.state_dict())
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected, answer = theirs(x), ours(x)
+    assert expected.std() > 0.01
+    assert (answer - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+class TestLoadWeights:
+    def test_load_weights_strips_prefixes_and_containers(self, tmp_path):
+        theirs = randomise_norms(timm.create_model("resnet18", num_classes=3))
+        ours = foveal.create_model("resnet18+se", num_classes=3, identity=True)
+        state = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in theirs.state_dict().items()}}
+        torch.save(state, tmp_path / "checkpoint.pth")
+        assert foveal.load_weights(ours, tmp_path / "checkpoint.pth") == "plain"
+        x = torch.rand(2, 3, 64, 64)
+        assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+    def test_load_weights_names_what_does_not_fit_and_keeps_the_model(self):
+        model = foveal.create_model("resnet18+se", num_classes=3)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with pytest.raises(
+            ValueError, match=r"do not fit this ResNet: fc.weight is \(3, 512\) here and \(9, 512\) there"
+        ):
+            foveal.load_weights(model, timm.create_model("resnet18", num_classes=9).state_dict())
+        with pytest.raises(ValueError, match=r"missing .* and \d+ more; unexpected .* and \d+ more"):
+            foveal.load_weights(model, timm.create_model("mobilenetv3_small_050").state_dict())
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+    @pytest.mark.parametrize("content", [b"", b"not a file of weights"])
+    def test_load_weights_refuses_unreadable_files(self, content, tmp_path):
+        model = foveal.create_model("small_cnn")
+        for name in ("w.safetensors", "w.pth"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ValueError, match=f"{name}' cannot be read: [^\n]*$"):
+                foveal.load_weights(model, tmp_path / name)
+        with pytest.raises(ValueError, match="there is no file"):
+            foveal.load_weights(model, tmp_path / "nowhere.safetensors")
+
+    def test_load_weights_runs_no_code_of_a_pickle(self, tmp_path):
+        class Bomb:
+            def __reduce__(self):
+                return (print, ("boom",))
+
+        torch.save({"x": Bomb()}, tmp_path / "bomb.pth")
+        with pytest.raises(ValueError, match="cannot be read"):
+            foveal.load_weights(foveal.create_model("small_cnn"), tmp_path / "bomb.pth")
+
+
+def test_load_weights_uses_a_named_layout_alone():
+    model = foveal.create_model("cbam_resnet18", num_classes=5)
+    state = resnet18("cbam", AuthorsCBAM).state_dict()
+    assert foveal.load_weights(model, state, "attention-module") == "attention-module"
+    with pytest.raises(ValueError, match=r"unexpected layer1\.0\.cbam.ChannelGate.mlp.1.weight"):
+        foveal.load_weights(model, state, layout="plain")
+    with pytest.raises(ValueError, match=f"layout='authors': there are {', '.join(LAYOUTS)}"):
+        foveal.load_weights(model, state, layout="authors")
+
+
+def test_load_weights_names_the_nearest_network():
+    model = foveal.create_model("small_cnn")
+    for state, nearest in (
+        (resnet18("se", TheirSE).state_dict(), "nearest to seresnet18, in the layout 'moskomule'"),
+        (timm.create_model("resnet34", num_classes=7).state_dict(), "nearest to resnet34, in the layout 'plain'"),
+        ({"weight": torch.zeros(2, 2)}, "near to no network that is known by name"),
+    ):
+        with pytest.raises(ValueError, match=f"do not fit this SmallCNN: .*; they are {nearest}"):
+            foveal.load_weights(model, state)

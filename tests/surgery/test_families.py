@@ -1,0 +1,155 @@
+"""Every mechanism on families of timm that the table of blocks does not name.
+
+The 25 were drawn from timm's model files by `random.Random(0).shuffle` of the sorted names, without the files below
+and without those whose smallest network has more than 50 million weights; of each file its smallest network.
+"""
+
+import re
+
+import pytest
+import timm
+import torch
+from helpers import randomise_norms
+from torch import nn
+
+import foveal
+from foveal.mechanisms.registry import MECHANISMS
+from foveal.surgery.attachments import plain_name
+
+KNOWN = {  # while writing the table, the tracing and their tests
+    "resnet", "resnetv2", "regnet", "rexnet", "efficientnet", "mobilenetv3", "ghostnet", "convnext", "cspnet", "dla",
+    "densenet", "vgg", "inception_v3", "inception_resnet_v2", "vovnet", "metaformer", "fasternet",
+    "vision_transformer", "swin_transformer",
+}  # fmt: skip
+
+
+FAMILIES = {
+    "repghost": "repghostnet_050",
+    "convit": "convit_tiny",
+    "inception_v4": "inception_v4",
+    "swin_transformer_v2_cr": "swinv2_cr_tiny_224",
+    "starnet": "starnet_s050",
+    "maxxvit": "test_coatnet",
+    "sknet": "skresnet18",
+    "nest": "nest_tiny",
+    "hgnet": "hgnetv2_b0",
+    "swin_transformer_v2": "swinv2_tiny_window8_256",
+    "efficientformer_v2": "efficientformerv2_s0",
+    "lowformer": "lowformer_b0",
+    "tiny_vit": "tiny_vit_5m_224",
+    "mlp_mixer": "gmlp_ti16_224",
+    "vision_transformer_relpos": "test_vit_relpos",
+    "efficientformer": "efficientformer_l1",
+    "senet": "legacy_seresnet18",
+    "lcnetv2": "lcnetv2_small",
+    "twins": "twins_svt_small",
+    "visformer": "visformer_tiny",
+    "vision_transformer_hybrid": "vit_tiny_r_s16_p8_224",
+    "csatv2": "csatv2",
+    "efficientvit_mit": "efficientvit_b0",
+    "convmixer": "convmixer_768_32",
+    "nextvit": "nextvit_small",
+}
+
+
+def network(family: str) -> nn.Module:
+    """Random network without zero weights, which would hide every change."""
+    model = randomise_norms(timm.create_model(FAMILIES[family])).eval()
+    for weight in model.parameters():
+        if not weight.any():
+            weight.normal_(0, 0.02)
+    return model
+
+
+def side_of(model: nn.Module) -> int:
+    """Side of a small image that the network accepts."""
+    config = model.pretrained_cfg
+    return (
+        config["input_size"][1] if config.get("fixed_input_size") else max(96, config.get("min_input_size", (3, 0))[1])
+    )
+
+
+PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by default
+
+
+def refusals(model: nn.Module, name: str) -> list[str]:
+    """Attach a mechanism at its default place or one valid in any network; return the errors, or nothing."""
+    options = {"size": side_of(model)} if name == "hard_crop" else {}  # a network may take one size alone
+    reasons = []
+    for at in PLACES.get(MECHANISMS[name].attaches, [None]):
+        try:
+            foveal.attach(model, name, at=at, **options)
+        except ValueError as error:
+            reasons.append(str(error))
+        else:
+            return []
+    return reasons
+
+
+def test_families_are_new():
+    assert not KNOWN & set(FAMILIES)
+    assert len(FAMILIES) == 25
+    assert all(timm.is_model(name) for name in FAMILIES.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_attach_every_mechanism_to_a_new_family_or_refuses(family):
+    model = network(family)
+    x = torch.randn(1, 3, side_of(model), side_of(model))
+    before, printed = model(x), repr(model)
+    assert before.isfinite().all()
+    for name in MECHANISMS:
+        reasons = refusals(model, name)
+        for reason in reasons:
+            assert len(reason) > 20, name
+            assert "\n" not in reason, name
+            assert repr(model) == printed, name
+        if reasons:
+            continue
+        check_at_birth(model, x, before)
+        if foveal.attachments(model)[0].identity:
+            switch_on(model)
+            assert not torch.equal(model(x), before), name
+        assert repr(foveal.detach(model)) == printed, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_attach_residual_to_a_new_family_or_refuses(family):
+    model = network(family)
+    x = torch.randn(1, 3, side_of(model), side_of(model))
+    before = model(x)
+    try:
+        foveal.attach(model, "se", at="residual")
+    except ValueError as error:
+        reason = str(error)
+        assert re.fullmatch(
+            r"at='residual': .*(adds no map of a branch|in '.*' the branch ends in no module).*", reason
+        )
+    else:
+        check_at_birth(model, x, before)
+
+
+def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> None:
+    """Check that the output is as before and that every attention is called."""
+    (attachment,) = foveal.attachments(model)
+    with foveal.watch(model) as seen:
+        answer = model(x)
+    called = [f"{record.path}." for record in seen]
+    for each in attachment.modules:
+        assert any(path.startswith(f"{each.path}.") for path in called), each.path
+    if attachment.identity and MECHANISMS[attachment.mechanism].attaches == "before":  # it samples the image
+        assert (answer - before).abs().max() <= 1e-5 * before.abs().max(), attachment.mechanism
+    elif attachment.identity:
+        assert torch.equal(answer, before), attachment.mechanism
+
+
+def switch_on(model: nn.Module) -> None:
+    """Make every attention active: fill what starts at zero, a strength or a last layer."""
+    own = {name for each in foveal.attachments(model)[0].modules for name in each.own}
+    for name, weight in model.named_parameters():
+        if plain_name(model, name) in own and not weight.any():
+            weight.fill_(0.5)
