@@ -247,7 +247,7 @@ class TestPlaces:
         assert audited.faults == []
         (finding,) = audited.findings
         assert finding.type == "unseen"
-        assert "does not know the class LinearAttention" in finding.note
+        assert "the class LinearAttention is not in foveal's table" in finding.note
 
     def test_a_gate_that_is_given_zeros_says_so(self):
         """As in a fresh residual network, whose last norm starts at zero."""

@@ -260,7 +260,7 @@ def test_windows_of_a_part_called_alone_are_said_to_be_unseen():
     swin = timm.models.SwinTransformer(img_size=32, window_size=4, embed_dim=12, depths=(2,), num_heads=(3,)).eval()
     with foveal.watch(swin) as seen:
         swin.layers(swin.patch_embed(torch.rand(2, 3, 32, 32)))
-    assert "cannot be told from images" in seen.unseen["layers.0.blocks.0.attn"]
+    assert "cannot be distinguished from images" in seen.unseen["layers.0.blocks.0.attn"]
 
 
 def test_torchvisions_swin_and_vit():
@@ -398,7 +398,7 @@ def test_a_class_of_ones_own_is_watched_by_extra():
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({MyGate: ("sigmoid", "gate")}, r"has no child 'sigmoid'; it has conv, squash, or say 'softmax\(\)'"),
+        ({MyGate: ("sigmoid", "gate")}, r"has no child 'sigmoid'; it has conv, squash, or use 'softmax\(\)'"),
         ({MyGate: ("squash", "gait")}, "unknown kind 'gait'; did you mean 'gate'"),
         ({"my.Gate": ("squash", "gate")}, "extra: the model has no module of the class 'my.Gate'"),
     ],
@@ -412,7 +412,7 @@ def test_weights_of_an_unexpected_shape_are_said_to_be_unseen():
     model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
     seen, _ = watched(model, x, extra={MyGate: ("squash", "affinity"), MyAttention: ("sigmoid()", "gate")})
     assert seen.paths() == ["0"]
-    assert "no gate of each channel" in seen.unseen["1"]
+    assert "not a gate of each channel" in seen.unseen["1"]
     seen, _ = watched(model, x, extra={MyGate: ("squash", "mask"), MyAttention: ("sigmoid()", "selection")})
     assert seen.unseen["0"] == "its weights of shape (2, 16, 1, 1) are not B H W"
 
@@ -423,7 +423,7 @@ def test_what_looks_like_attention_and_is_not_known_is_named():
     )
     seen, _ = watched(model, torch.rand(2, CHANNELS, 4, 4))
     assert seen.paths() == ["1"]
-    assert "does not know the class MyAttention" in seen.unseen["0"]
+    assert "the class MyAttention is not in foveal's table" in seen.unseen["0"]
     assert "linear attention" in seen.unseen["2"]
     with pytest.raises(ValueError, match="'2' cannot be replaced: a linear"):
         foveal.replace(model, {"2": 1.0})
