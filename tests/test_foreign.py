@@ -308,7 +308,7 @@ def test_the_fast_path_of_a_transformer_layer_is_left_alone():
         plain = model(x)
     seen, out = watched(model, x)
     assert torch.equal(out, plain)
-    assert "set_fastpath_enabled(False) shows it" in seen.unseen["0.self_attn"]
+    assert "set_fastpath_enabled(False) to record it" in seen.unseen["0.self_attn"]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         seen, _ = watched(model, x)

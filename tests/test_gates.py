@@ -409,7 +409,7 @@ class TestBetweenStages:
 
     @pytest.mark.parametrize("made", [lambda: nn.Sequential(nn.Conv2d(3, 8, 3)), torchvision.models.vgg11])
     def test_a_network_that_shows_no_stages_is_named(self, made):
-        with torch.device("meta"), pytest.raises(ValueError, match=r"shows no stages: say where by at="):
+        with torch.device("meta"), pytest.raises(ValueError, match=r"has no stages: give the place by at="):
             foveal.attach(made(), "bam")
 
 

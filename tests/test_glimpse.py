@@ -197,9 +197,9 @@ def test_several_paths_are_averaged_by_their_probabilities():
 
 def test_it_stands_in_no_other_network():
     for mechanism in ("glimpse", Glimpse):
-        with pytest.raises(ValueError, match=r"^glimpse stands only in a network of its own; foveal\.list_models"):
+        with pytest.raises(ValueError, match=r"^glimpse works only in a network of its own; foveal\.list_models"):
             foveal.attach(foveal.create_model("small_cnn"), mechanism)
-    with pytest.raises(ValueError, match="glimpse stands only in a network of its own"):
+    with pytest.raises(ValueError, match="glimpse works only in a network of its own"):
         foveal.create_model("resnet18+glimpse")
     facts = {each.name: each for each in foveal.list_mechanisms()}["glimpse"]
     assert (facts.domain, facts.kind, facts.attaches) == ("spatial", "hard", "network")

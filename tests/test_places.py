@@ -300,10 +300,14 @@ def test_several_in_one_place_stand_in_the_order_of_attaching_and_before_paths_a
     [
         (torchvision.models.resnet18, {"position": "posst"}, "unknown position 'posst'; did you mean 'post'?"),
         (torchvision.models.mobilenet_v2, {"position": "identity"}, "InvertedResidual, has no module on its shortcut"),
-        (torchvision.models.densenet121, {"position": "pre"}, "_DenseLayer, has no one layer that begins its branch"),
-        (torchvision.models.vgg11, {"position": "post"}, "'features.1', a ReLU, is no known block"),
-        (torchvision.models.resnet18, {"position": "pre", "at": "residual"}, "finds the ends of branches alone"),
-        (torchvision.models.resnet18, {"position": "pre", "mechanism": "sk"}, "sk stands instead of a convolution"),
+        (torchvision.models.densenet121, {"position": "pre"}, "_DenseLayer, has no single first layer of its branch"),
+        (torchvision.models.vgg11, {"position": "post"}, "'features.1', a ReLU, is not a known block"),
+        (torchvision.models.resnet18, {"position": "pre", "at": "residual"}, "finds only the ends of branches"),
+        (
+            torchvision.models.resnet18,
+            {"position": "pre", "mechanism": "sk"},
+            "sk is attached instead of a convolution",
+        ),
     ],
 )
 def test_positions_that_are_not_there_are_refused(make, options, says):

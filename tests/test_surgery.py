@@ -339,10 +339,10 @@ def test_works_on_a_model_of_ones_own():
         (("se", "fc"), "'fc': what flows there is (1, 1000), not a map (B, C, H, W)"),
         (("se", "forgotten"), "'forgotten': no forward pass reaches it"),
         (("stn",), "stn has no default place: at='input', or the path"),
-        (("se", "input"), "at='input': se stands after a module"),
+        (("se", "input"), "at='input': se is attached after a module"),
         (
             ("sk", "layer1.0.bn1"),
-            "sk stands instead of one convolution with its norm and activation, not a BatchNorm2d",
+            "sk replaces one convolution with its norm and activation, not a BatchNorm2d",
         ),
     ],
 )
@@ -399,10 +399,10 @@ class TestCorners:
         model.load_state_dict(plain_state_dict(model))
         model.load_state_dict(plain)
         assert torch.equal(foveal.detach(model)(x), before)
-        with pytest.raises(ValueError, match=r"at: 'layer1.0.bn2', where 'layer1.0' ends, is meant twice"):
+        with pytest.raises(ValueError, match=r"at: 'layer1.0.bn2', where 'layer1.0' ends, is matched twice"):
             foveal.attach(torchvision.models.resnet18(), "se", at=["layer1.0", "layer1.0.bn2"])
         inner = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
-        with pytest.raises(ValueError, match=r"'0.0' lies within '0'; sk can stand instead of one of them"):
+        with pytest.raises(ValueError, match=r"'0.0' lies within '0'; sk can replace only one of them"):
             foveal.attach(nn.Sequential(nn.Sequential(inner)), "sk", at=["0", "0.0"], groups=3)
 
     def test_the_input_is_where_the_image_goes_whatever_was_registered_first(self):

@@ -108,7 +108,7 @@ def known(module: nn.Module, own: Mapping[str, tuple[TapSpec, ...]]) -> tuple[tu
 
 
 def in_encoder_fast_path(modules: Mapping[str, nn.Module], path: str) -> bool:
-    """Return True if the module belongs to an encoder layer whose fast path is enabled."""
+    """Return True if the module belongs to an encoder layer with an enabled fast path."""
     parent = modules.get(path.rpartition(".")[0])
     return isinstance(parent, nn.TransformerEncoderLayer) and torch.backends.mha.get_fastpath_enabled()
 

@@ -62,7 +62,7 @@ class ResidualMask(nn.Module):
         Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels` or `depth` below 1; in training, a batch of one image whose map is pooled to one pixel,
+        ValueError: `channels` or `depth` below 1; in training, a batch of one image with its map pooled to one pixel,
             over which a norm has no variance.
 
     >>> import torch

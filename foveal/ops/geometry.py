@@ -59,9 +59,10 @@ def to_pixels(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[None]:
-    """Return a context without autocast, whose 8-bit mantissa in matrix products is too coarse for pixel coordinates.
+    """Return a context without autocast.
 
-    Where autocast is off the context does nothing, and leaves nothing in an exported graph.
+    Autocast would round a matrix product to eight bits, which is too coarse for pixel coordinates. Where autocast is
+    off the context does nothing, and leaves nothing in an exported graph.
     """
     kind = like.device.type
     rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

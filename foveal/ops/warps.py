@@ -51,10 +51,10 @@ SYSTEM = spline_system()
 
 
 def displacement(control: Tensor, points: Tensor) -> Tensor:
-    """Return the displacement of points (N, 2) by a spline whose control points look at `control` (B, P, 2): (B, N, 2).
+    """Return the displacement of points (N, 2) by a spline: (B, N, 2).
 
-    The influence of a control point on a point is a sum of large terms of either sign, so it is computed in double
-    precision where the device supports it.
+    `control` (B, P, 2) are the input coordinates of the spline's control points. The influence of a control point on a
+    point is a sum of large terms of either sign, so it is computed in double precision where the device supports it.
     """
     exact = control.dtype if control.device.type == "mps" else torch.float64
     start, system = (torch.tensor(each, device=control.device, dtype=exact) for each in (CONTROL, SYSTEM))

@@ -46,8 +46,8 @@ def attach(
 
     Args:
         model (nn.Module): any model on images; `foveal.surgery.blocks` lists the known blocks.
-        mechanism (str or type[nn.Module]): a name from `foveal.list_mechanisms()`, or a module class whose first
-            argument is the number of channels.
+        mechanism (str or type[nn.Module]): a name from `foveal.list_mechanisms()`, or a module class with the
+            number of channels as first argument.
         at (str, Iterable[str] or Callable[[str, nn.Module], bool], optional): where to attach: a pattern over module
             paths (`*` matches within one path component, `**` across components), a list of patterns, or a predicate of
             path and module. "input" is the image itself, for a mechanism that is attached before a module; "residual"

@@ -134,7 +134,7 @@ def row_of(module: nn.Module, table: Mapping[str, T]) -> T | None:
 
 
 def path_within(block: nn.Module, path: str) -> str:
-    """Resolve a row's path in a block; `widest` is the child whose first convolution has the largest kernel."""
+    """Resolve a row's path in a block; `widest` is the child with the largest kernel in its first convolution."""
     parent, _, name = path.rpartition(".")
     if name != "widest":
         return path

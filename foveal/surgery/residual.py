@@ -29,7 +29,7 @@ ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 class Addition:
     """Addition of a branch to a shortcut."""
 
-    block: str  # path of the module whose forward adds
+    block: str  # path of the module with the addition in its forward
     within: int  # modules and additions that only the branch depends on, one bit each
     ends: tuple[str, ...]  # paths of the modules that returned the added tensor unchanged, in order
 
@@ -65,7 +65,7 @@ def chosen(model: nn.Module, addition: Addition, alone: Callable[[str], bool]) -
 
 
 def within_norm(model: nn.Module, path: str) -> bool:
-    """Return True if a module is part of a norm, whose conversion or folding would remove an attachment."""
+    """Return True if a module is part of a norm: a conversion or folding of the norm would remove an attachment."""
     return hasattr(model.get_submodule(path.rpartition(".")[0]), "running_mean")
 
 

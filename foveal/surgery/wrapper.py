@@ -9,7 +9,7 @@ from foveal.mechanisms.cbam import CBAM, SpatialGate
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.ops.fast_path import can_write_in_place
 
-FRESH_OUTPUT = (nn.Conv2d, nn.BatchNorm2d)  # modules whose output aliases neither input nor state
+FRESH_OUTPUT = (nn.Conv2d, nn.BatchNorm2d)  # their output aliases neither input nor state
 
 
 IN_PLACE = (SqueezeExcite, CBAM, SpatialGate)  # exactly these classes: the forward of a subclass may do more

@@ -83,7 +83,7 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
 
     Raises:
         ValueError: `most` below 1; no Record that can be drawn, such as statistics; images that are normalised, or
-            whose number differs from that of the Records.
+            not as many as the Records contain.
 
     >>> import foveal, torch
     >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1).eval()

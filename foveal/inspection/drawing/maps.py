@@ -28,7 +28,7 @@ PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and pos
 
 @dataclass(frozen=True)
 class Query:
-    """Cell whose weights are shown, on a map of rows and columns: a cell of the image, or of a window."""
+    """Query cell of the weights shown, on a map of rows and columns: a cell of the image, or of a window."""
 
     row: int
     column: int

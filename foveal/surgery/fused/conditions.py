@@ -55,7 +55,7 @@ def bypassable(module: nn.Module, *kinds: type[nn.Module]) -> bool:
 
 
 def fusible(norm: nn.Module, kind: type[nn.BatchNorm2d] = nn.BatchNorm2d) -> bool:
-    """Return True if a norm is a BatchNorm whose tensors are in full precision and on a supported device."""
+    """Return True if a norm is a BatchNorm with all tensors in full precision and on a supported device."""
     if not bypassable(norm, kind):
         return False
     tensors = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
