@@ -99,7 +99,7 @@ class FunctionalHook(TorchFunctionMode):
         if self.changes:
             new = self._receive(call.weights())
             out: Any = new @ call.value
-            out.foveal_replaced = new  # for a watch on the same place, the hook of which encloses this one
+            out.foveal_replaced = new  # for a watch on the same place; its hook encloses this one
             return out
         out = call.run()
         with torch.no_grad():

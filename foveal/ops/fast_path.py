@@ -59,7 +59,7 @@ def fast_path_applies(x: Tensor) -> bool:
     Off under torch.compile, export and functorch transforms: a compiler generates its own fast code, an exported graph
     contains the plain definition, and functorch hides the memory layout.
     """
-    if _disabled or type(x) not in (Tensor, nn.Parameter):  # first: a tracing subclass may lack these facts
+    if _disabled or type(x) not in (Tensor, nn.Parameter):  # first: other types may be traced
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or under_functorch():  # type: ignore[attr-defined]
         return False

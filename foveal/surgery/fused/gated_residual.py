@@ -93,7 +93,7 @@ def gradients(
     dbias = (g * sums + dz).sum(0)
     dweight = ((g * dots + dz * means).sum(0) - norm.mean * dbias) * rstd
     size = c.shape[2] * c.shape[3]
-    row = dz / size  # dL/du but for g e
+    row = dz / size  # dL/du without the term g e
     slope = torch.zeros_like(scale)
     if norm.of_batch:
         slope = -scale * rstd * dweight / (len(c) * size)
