@@ -1,4 +1,4 @@
-"""Names that somebody typed: looked up with a helpful no, or made fit for a file."""
+"""Look up names given by the user, with a suggestion for a typo; make names that are valid file names."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,11 +6,11 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
-MOST = 30  # names in one line
+MOST = 30  # names listed in an error message at most
 
 
 def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not known: it names the nearest one, or else the first of all."""
+    """Return the ValueError for an unknown name; it suggests the nearest known name, or else lists the known ones."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1)
     some = ", ".join(known[:MOST]) + (f" and {len(known) - MOST} more" if len(known) > MOST else "")
@@ -19,27 +19,31 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> ValueError
 
 
 def slug(name: str) -> str:
-    """A name that any file system takes."""
+    """Return `name` with every character that a file system may refuse replaced by a hyphen."""
     return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", name)
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """`table[name]`; ValueError with the nearest name where there is none."""
+    """Return `table[name]`.
+
+    Raises:
+        ValueError: `name` is not a key of `table`; the message suggests the nearest key.
+    """
     if name not in table:
         raise unknown_name_error(kind, name, table)
     return table[name]
 
 
 def class_names(instance: object) -> list[str]:
-    """List the full names of an object's classes, its own first."""
+    """Return the full names of an object's classes in method resolution order, its own class first."""
     return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(instance).__mro__]
 
 
 def one_line(error: BaseException) -> str:
-    """Join the lines of an error's message; the name of its class if it has none."""
+    """Return an error's message in one line, or the name of its class if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """Take the first line of an error's message; the name of its class if it has none."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""What shapes flow through a model, found without computing anything: a forward pass on the meta device."""
+"""Trial pass: find the shapes that flow through a model without computing values, on the meta device."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,17 +10,21 @@ from torch.func import functional_call
 
 from foveal.core.names import first_line
 
-SIDES = (224, 299, 64, 32, 28, 1024)  # tried in this order where a model does not say its image size
+SIDES = (224, 299, 64, 32, 28, 1024)  # image sides, tried in this order if a model does not declare its image size
 
 Shape = tuple[int, ...]
 
 
 def record_shapes(model: nn.Module, places: Mapping[str, bool]) -> dict[str, Shape]:
-    """The shapes that flow into the modules at these paths (true) or out of them, for one square image.
+    """Return the shape that flows into (True) or out of (False) the module at each path, for one square image.
+
+    Args:
+        model: any model on images.
+        places: module path to True for the shape of its first input, False for that of its output.
 
     Raises:
-        ValueError: a module that no forward pass reaches, that does not take a tensor first or give just one, or that
-            is called with several widths.
+        ValueError: no forward pass reaches a module; its first argument is no tensor, or it does not return a single
+            tensor; or it is called with different numbers of channels.
     """
     modules = {model.get_submodule(path): path for path in places}
     found: dict[str, Shape] = {}
@@ -44,7 +48,7 @@ def record_shapes(model: nn.Module, places: Mapping[str, bool]) -> dict[str, Sha
             handle.remove()
     for path in modules.values():
         if path in refused:
-            raise ValueError(f"{path!r}: {refused[path]}; attention stands where one map flows")
+            raise ValueError(f"{path!r}: {refused[path]}; attention is attached where one map flows")
         if path not in found:
             why = f" (the trial pass stopped: {stopped})" if stopped else "; attention there would be dead"
             raise ValueError(f"{path!r}: no forward pass reaches it{why}")
@@ -52,7 +56,7 @@ def record_shapes(model: nn.Module, places: Mapping[str, bool]) -> dict[str, Sha
 
 
 def find_input_module(model: nn.Module) -> str:
-    """The path of the one module that takes the image itself.
+    """Return the path of the one module that is called with the image itself.
 
     Raises:
         ValueError: there is none, or more than one.
@@ -73,15 +77,16 @@ def find_input_module(model: nn.Module) -> str:
     outermost = sorted({path for path in paths if not any(path.startswith(f"{other}.") for other in paths)})
     if len(outermost) != 1:
         several = f"goes into {', '.join(outermost)}" if outermost else "goes into no module as it is"
-        raise ValueError(f"at='input': the image {several}; give the path of the module to stand before")
+        raise ValueError(f"at='input': the image {several}; give the path of the module to attach before")
     return outermost[0]
 
 
 def try_passes(model: nn.Module, done: Callable[[str | None], bool]) -> str | None:
-    """Forward passes of one image until it is done: on the meta device, then, where that fails, really.
+    """Run forward passes of one image until `done` returns True, and return why the last pass stopped.
 
-    `done` is told why the last pass stopped half-way, "" for one that did not. (A head made for another image size may
-    stop a pass when all has been seen.)
+    Each image shape is tried on the meta device first and, where that fails, on the model's own device. `done` is
+    called with the reason why the last pass stopped early, "" if it did not, None before the first pass. (A head made
+    for another image size may stop a pass after everything has been recorded.)
     """
     stopped: str | None = None
     real = next((weight.device for weight in model.parameters()), torch.device("cpu"))
@@ -93,7 +98,7 @@ def try_passes(model: nn.Module, done: Callable[[str | None], bool]) -> str | No
 
 
 def pass_through(model: nn.Module, shape: Shape, device: torch.device) -> str:
-    """A forward pass of one image in evaluation mode; why it stopped half-way, or ""."""
+    """Run a forward pass of one image in evaluation mode; return why it stopped early, "" if it did not."""
     state: dict[str, Tensor] = {}
     if device.type == "meta":
         tensors = [*model.named_parameters(), *model.named_buffers()]
@@ -104,24 +109,24 @@ def pass_through(model: nn.Module, shape: Shape, device: torch.device) -> str:
     with eval_mode(model), torch.no_grad():
         try:
             functional_call(model, state, (image,))
-        except Exception as error:  # whatever somebody's forward raises: what was seen until then counts
+        except Exception as error:  # a model's forward may raise anything; what was recorded until then counts
             return first_line(error)
     return ""
 
 
 def image_shapes(model: nn.Module) -> Iterator[Shape]:
-    """The image shapes worth trying: what a timm model says of itself, else common sizes."""
-    says = getattr(model, "pretrained_cfg", None) or {}
-    registered = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    likely = dict.fromkeys([*registered[:1], 3, 1])  # the first that is registered takes the image most often
-    if says.get("input_size"):
-        yield from ((channels, *says["input_size"][1:]) for channels in likely)
-    yield from ((channels, side, side) for side in SIDES for channels in likely)
+    """Yield the image shapes to try: the input size in a timm model's `pretrained_cfg` first, then common sizes."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    in_channels = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
+    candidates = dict.fromkeys([*in_channels[:1], 3, 1])  # the first registered convolution most often takes the image
+    if config.get("input_size"):
+        yield from ((channels, *config["input_size"][1:]) for channels in candidates)
+    yield from ((channels, side, side) for side in SIDES for channels in candidates)
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards each module has its own mode back."""
+    """Set evaluation mode within the context; afterwards restore the mode of each module."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -1,1 +1,1 @@
-"""What does a model attend to? Recording, replacing, Grad-CAM, rollout, drawing."""
+"""Inspection of a model's attention: recording, replacing, Grad-CAM, rollout, drawing."""

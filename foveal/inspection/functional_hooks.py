@@ -1,8 +1,8 @@
-"""Meeting attention weights that no module gives out: the results of functionals within one forward pass.
+"""Hooks on functionals: attention weights that no module returns, taken from calls within one forward pass.
 
-A TorchFunctionMode that lasts as long as the forward pass of one module sees what is called in it. Where a fused kernel
-stands for the softmax, its weights are computed once more beside it, from the same queries and keys; the kernel's own
-answer stays as it is, bit for bit.
+A TorchFunctionMode is active during the forward pass of one module and sees the functions called in it. Where a fused
+kernel replaces the softmax, its weights are computed once more beside it, from the same queries and keys; the kernel's
+own output stays the same, bit for bit.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FUNCTIONALS = {
     "sigmoid()": (torch.sigmoid, F.sigmoid, Tensor.sigmoid),
 }
 GROUPED = "a fused kernel in which several queries share a key"
-IN_TRAINING = "dropout hides its effective weights in training; model.eval() shows them"
+IN_TRAINING = "dropout hides its effective weights in training; call model.eval() to record them"
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class FusedCall:
     enable_gqa: bool = False
 
     def run(self) -> Tensor:
-        """The output of the fused kernel itself."""
+        """Return the output of the fused kernel itself."""
         return FUSED(
             self.query, self.key, self.value, self.attn_mask, self.dropout_p, self.is_causal, scale=self.scale,
             enable_gqa=self.enable_gqa,
         )  # fmt: skip
 
     def weights(self) -> Tensor:
-        """The weights (..., Q, K), which the fused kernel does not return."""
+        """Return the weights (..., Q, K), which the fused kernel does not return."""
         scores = self.query @ self.key.mT * (self.query.shape[-1] ** -0.5 if self.scale is None else self.scale)
         mask = self.attn_mask
         if self.is_causal:
@@ -57,9 +57,9 @@ class FusedCall:
 
 
 class FunctionalHook(TorchFunctionMode):
-    """Meets the results of some functionals while it lasts; a fused attention counts as a softmax.
+    """Function mode that passes the results of some functionals to `on_value`; a fused attention counts as a softmax.
 
-    Who reads meets weights after the dropout that follows, who replaces before it.
+    A hook that reads receives weights after the dropout that follows; a hook that replaces (`changes`), before it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FunctionalHook(TorchFunctionMode):
     ):
         super().__init__()
         self.functionals, self.on_value, self.on_skipped, self.changes = functionals, on_value, on_skipped, changes
-        self.weights: Tensor | None = None  # met and not yet shown
+        self.weights: Tensor | None = None  # received, not yet passed to `on_value`
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -81,10 +81,10 @@ class FunctionalHook(TorchFunctionMode):
         if func is F.dropout and args and args[0] is self.weights:
             self.weights = out
         elif func in self.functionals:
-            return self._meet(out)
+            return self._receive(out)
         return out
 
-    def _meet(self, weights: Tensor) -> Tensor:
+    def _receive(self, weights: Tensor) -> Tensor:
         if self.changes:
             new = self.on_value(weights)
             return weights if new is None else new
@@ -97,14 +97,14 @@ class FunctionalHook(TorchFunctionMode):
             self.on_skipped(IN_TRAINING if call.dropout_p else GROUPED)
             return call.run()
         if self.changes:
-            new = self._meet(call.weights())
+            new = self._receive(call.weights())
             out: Any = new @ call.value
-            out.foveal_replaced = new  # for a watch on the same place, which stands around this
+            out.foveal_replaced = new  # for a watch on the same place; its hook encloses this one
             return out
         out = call.run()
         with torch.no_grad():
-            met = getattr(out, "foveal_replaced", None)
-            self._meet(call.weights() if met is None else met)
+            replaced = getattr(out, "foveal_replaced", None)
+            self._receive(call.weights() if replaced is None else replaced)
         return out
 
     def _flush(self) -> None:
@@ -113,6 +113,7 @@ class FunctionalHook(TorchFunctionMode):
             self.weights = None
 
     def leave(self, failed: bool) -> None:
+        """End the mode; pass on the last weights unless the forward pass failed."""
         self.__exit__(None, None, None)
         if not failed:
             self._flush()

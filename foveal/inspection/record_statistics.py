@@ -1,8 +1,8 @@
-"""Statistics of a place's attention weights over many images, of which none is kept.
+"""Statistics of a place's attention weights over many images, without storing the weights.
 
-Over the images, entry by entry; within each image, averaged over the images; and a histogram, from which quantiles
-come. Counts, means and variances of two parts join exactly (Chan et al., 1979), so a pass costs a handful of reductions
-over its weights and memory does not grow with the number of images.
+Three kinds: over the images, for each entry; within each image, averaged over the images; and a histogram, for
+quantiles. Counts, means and variances of two parts are merged exactly (Chan et al., 1979), so a pass costs a few
+reductions over its weights and memory does not grow with the number of images.
 """
 
 from dataclasses import dataclass, fields
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from foveal.core.record import Facts, Record
 
-BINS = 256  # of the histogram, over the stated range
+BINS = 256  # of the histogram, over `value_range`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """Mean, variance (of the population), smallest and largest; each of one shape."""
+    """Mean, population variance, smallest and largest value; all of one shape."""
 
     mean: Tensor
     variance: Tensor
@@ -27,26 +27,26 @@ class Moments:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Statistics(Facts):
-    """What `watch(model, keep="statistics")` holds of a place."""
+    """Statistics of one place, as recorded by `watch(model, keep="statistics")`."""
 
     path: str
     count: int  # images
-    across_images: Moments  # over the images: as a Record's values, without B
-    within_image: Moments  # over the channels or positions of one image, then the mean over the images
-    histogram: Tensor | None  # entries in each of `BINS` equal parts of `value_range`; None where that has no end
+    across_images: Moments  # over the images; shape of a Record's values without B
+    within_image: Moments  # over the channels or positions of one image, averaged over the images
+    histogram: Tensor | None  # counts in `BINS` equal parts of `value_range`; None if that is unbounded
     forward: int = 0
     call: int = 0
 
     def quantile(self, q: float) -> float:
-        """The weight below which a share q of all entries lies, to a `BINS`-th of the stated range.
+        """Return the weight below which a share q of all entries lies, to within `value_range` / `BINS`.
 
         Raises:
-            ValueError: q outside [0, 1], or weights without a stated range.
+            ValueError: q outside [0, 1], or weights without a bounded range.
         """
         if not 0 <= q <= 1:
             raise ValueError(f"q={q}: a share in [0, 1] is needed")
         if self.histogram is None:
-            raise ValueError(f"{self.path!r}: weights {self.value_range} without a stated range have no quantiles")
+            raise ValueError(f"{self.path!r}: weights {self.value_range} without a bounded range have no quantiles")
         low, high = self.value_range
         shares = self.histogram.cumsum(0) / self.histogram.sum()
         below = int((shares < q).sum())  # whole bins
@@ -56,7 +56,7 @@ class Statistics(Facts):
 
 
 def summarize(record: Record) -> Statistics:
-    """The statistics of a Record's images."""
+    """Return the statistics of a Record's images."""
     values = record.values.float()
     facts = {field.name: getattr(record, field.name) for field in fields(Facts)}
     bounded = record.value_range[1] - record.value_range[0] < float("inf")
@@ -75,13 +75,14 @@ def summarize(record: Record) -> Statistics:
 
 
 def inner(record: Record) -> tuple[int, ...]:
-    """The dimensions along which one image's weights are compared: channels and positions, or all if there are none."""
+    """Return the dimensions of channels and positions, over which one image's weights are reduced; else all."""
     letters = record.axes.split()
     along = {"C", "H", "W", "Q", "Y", "X"} | ({"K"} if record.kind == "affinity" else set())
     return tuple(i for i, letter in enumerate(letters) if letter in along) or tuple(range(1, len(letters)))
 
 
 def moments(values: Tensor, dims: tuple[int, ...]) -> Moments:
+    """Return the moments of values over some dimensions."""
     variance, mean = torch.var_mean(values, dims, correction=0)
     return Moments(
         mean=mean.double(), variance=variance.double(), smallest=values.amin(dims), largest=values.amax(dims)
@@ -89,18 +90,19 @@ def moments(values: Tensor, dims: tuple[int, ...]) -> Moments:
 
 
 def averaged(each: Moments) -> Moments:
+    """Return the means of moments over the images."""
     return Moments(**{name: value.double().mean(0) for name, value in vars(each).items()})
 
 
 def merge(first: Statistics, second: Statistics) -> Statistics:
-    """The statistics of both parts' images.
+    """Return the statistics of both parts' images.
 
     Raises:
         ValueError: maps of several sizes.
     """
     if first.across_images.mean.shape != second.across_images.mean.shape:
         shapes = {tuple(first.across_images.mean.shape), tuple(second.across_images.mean.shape)}
-        raise ValueError(f"{first.path!r}: images of several sizes give {shapes}, which cannot be joined")
+        raise ValueError(f"{first.path!r}: images of several sizes give {shapes}, which cannot be merged")
     count = first.count + second.count
     share = second.count / count
     a, b = first.across_images, second.across_images

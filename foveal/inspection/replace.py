@@ -1,6 +1,7 @@
-"""Replacing: attention weights of a model put in the place of its own while a context lasts.
+"""Replacement of a model's attention weights within a context.
 
-What is asked so: does the network answer the same with the mean weights of a data set, with another image's, with none?
+It answers questions such as: is the output the same with the mean weights of a data set, with the weights of another
+image, or without attention?
 """
 
 from collections.abc import Callable, Mapping
@@ -19,21 +20,31 @@ New = Tensor | float | Callable[[Tensor], Tensor]
 
 
 class replace:  # noqa: N801 (used as a verb)
-    """Let a model run with other attention weights: `with foveal.replace(model, {"layer1.0.se": 1.0}): model(images)`.
+    """Run a model with other attention weights within the context.
 
-    A place takes a tensor or a number, broadcast to the weights' shape (that of `foveal.watch`'s values, B first), or a
-    function from its own weights to others of their shape, such as `lambda gate: gate.roll(1, 0)` for another image's.
-    Gradients flow through what a function does. Where a place is called several times in a pass, each call is replaced,
-    all under the path without `#`. A `watch` at the same time sees the new weights. Nothing stays behind, whatever
-    happens inside.
+    A place takes a tensor or a number, broadcast to the shape of the weights (that of `foveal.watch`'s values, B
+    first), or a function from its own weights to new ones of their shape, such as `lambda gate: gate.roll(1, 0)` for
+    the weights of another image. Gradients flow through the function. If a place is called several times in a pass,
+    each call is replaced, all under the path without `#`. A simultaneous `watch` records the new weights. On exit the
+    model is as before, even after an error within the context.
 
     Args:
-        model: as for `foveal.watch`.
-        new: by the paths under which `foveal.watch` shows the weights.
-        extra: as for `foveal.watch`.
+        model (nn.Module): as for `foveal.watch`.
+        new (Mapping[str, Tensor or float or Callable]): new weights by the paths that `foveal.watch` reports.
+        extra (Mapping, optional): as for `foveal.watch`.
 
     Raises:
-        ValueError: a path that is not there or cannot be written; in the forward pass, weights of another shape.
+        ValueError: a path is unknown or its weights cannot be replaced; in the forward pass, new weights of another
+            shape.
+        TypeError: in the forward pass, new weights that are neither a tensor nor a number.
+
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1).eval()
+    >>> images = torch.rand(4, 1, 28, 28)
+    >>> with torch.no_grad(), foveal.watch(model) as seen, foveal.replace(model, {"features.0.attention": 1.0}):
+    ...     logits = model(images)
+    >>> seen["features.0.attention"].values.unique()
+    tensor([1.])
     """
 
     def __init__(self, model: nn.Module, new: Mapping[str, New], extra: Extra | None = None):
@@ -60,17 +71,18 @@ class replace:  # noqa: N801 (used as a verb)
 
 
 def changed(place: TapPoint, new: New, values: Tensor) -> Tensor:
-    """The new weights in the shape of a place's own."""
-    given = new(values) if callable(new) else new
-    if not isinstance(given, Tensor | int | float):
-        raise TypeError(f"{place.path!r}: new weights are a {type(given).__name__}; a tensor or a number is needed")
-    made = torch.as_tensor(given, dtype=values.dtype, device=values.device)
+    """Return the new weights in the shape of the place's own."""
+    value = new(values) if callable(new) else new
+    if not isinstance(value, Tensor | int | float):
+        raise TypeError(f"{place.path!r}: new weights are a {type(value).__name__}; a tensor or a number is needed")
+    weights = torch.as_tensor(value, dtype=values.dtype, device=values.device)
     try:
-        return made.expand_as(values)
+        return weights.expand_as(values)
     except RuntimeError as error:
-        shapes = f"{tuple(made.shape)} where {place.facts.axes} is {tuple(values.shape)}"
+        shapes = f"{tuple(weights.shape)} where {place.facts.axes} is {tuple(values.shape)}"
         raise ValueError(f"{place.path!r}: new weights of shape {shapes}") from error
 
 
 def refuse(path: str, reason: str) -> None:
+    """Raise ValueError for weights that cannot be replaced."""
     raise ValueError(f"{path!r} cannot be replaced: {reason}")

@@ -1,13 +1,13 @@
-"""Attention between tokens: which of them lie on a map of the image, and attention rollout.
+"""Attention between tokens: the layout of tokens on the image, and attention rollout.
 
-The tokens of a vision transformer are the patches of the image, row by row, after a few others: a class token,
+The tokens of a vision transformer are the patches of the image, row by row, after a few prefix tokens: a class token,
 registers.
 
 Attention rollout (Abnar and Zuidema, 2020, "Quantifying attention flow in transformers", sec. 3), for layers 1 to L
-whose attention, the mean over heads, is A_1 to A_L:
+with attention A_1 to A_L, the mean over heads:
 
-    A^_l = 0.5 A_l + 0.5 I    what the residual connection passes on counts as much; rows normalised to one
-    R = A^_L ... A^_1         how much of each first token there is in each last one
+    A^_l = 0.5 A_l + 0.5 I    the residual connection has the same weight; rows normalised to one
+    R = A^_L ... A^_1         share of each first token in each last one
 
 Axes: B batch, G head, Q query, K key.
 """
@@ -21,12 +21,12 @@ from torch import Tensor
 
 from foveal.core.record import Record
 
-BESIDE = 5  # tokens before the map at most: a class token and four registers
+BESIDE = 5  # prefix tokens at most: a class token and four registers
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Tokens as a map: so many before it, then row by row."""
+    """Layout of tokens on a map: `num_prefix_tokens` tokens, then the map row by row."""
 
     num_prefix_tokens: int
     rows: int
@@ -34,20 +34,21 @@ class Layout:
 
     @property
     def centre(self) -> tuple[int, int]:
+        """Row and column of the centre."""
         return self.rows // 2, self.columns // 2
 
     @property
     def middle(self) -> int:
-        """Which token the centre is."""
+        """Index of the token at the centre."""
         return self.num_prefix_tokens + self.centre[0] * self.columns + self.centre[1]
 
     def map(self, weights: Tensor) -> Tensor:
-        """Weights of the keys (..., K) as a map (..., rows, columns), without those before it."""
+        """Reshape weights of the keys (..., K) to a map (..., rows, columns), without the prefix tokens."""
         return weights[..., self.num_prefix_tokens :].unflatten(-1, (self.rows, self.columns))
 
 
 def layout(count: int, height: int, width: int) -> Layout | None:
-    """How so many tokens lie on an image: a map of its proportions and as few before it as can be; None for no map."""
+    """Return the layout of `count` tokens with the image's proportions and fewest prefix tokens; None if none fits."""
     for before in range(BESIDE + 1):
         patches = count - before
         rows = isqrt(max(patches, 0) * height // width)
@@ -59,19 +60,19 @@ def layout(count: int, height: int, width: int) -> Layout | None:
 
 
 def can_roll_out(record: Record) -> bool:
-    """Whether a Record is a layer of attention of all tokens to all tokens, in shares."""
+    """Return True if a Record is attention of all tokens to all tokens, in shares with sum 1."""
     square = record.axes == "B G Q K" and record.values.shape[2] == record.values.shape[3]
     return square and record.domain == "spatial" and record.value_range == (0, 1)
 
 
 def rollout(records: Sequence[Record]) -> Tensor:
-    """How much of each first token (key) there is in each last one (query), after all layers: (B, K, K), rows of sum 1.
+    """Return the share of each first token (key) in each last one (query) after all layers: (B, K, K), rows of sum 1.
 
     Args:
-        records: affinities (B, G, K, K) of layers in the order of the network, the first one first.
+        records: affinities (B, G, K, K) of layers in the order of the network, the first layer first.
 
     Raises:
-        ValueError: no Record; one that is no attention of all tokens to all tokens; several counts of tokens.
+        ValueError: no Record; one that is not attention of all tokens to all tokens; different numbers of tokens.
     """
     if not records:
         raise ValueError("records: a rollout needs one layer at least")
@@ -82,7 +83,7 @@ def rollout(records: Sequence[Record]) -> Tensor:
         if not can_roll_out(record):
             raise ValueError(
                 f"{record.path!r}: {tuple(record.values.shape)} of axes {record.axes!r} "
-                "is no layer of a rollout, which takes shares (B, G, K, K)"
+                "is not a layer of a rollout, which needs shares (B, G, K, K)"
             )
         if record.values.shape[-1] != shape[-1]:
             raise ValueError(

@@ -1,6 +1,7 @@
-"""Finding the places of a model where attention weights pass by, and naming those that cannot be seen.
+"""Search for the places of a model that compute attention weights, and for those that cannot be recorded.
 
-A place is a Tap of ours, or a module of a class in `foveal.inspection.third_party` or of a class that the user names.
+A place is a Tap of this package, or a module of a class in `foveal.inspection.third_party` or of a class that the user
+names.
 """
 
 from collections.abc import Mapping
@@ -16,36 +17,36 @@ from foveal.inspection.functional_hooks import FUNCTIONALS
 from foveal.inspection.third_party import LOOKS_LIKE_ATTENTION, TABLE, UNRECORDABLE, TapSpec, custom_spec
 from foveal.mechanisms.catalog import list_mechanisms
 
-Extra = Mapping[str | type, tuple[str, str]]  # a class, the child whose output its weights are, their kind
+Extra = Mapping[str | type, tuple[str, str]]  # class to the child that outputs the weights, and their kind
 
 FAST_PATH = (
-    "nn.TransformerEncoderLayer leaves its fast path where a hook stands, and its answer changes; "
-    "torch.backends.mha.set_fastpath_enabled(False) shows it"
+    "nn.TransformerEncoderLayer leaves its fast path if a hook is attached, and its output changes; "
+    "call torch.backends.mha.set_fastpath_enabled(False) to record it"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class TapPoint:
-    """Where attention weights pass by."""
+    """Place that computes attention weights; `spec` is None for a Tap."""
 
     path: str
     module: nn.Module
     facts: Facts
-    spec: TapSpec | None = None  # None for a Tap
+    spec: TapSpec | None = None
 
 
 def find_tap_points(model: nn.Module, extra: Extra | None = None) -> tuple[dict[str, TapPoint], dict[str, str]]:
-    """The places of a model by path, and those that cannot be seen with the reason, both in the model's order.
+    """Return a model's places by path, and why each other place cannot be recorded, both in the model's order.
 
-    What DistributedDataParallel (first) and `torch.compile` (anywhere) put into paths is left out. An owner of several
-    Taps is told apart by their own names.
+    Prefixes added by DistributedDataParallel (first) and `torch.compile` (anywhere) are removed from paths. Several
+    Taps of one owner are distinguished by their own names.
 
     Raises:
-        TypeError: `model` is no module.
-        ValueError: `extra` names a class that the model has not, or a child that the class has not.
+        TypeError: `model` is not a module.
+        ValueError: `extra` names a class that the model does not contain, or a child that the class does not have.
     """
     check_model(model)
-    own = dict(custom_spec(cls, *row) for cls, row in (extra or {}).items())
+    custom = dict(custom_spec(cls, *row) for cls, row in (extra or {}).items())
     modules = unwrapped_modules(model)
     owners = [path.rpartition(".")[0] for path, module in modules.items() if isinstance(module, Tap)]
     found, unseen = {}, {}
@@ -55,7 +56,7 @@ def find_tap_points(model: nn.Module, extra: Extra | None = None) -> tuple[dict[
             shown_at = path if owners.count(owner) > 1 else owner
             found[shown_at] = TapPoint(shown_at, module, module.facts)
             continue
-        rows, reason = known(module, own)
+        rows, reason = known(module, custom)
         if rows and in_encoder_fast_path(modules, path):
             unseen[path] = FAST_PATH
         elif reason:
@@ -63,23 +64,26 @@ def find_tap_points(model: nn.Module, extra: Extra | None = None) -> tuple[dict[
         for spec in rows if path not in unseen else ():
             shown_at = f"{path}.{spec.name}".strip(".")
             found[shown_at] = TapPoint(shown_at, module, spec.facts, spec)
-    check_extra(own, found, modules)
+    check_extra(custom, found, modules)
     return found, unseen | unrecognized_attention(modules, [*found, *unseen])
 
 
 def unwrapped_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules by their paths without what wrappers put into them."""
+    """Return modules by path, without the prefixes that wrappers add."""
     wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     split = [(path.split(".")[wrapped:], module) for path, module in model.named_modules()]
     return {".".join(name for name in names if name != "_orig_mod"): module for names, module in split}
 
 
 def path_by_mechanism(path: str, mechanisms: Mapping[str, str]) -> str | None:
-    """Find the path that is meant where the mechanism's name is given instead of its slot's: `layer4.1.cbam`.
+    """Return the path meant by one that ends with the mechanism's name instead of its slot's, such as `layer4.1.cbam`.
 
     Args:
-        path: as somebody typed it.
-        mechanisms: long name of the mechanism of each path that shows weights.
+        path: as the user typed it.
+        mechanisms: long name of the mechanism at each path with weights.
+
+    Returns:
+        The path, or None if no place matches.
     """
     short = {each.long_name: each.name for each in list_mechanisms()}
     for known_path, mechanism in mechanisms.items():
@@ -93,7 +97,7 @@ def path_by_mechanism(path: str, mechanisms: Mapping[str, str]) -> str | None:
 
 
 def known(module: nn.Module, own: Mapping[str, tuple[TapSpec, ...]]) -> tuple[tuple[TapSpec, ...], str]:
-    """The rows of a module's class, or of the nearest class above it that has some; or why it cannot be seen."""
+    """Return the rows of a module's class, or of its nearest base class in a table, and why it cannot be recorded."""
     for name in class_names(module):
         if name in own or name in TABLE:
             rows = own.get(name) or TABLE[name]
@@ -104,6 +108,7 @@ def known(module: nn.Module, own: Mapping[str, tuple[TapSpec, ...]]) -> tuple[tu
 
 
 def in_encoder_fast_path(modules: Mapping[str, nn.Module], path: str) -> bool:
+    """Return True if the module belongs to an encoder layer with an enabled fast path."""
     parent = modules.get(path.rpartition(".")[0])
     return isinstance(parent, nn.TransformerEncoderLayer) and torch.backends.mha.get_fastpath_enabled()
 
@@ -111,6 +116,7 @@ def in_encoder_fast_path(modules: Mapping[str, nn.Module], path: str) -> bool:
 def check_extra(
     own: Mapping[str, tuple[TapSpec, ...]], found: Mapping[str, TapPoint], modules: Mapping[str, nn.Module]
 ) -> None:
+    """Raise ValueError if `extra` names a class or a child that does not exist."""
     for name, (spec,) in own.items():
         places = [place for place in found.values() if place.spec is spec]
         if not places:
@@ -118,20 +124,20 @@ def check_extra(
         children = [path for path, _ in places[0].module.named_modules()]
         if spec.module_or_op not in (*children, *FUNCTIONALS):
             raise ValueError(
-                f"extra: {name} has no child {spec.module_or_op!r}; it has {', '.join(children[1:])}, or say "
-                f"{' or '.join(map(repr, FUNCTIONALS))} for one called in its forward"
+                f"extra: {name} has no child {spec.module_or_op!r}; it has {', '.join(children[1:])}, or use "
+                f"{' or '.join(map(repr, FUNCTIONALS))} for a functional called in its forward"
             )
 
 
-def unrecognized_attention(modules: Mapping[str, nn.Module], told: list[str]) -> dict[str, str]:
-    """Modules with a name as attention has, of a class that no table knows, neither in nor around a known place."""
+def unrecognized_attention(modules: Mapping[str, nn.Module], listed: list[str]) -> dict[str, str]:
+    """Return modules named like attention, of classes in no table, neither within nor around a listed place."""
     unknown: dict[str, str] = {}
     for path, module in reversed(list(modules.items())):  # children before their parents
         name = type(module).__name__
         if not path or not LOOKS_LIKE_ATTENTION.search(name):
             continue
-        around = any(other == path or other.startswith(f"{path}.") for other in (*told, *unknown))
-        inside = any(path.startswith(f"{other}.") for other in told)
+        around = any(other == path or other.startswith(f"{path}.") for other in (*listed, *unknown))
+        inside = any(path.startswith(f"{other}.") for other in listed)
         if not around and not inside:
-            unknown[path] = f"foveal does not know the class {name}; watch(model, extra=...) takes it"
+            unknown[path] = f"the class {name} is not in foveal's table; add it by watch(model, extra=...)"
     return dict(reversed(list(unknown.items())))

@@ -1,13 +1,12 @@
-"""Where the attention of timm, torchvision and torch shows itself, class by class.
+"""Table of the attention weights of timm, torchvision and torch, class by class.
 
-A row says at which child of a module, or at which functional called in its forward pass, the effective weights pass
-by, and what they are. Classes are named, not imported: this file needs neither library. A class that derives from one
-of these has its row, unless it has its own.
+A row gives the child of a module, or the functional called in its forward pass, that outputs the effective weights, and
+describes them. Classes are listed by name, not imported: this file needs neither library. A subclass has the row of its
+base class, unless it has a row of its own.
 
-Values are reshapes of what the module computes, never permutations, so that
-`foveal.replace` can turn them back.
+Values are reshapes of the module's tensors, never permutations, so that `foveal.replace` can invert them.
 
-What this file does not know: paths, and how a hook is set.
+This file contains neither paths nor hooks.
 """
 
 import re
@@ -36,35 +35,38 @@ from foveal.inspection.adapters import (
     windows_of_one_head,
 )
 
-RECOMPUTED = "recomputed"  # by the module itself, a second time
+RECOMPUTED = "recomputed"  # computed a second time by the module itself
 
 
 @dataclass(frozen=True)
 class TapSpec:
-    """Where a module of some class shows attention weights, and what they are."""
+    """Location and description of the attention weights of a module class."""
 
-    module_or_op: str  # a child; "" the module's own output; "softmax()" or "sigmoid()" called in its forward
+    module_or_op: str  # a child; "" is the module's own output; "softmax()" or "sigmoid()" is called in its forward
     facts: Facts
-    form: Form  # from what is met there to the values of a Record
-    name: str = ""  # tells several of one module apart
-    nth_call: tuple[int, int] = (0, 1)  # which of how many calls of the child in one forward pass
+    form: Form  # from the weights found there to the values of a Record
+    name: str = ""  # distinguishes several weights of one module
+    nth_call: tuple[int, int] = (0, 1)  # index of the call, of how many calls of the child in one forward pass
     requires: str = ""  # an attribute of the module that must not be None
 
 
 def facts(mechanism: str, kind: Kind, domain: Domain, axes: str, low: float = 0, high: float = 1) -> Facts:
+    """Return the Facts of weights of this mechanism."""
     return Facts(mechanism=mechanism, kind=kind, domain=domain, axes=axes, value_range=(low, high))
 
 
 def gate(at: str, mechanism: str = "squeeze_excite") -> TapSpec:
+    """Return the row of a gate of each channel."""
     return TapSpec(at, facts(mechanism, "gate", "channel", "B C"), flat)
 
 
 def map_gate(at: str, mechanism: str) -> TapSpec:
+    """Return the row of a gate of each channel and position."""
     return TapSpec(at, facts(mechanism, "gate", "mixed", "B C H W"), as_it_is)
 
 
 def coordinates(mechanism: str) -> tuple[TapSpec, TapSpec]:
-    """One gate module called twice, for the height and then for the width."""
+    """Return the rows of one gate module that is called twice, for the height and then for the width."""
     return (
         TapSpec("gate", facts(mechanism, "gate", "mixed", "B C H"), column, "height", (0, 2)),
         TapSpec("gate", facts(mechanism, "gate", "mixed", "B C W"), row, "width", (1, 2)),
@@ -72,11 +74,12 @@ def coordinates(mechanism: str) -> tuple[TapSpec, TapSpec]:
 
 
 def affinity(at: str = "softmax()", axes: str = "B G Q K", form: Form = sequences) -> TapSpec:
+    """Return the row of an affinity."""
     return TapSpec(at, facts("self_attention", "affinity", "spatial", axes), form)
 
 
 def any_sign(at: str) -> TapSpec:
-    """An affinity after its heads were mixed."""
+    """Return the row of an affinity after its heads were mixed, so that weights may be negative."""
     return TapSpec(at, facts("self_attention", "affinity", "spatial", "B G Q K", -inf, inf), as_it_is)
 
 
@@ -87,7 +90,7 @@ WINDOWS_OF_ONE_HEAD = affinity(axes="B N G Q K", form=windows_of_one_head)
 
 
 TABLE: dict[str, tuple[TapSpec, ...]] = {
-    # Channels and positions: each paper's own gate, mask or selection.
+    # Channels and positions: the gate, mask or selection of each paper.
     "timm.layers.squeeze_excite.SEModule": (SE,),
     "timm.layers.squeeze_excite.SqueezeExciteCl": (SE,),
     "timm.layers.squeeze_excite.EffectiveSEModule": (gate("gate", "effective_squeeze_excite"),),
@@ -122,7 +125,7 @@ TABLE: dict[str, tuple[TapSpec, ...]] = {
     "timm.layers.coord_attn.EfficientLocalAttn": coordinates("efficient_local_attention"),
     "timm.layers.coord_attn.SimpleCoordAttn": (map_gate("gate", "coordinate_attention"),),
     "timm.layers.coord_attn.StripAttn": (map_gate("gate", "strip_attention"),),
-    # A softmax of queries over keys, in the forward pass itself or inside the fused kernel that stands for it.
+    # A softmax of queries over keys, in the forward pass itself or in the fused kernel that replaces it.
     "torch.nn.modules.activation.MultiheadAttention": (affinity(RECOMPUTED),),
     "timm.layers.bottleneck_attn.BottleneckAttn": (affinity(form=heads),),
     "timm.layers.halo_attn.HaloAttn": (affinity(axes="B G N Q K", form=heads),),
@@ -130,7 +133,7 @@ TABLE: dict[str, tuple[TapSpec, ...]] = {
     "timm.models.cait.TalkingHeadAttn": (any_sign("attn_drop"),),
     "timm.models.convit.GPSA": (affinity("attn_drop"),),  # after two softmaxes are blended
     "timm.models.efficientformer_v2.Attention2d": (any_sign("talking_head2"),),
-    "timm.models.efficientvit_msra.CascadedGroupAttention": (WINDOWS_OF_ONE_HEAD,),  # a call a head
+    "timm.models.efficientvit_msra.CascadedGroupAttention": (WINDOWS_OF_ONE_HEAD,),  # one call for each head
     "timm.models.iformer.SHMA": (WINDOWS_OF_ONE_HEAD,),
     "timm.models.shvit.SHSA": (affinity(form=one_head),),
     "timm.models.vision_transformer_sam.Attention": (affinity(axes="B N G Q K", form=windows_of_heads),),
@@ -216,10 +219,10 @@ TABLE: dict[str, tuple[TapSpec, ...]] = {
 }
 
 
-DIFFERENCE = "its weights are the difference of two softmaxes, which it never forms"
+DIFFERENCE = "its weights are the difference of two softmaxes, which it never computes"
 
 
-LINEAR = "a linear attention: it never forms a weight of a query for a key"
+LINEAR = "a linear attention: it never computes a weight of a query for a key"
 
 
 CONVOLVED = "a convolution in groups: its weights are the same for every image"
@@ -255,7 +258,7 @@ LOOKS_LIKE_ATTENTION = re.compile(r"Att(entio)?n|SqueezeExc|(?<![A-Z])SE(?![a-z]
 
 
 def custom_spec(cls: str | type, at: str, kind: str) -> tuple[str, tuple[TapSpec, ...]]:
-    """A row for a class that the table lacks.
+    """Return the row for a class that is not in the table.
 
     Raises:
         ValueError: an unknown kind.

@@ -1,1 +1,1 @@
-"""Attention mechanisms, one paper a file, and their registry."""
+"""Attention mechanisms, one file for each paper, and their registry."""

@@ -5,13 +5,14 @@
     M = sigmoid(Mc + Ms)                                           (2)
     out = x + M x = (1 + M) x                                      (1)
 
-It stands between the stages of a network. The equations show no ReLU; those between the layers are those of the
-authors' code, without which a branch would be one linear map. A layer before a norm has no bias, the norm has one.
+The module is attached between the stages of a network. The equations show no ReLU; the ReLUs between the layers are
+those of the authors' code, without which a branch would be one linear map. A layer before a norm has no bias, since the
+norm has one.
 
-The authors' released networks have another form, `released`: the norms follow the hidden layers instead of the last,
-and M = sigmoid(Mc Ms).
+The networks released by the authors have another form, `released`: the norms follow the hidden layers instead of the
+last layer, and M = sigmoid(Mc Ms).
 
-Departure: a hidden width below one counts as one.
+Departure: a hidden width below 1 is set to 1.
 """
 
 from torch import Tensor, nn
@@ -22,19 +23,24 @@ from foveal.ops.pooling import map_means
 
 
 class BAM(nn.Module):
-    """Weigh each channel and position by 1 + M, from 1 to 2.
+    """Bottleneck attention module: scale each channel and position by 1 + M, from 1 to 2.
 
     Args:
-        channels: C, of the map.
-        reduction: r; the hidden width is C / r.
-        dilation: d, of the 3x3 convolutions.
-        released: the form of the authors' released networks.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map.
+        reduction (int): r; the hidden width is C / r.
+        dilation (int): d, dilation of the 3x3 convolutions.
+        released (bool): use the form of the networks released by the authors.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels`, `reduction` or `dilation` below 1; a training batch of one image, over which the norm of
-            the channels has no variance.
+        ValueError: `channels`, `reduction` or `dilation` below 1; in the forward pass, a training batch of one image,
+            over which the norm of the channel branch has no variance.
 
+    >>> import torch
+    >>> from foveal.mechanisms.bam import BAM
     >>> BAM(256)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
     """
@@ -71,8 +77,9 @@ class BAM(nn.Module):
         self.tap = Tap(Facts(mechanism="bam", kind="mask", domain="mixed", axes="B C H W", value_range=(1, 2)))
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return 1 + M (B, C, H, W) for x (B, C, H, W)."""
         if any(part.training for part in self.channel if isinstance(part, nn.BatchNorm1d)) and len(x) == 1:
-            raise ValueError("bam: a training batch of 1 image; the norm of its channels needs two or more")
+            raise ValueError("bam: a training batch of 1 image; the norm of its channel branch needs two or more")
         channels, positions = self.channel(map_means(x))[:, :, None, None], self.spatial(x)
         logits = channels * positions if self.released else channels + positions
         return self.tap(self.strength(1 + logits.sigmoid()))  # (B, C, H, W) in (1, 2)
@@ -82,7 +89,10 @@ class BAM(nn.Module):
 
 
 def branch(layers: list[nn.Linear] | list[nn.Conv2d], released: bool) -> nn.Sequential:
-    """The layers with a ReLU between them and a norm after the last, or in the released form after each other one."""
+    """Return the layers with a ReLU between them and norms.
+
+    A norm follows the last layer, or in the released form every layer but the last.
+    """
     parts: list[nn.Module] = []
     for layer in layers:
         last = layer is layers[-1]
@@ -97,4 +107,5 @@ def branch(layers: list[nn.Linear] | list[nn.Conv2d], released: bool) -> nn.Sequ
 
 
 def norm_after(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """Return the BatchNorm that fits the output of a layer."""
     return nn.BatchNorm1d(layer.out_features) if isinstance(layer, nn.Linear) else nn.BatchNorm2d(layer.out_channels)

@@ -4,11 +4,11 @@
     mask = sigmoid(norm(conv7x7([max over C, mean over C])))         positions (3)
     out = mask (gate x)                                              in this order (1)
 
-The details that the equations leave open are those of the authors' code: the perceptron is shared by both pools and
-has biases, the maximum stands first, the 7x7 convolution has none and is followed by a BatchNorm of momentum 0.01.
-The spatial gate can also be attached alone.
+The details that the equations leave open follow the authors' code: the perceptron is shared by both pools and has
+biases, the maximum is the first input channel of the 7x7 convolution, which has no bias and is followed by a BatchNorm
+of momentum 0.01. The spatial gate can also be attached alone.
 
-Departure: a hidden width below one counts as one.
+Departure: a hidden width below 1 is set to 1.
 """
 
 from dataclasses import replace
@@ -24,7 +24,16 @@ from foveal.ops.pooling import map_means
 
 
 class ChannelGate(nn.Module):
-    """Weigh each channel by its mean and its maximum, through one shared perceptron."""
+    """Channel gate of CBAM: scale each channel by a gate of its mean and its maximum, through one shared perceptron.
+
+    Args:
+        channels (int): C, number of channels of the map.
+        reduction (int): r; the hidden width is C / r.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Raises:
+        ValueError: `channels` or `reduction` below 1.
+    """
 
     def __init__(self, channels: int, reduction: int = 16, *, identity: bool = False):
         super().__init__()
@@ -37,6 +46,7 @@ class ChannelGate(nn.Module):
         self.tap = Tap(Facts(mechanism="cbam", kind="gate", domain="channel", axes="B C", value_range=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return the gates (B, C) in (0, 1) for x (B, C, H, W)."""
         pools = torch.stack([map_means(x), x.amax((2, 3))], dim=1)  # (B, 2, C)
         gate = self.fc2(F.relu(self.fc1(pools))).sum(1).sigmoid()
         return self.tap(self.strength(gate))  # (B, C) in (0, 1)
@@ -45,20 +55,26 @@ class ChannelGate(nn.Module):
         return x * self.weigh(x)[:, :, None, None]
 
     def forward_(self, x: Tensor) -> Tensor:
+        """In-place forward; the caller must own `x`."""
         return x.mul_(self.weigh(x)[:, :, None, None])
 
 
 class SpatialGate(nn.Module):
-    """Weigh each position by the maximum and the mean over its channels and its neighbours'.
+    """Spatial gate of CBAM: scale each position by the maximum and the mean over channels at it and its neighbours.
 
     Args:
-        channels: C, of the map; any number does, the gate sees their maximum and mean.
-        kernel_size: of the convolution; odd.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map; any number, since the gate sees only their maximum and mean.
+        kernel_size (int): kernel size of the convolution; odd.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: an even `kernel_size`.
+        ValueError: `kernel_size` is even or below 1.
 
+    >>> import torch
+    >>> from foveal.mechanisms.cbam import SpatialGate
     >>> SpatialGate(64)(torch.rand(8, 64, 14, 14)).shape
     torch.Size([8, 64, 14, 14])
     """
@@ -77,6 +93,7 @@ class SpatialGate(nn.Module):
         self.tap = Tap(Facts(mechanism="spatial_gate", kind="mask", domain="spatial", axes="B H W", value_range=(0, 1)))
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return the mask (B, H, W) in (0, 1) for x (B, C, H, W)."""
         pools = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)  # (B, 2, H, W)
         mask = self.norm(self.conv(pools)).sigmoid()
         return self.tap(self.strength(mask[:, 0]))  # (B, H, W) in (0, 1)
@@ -85,21 +102,27 @@ class SpatialGate(nn.Module):
         return x * self.weigh(x)[:, None]
 
     def forward_(self, x: Tensor) -> Tensor:
+        """In-place forward; the caller must own `x`."""
         return x.mul_(self.weigh(x)[:, None])
 
 
 class CBAM(nn.Module):
-    """Weigh channels, then positions.
+    """Convolutional block attention module: scale channels, then positions.
 
     Args:
-        channels: C, of the map.
-        reduction: r, of the channel gate; the hidden width is C / r.
-        kernel_size: of the spatial gate's convolution; odd.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map.
+        reduction (int): r, of the channel gate; the hidden width is C / r.
+        kernel_size (int): kernel size of the spatial gate's convolution; odd.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels` or `reduction` below 1, an even `kernel_size`.
+        ValueError: `channels` or `reduction` below 1; `kernel_size` is even or below 1.
 
+    >>> import torch
+    >>> from foveal.mechanisms.cbam import CBAM
     >>> CBAM(64)(torch.rand(8, 64, 14, 14)).shape
     torch.Size([8, 64, 14, 14])
     """
@@ -112,7 +135,7 @@ class CBAM(nn.Module):
         super().__init__()
         self.channel = ChannelGate(channels, reduction, identity=identity)
         self.spatial = SpatialGate(channels, kernel_size, identity=identity)
-        self.spatial.tap = Tap(replace(self.spatial.tap.facts, mechanism="cbam"))  # whose part it is here
+        self.spatial.tap = Tap(replace(self.spatial.tap.facts, mechanism="cbam"))  # recorded as part of CBAM
 
     def forward(self, x: Tensor) -> Tensor:
         weighed = self.channel(x)
@@ -121,7 +144,7 @@ class CBAM(nn.Module):
         return self.spatial(weighed)
 
     def forward_(self, x: Tensor) -> Tensor:
-        """`forward` in the memory of x, for who made x and shows it to nobody else."""
+        """In-place forward; the caller must own `x`."""
         if can_write_in_place(x, self.channel, self.spatial):
             return self.spatial.forward_(self.channel.forward_(x))
         return self(x)

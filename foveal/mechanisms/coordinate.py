@@ -1,12 +1,12 @@
-"""Coordinate attention (Hou et al., 2021, eq. 4-9). Spatial domain, soft: where along each axis, by channel.
+"""Coordinate attention (Hou et al., 2021, eq. 4-9). Spatial domain, soft: gates along each axis, for each channel.
 
     z_h, z_w = means of x over W, over H           (B, C, H) and (B, C, W) (4), (5)
     f = h_swish(norm(F1([z_h, z_w])))              one 1x1 convolution for both, to max(C / r, 8) channels (6)
     g_h, g_w = sigmoid(F_h(f_h)), sigmoid(F_w(f_w))  f split again into its rows and columns (7), (8)
-    out = g_h g_w x                                each position by its row's and its column's gate (9)
+    out = g_h g_w x                                each position by the gates of its row and its column (9)
 
-The reduction of 32, the least width of 8 and the biases of F_h and F_w are those of the authors' code. Its F1 has a
-bias too, which the norm behind it takes away again: none here.
+The reduction of 32, the minimum width of 8 and the biases of F_h and F_w are those of the authors' code. Its F1 has a
+bias too, which the following norm cancels; F1 has none here.
 
 Departures: none.
 """
@@ -22,16 +22,21 @@ LEAST_WIDTH = 8
 
 
 class Coordinate(nn.Module):
-    """Weigh each channel and position by two gates in (0, 1): of the row and of the column.
+    """Coordinate attention: scale each channel and position by two gates in (0, 1), of the row and of the column.
 
     Args:
-        channels: C, of the map.
-        reduction: r; the hidden width is C / r, at least 8.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map.
+        reduction (int): r; the hidden width is C / r, at least 8.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
         ValueError: `channels` or `reduction` below 1.
 
+    >>> import torch
+    >>> from foveal.mechanisms.coordinate import Coordinate
     >>> Coordinate(256)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
     """
@@ -56,6 +61,7 @@ class Coordinate(nn.Module):
         )
 
     def weigh(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gates of rows (B, C, H) and of columns (B, C, W), in (0, 1), for x (B, C, H, W)."""
         height = x.shape[2]
         pools = torch.cat([x.mean(3), x.mean(2)], dim=2)  # (B, C, H + W)
         f = F.hardswish(self.norm(self.conv(pools)))

@@ -4,9 +4,9 @@
     g = sigmoid(C1D_k(z))                 each channel by its k neighbours (9)
     out = g x
 
-The convolution over the channels has one kernel for all of them and no bias; k is the odd number nearest to
-(log2 C + 1) / 2 (12, with gamma = 2 and b = 1), the larger one where two are as near. The listing in the paper forgets
-the sigmoid, its eq. 9 does not.
+The convolution over the channels has one kernel for all of them and no bias. k is the odd number nearest to (log2 C +
+1) / 2 (12, with gamma = 2 and b = 1), the larger one in a tie. The code listing in the paper omits the sigmoid; its eq.
+9 has it.
 
 Departures: none.
 """
@@ -21,16 +21,21 @@ from foveal.ops.pooling import map_means
 
 
 class EfficientChannel(nn.Module):
-    """Weigh each channel by a gate in (0, 1) that depends on the means of its neighbours and itself.
+    """Efficient channel attention: scale each channel by a gate in (0, 1) of its own mean and its neighbours' means.
 
     Args:
-        channels: C, of the map.
-        kernel_size: k, odd; that of eq. 12 if left out.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map.
+        kernel_size (int, optional): k, odd; by default that of eq. 12.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels` below 1, a `kernel_size` that is even or below 1.
+        ValueError: `channels` below 1; `kernel_size` is even or below 1.
 
+    >>> import torch
+    >>> from foveal.mechanisms.efficient_channel import EfficientChannel
     >>> EfficientChannel(256)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
     """
@@ -53,6 +58,7 @@ class EfficientChannel(nn.Module):
         )
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return the gates (B, C) in (0, 1) for x (B, C, H, W)."""
         z = map_means(x)  # (B, C)
         gate = self.conv(z[:, None])[:, 0].sigmoid()
         return self.tap(self.strength(gate))  # (B, C) in (0, 1)
@@ -62,5 +68,5 @@ class EfficientChannel(nn.Module):
 
 
 def kernel_width(channels: int) -> int:
-    """The odd number nearest to (log2 C + 1) / 2."""
+    """Return the odd number nearest to (log2 C + 1) / 2, the larger one in a tie."""
     return 2 * int((math.log2(channels) + 1) / 4) + 1

@@ -1,20 +1,20 @@
-"""Gather-Excite (Hu et al., 2018b, sec. 2-4). Channel domain, soft; a local extent says where, too.
+"""Gather-Excite (Hu et al., 2018b, sec. 2-4). Channel domain, soft; with a local extent also spatial.
 
     z = gather(x)                          context: one number for each channel and extent
     out = sigmoid(resize(excite(z))) x     resize: to the map again, by nearest neighbours
 
-The extent is the whole map, or e: one cell for every e x e positions. What is learned:
+The extent is the whole map, or e: one cell for every e x e positions. The variants differ in what is learned:
 
     GE-theta-    nothing: the gather is a mean (of 2e - 1 x 2e - 1 positions, so that cells overlap), no excite
     GE-theta     the gather, depthwise: log2(e) 3x3 convolutions of stride 2 with norms, a ReLU between two of them; or
                  one convolution as large as the map with a norm
     GE-theta+    the excite too: relu, then a perceptron over channels (1x1 convolutions) through C / r
 
-The order of norms and ReLUs is that of the authors' networks. A perceptron after a mean over the whole map would be
+The order of norms and ReLUs is that of the authors' networks. A mean over the whole map followed by a perceptron is
 squeeze-and-excitation.
 
-Departures: a hidden width below one counts as one. A kernel as large as the map fits maps of one size; to another it is
-resized, and scaled by the areas so that it weighs as much in sum.
+Departures: a hidden width below 1 is set to 1. A kernel as large as the map fits maps of one size only; for a map of
+another size it is resized, and scaled by the ratio of the areas so that the sum of its weights stays the same.
 """
 
 import math
@@ -28,14 +28,14 @@ from foveal.mechanisms.zero_init_gate import ZeroInitGate
 
 
 class Mean(nn.Module):
-    """(B, C, H, W) to (B, C, 1, 1)."""
+    """Mean over a map: (B, C, H, W) to (B, C, 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3), keepdim=True)
 
 
 class WholeMap(nn.Module):
-    """A depthwise convolution as large as the map: (B, C, H, W) to (B, C, 1, 1)."""
+    """Depthwise convolution as large as the map: (B, C, H, W) to (B, C, 1, 1)."""
 
     def __init__(self, channels: int, size: int | tuple[int, int]):
         super().__init__()
@@ -53,22 +53,28 @@ class WholeMap(nn.Module):
 
 
 class GatherExcite(nn.Module):
-    """Weigh each channel, over the whole map or neighbourhood by neighbourhood, by what is gathered there.
+    """Gather-excite: scale each channel, globally or in each neighbourhood, by a gate of the context gathered there.
 
     Args:
-        channels: C, of the map.
-        extent: e, the side of a neighbourhood; the whole map if left out.
-        theta: learn the gather.
-        plus: learn the excite.
-        size: height and width, one number for both, of the kernel that learns to gather the whole map: the map's.
-        reduction: r, of the excite; the hidden width is C / r.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map.
+        extent (int, optional): e, side of a neighbourhood; by default the whole map.
+        theta (bool): learn the gather.
+        plus (bool): learn the excite.
+        size (int or tuple[int, int], optional): height and width, or one number for both, of the map, and so of the
+            kernel that learns to gather the whole map; needed with `theta` and without `extent`.
+        reduction (int): r, of the excite; the hidden width is C / r.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels` or `reduction` below 1; an `extent` below 2, or with `theta` one that is no power of 2;
-            `theta` for the whole map without a `size` of one position at least; with `theta`, a training batch that is
-            gathered into one number a channel, over which a norm has no variance.
+        ValueError: `channels` or `reduction` below 1; `extent` below 2, or with `theta` not a power of 2; `theta` for
+            the whole map without a `size` of at least one position; in the forward pass with `theta`, a training batch
+            that is gathered to one number for each channel, over which a norm has no variance.
 
+    >>> import torch
+    >>> from foveal.mechanisms.gather_excite import GatherExcite
     >>> GatherExcite(256, extent=8, theta=True)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
     """
@@ -107,6 +113,7 @@ class GatherExcite(nn.Module):
         )
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return the gates (B, C), or with an extent (B, C, H, W), in (0, 1), for x (B, C, H, W)."""
         self.check_batch(x)
         gate = self.strength(self.excite(self.gather(x)).sigmoid())
         if self.extent is None:
@@ -118,16 +125,17 @@ class GatherExcite(nn.Module):
         return x * (weights[:, :, None, None] if self.extent is None else weights)
 
     def check_batch(self, x: Tensor) -> None:
+        """Raise ValueError for a training batch over which the norm of the gather has no variance."""
         training = any(part.training for part in self.gather.children() if isinstance(part, nn.BatchNorm2d))
         if training and len(x) == 1 and (self.extent is None or max(x.shape[2:]) <= self.extent):
             raise ValueError("gather excite: a training batch of 1 image, gathered whole; its norm needs two or more")
 
 
 def nearest(gate: Tensor, height: int, width: int) -> Tensor:
-    """Resized by nearest neighbours, (B, C, h, w) to (B, C, H, W): row i from row floor(i h / H), columns likewise.
+    """Resize by nearest neighbours, (B, C, h, w) to (B, C, H, W): row i from row floor(i h / H), columns likewise.
 
-    `F.interpolate` means the same, but its quotients are floating ones, which miss a row at some sizes (row 61 of 122
-    from 16) and may miss others in another runtime, and on a CPU it takes many times as long.
+    `F.interpolate` has the same definition, but computes the quotients in floating point. They miss a row at some sizes
+    (row 61 of 122 from 16) and may miss others in another runtime. On a CPU it is also many times slower.
     """
     rows = torch.arange(height, device=gate.device) * gate.shape[2] // height
     columns = torch.arange(width, device=gate.device) * gate.shape[3] // width
@@ -135,6 +143,7 @@ def nearest(gate: Tensor, height: int, width: int) -> Tensor:
 
 
 def fixed(extent: int | None) -> nn.Module:
+    """Return the gather without parameters."""
     if extent is None:
         return Mean()
     if extent < 2:
@@ -143,6 +152,7 @@ def fixed(extent: int | None) -> nn.Module:
 
 
 def learned(channels: int, extent: int | None, size: int | tuple[int, int] | None) -> nn.Sequential:
+    """Return the learned gather."""
     if extent is None:
         if size is None:
             raise ValueError("size=None: to learn to gather the whole map, its height and width are needed")
@@ -157,5 +167,6 @@ def learned(channels: int, extent: int | None, size: int | tuple[int, int] | Non
 
 
 def perceptron(channels: int, hidden: int, after_norm: bool) -> nn.Sequential:
+    """Return the learned excite: a perceptron over channels, after a ReLU if a norm precedes it."""
     parts = [nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1)]
     return nn.Sequential(*([nn.ReLU()] if after_norm else []), *parts)

@@ -4,17 +4,17 @@
     mu = tanh(W2 relu(W1 h))                                                                        policy's mean
     l ~ N(mu, std^2), kept inside the image                                                         the next location
 
-Spatial domain, hard: a place is chosen, not weighed, and what the choice was worth comes back as a reward alone. The
-policy learns by REINFORCE: `draw` gives the logarithm of the density of what it drew, whose gradient, times the
-reward, is that of the expected reward. The location that is drawn carries no gradient itself.
+Spatial domain, hard: a location is sampled, not weighted, and the only feedback on the choice is a reward. The policy
+is trained by REINFORCE: `draw` returns the log-density of its sample, whose gradient, times the reward, is an estimate
+of the gradient of the expected reward. The sampled location itself carries no gradient.
 
-This is no module to put after a layer: it needs a network that remembers what it saw and asks where to look next
-(`foveal.networks.ram`). What it shows is not a weight but a path, told once a pass when it is complete.
+The module cannot be attached after a layer: it needs a recurrent network that requests the next location
+(`foveal.networks.ram`). It records no weights but a path, once for each forward pass, when the path is complete.
 
-Departures: the policy has a hidden layer of its own (the paper's is linear in h). It starts at the centre, by a zero
-last layer, and learns at a third of the network's rate: as long as the network cannot read what it sees, rewards are
-noise, and at the full rate the policy walked into a corner on noise and stayed there. A location that is drawn beyond
-the image's edge is moved onto the edge, and keeps the density of what was drawn.
+Departures: the policy has a hidden layer of its own (the paper's is linear in h). Its last layer is initialized to
+zero, so it starts at the centre, and it learns at a third of the network's rate: as long as the network cannot classify
+what it sees, rewards are noise, and at the full rate the policy moved to a corner on noise and did not return. A
+sampled location outside the image is moved onto the edge, and keeps the density of the original sample.
 """
 
 import torch
@@ -26,16 +26,16 @@ from foveal.ops.geometry import centres, sample
 
 
 class Retina(nn.Module):
-    """Patches around a location, sharp in the middle: (B, C, H, W) and (B, 2) to (B, K C, g, g).
+    """Patches around a location, with decreasing resolution: (B, C, H, W) and (B, 2) to (B, K C, g, g).
 
-    A patch of side 2^k g is g x g means over 2^k x 2^k pixels. These means are taken once for all locations, with a
-    stride of one pixel (`levels`), and read off between pixels by bilinear interpolation (`forward`): the same as to
-    average what is read off between the pixels of the image.
+    A patch of side 2^k g is g x g means over 2^k x 2^k pixels. These means are computed once for all locations, with a
+    stride of one pixel (`levels`), and sampled between pixels by bilinear interpolation (`forward`). The result equals
+    the mean of samples taken between the pixels of the image.
 
     Args:
         size: g, in pixels.
         scales: K.
-        padding: the value that lies outside the image.
+        padding: value outside the image.
     """
 
     def __init__(self, size: int, scales: int, padding: float = 0.0):
@@ -43,7 +43,7 @@ class Retina(nn.Module):
         self.size, self.scales, self.padding = size, scales, padding
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        """The image and its means over 2 x 2, 4 x 4 ... pixels: K maps, each s - 1 pixels larger than the image."""
+        """Return the image and its means over 2 x 2, 4 x 4 ... pixels: K maps, each s - 1 pixels larger."""
         levels = [x]
         for k in range(self.scales - 1):
             s = 2**k
@@ -69,22 +69,29 @@ class Retina(nn.Module):
 
 
 class Glimpse(nn.Module):
-    """Look at one place of an image, and say where to look next.
+    """Glimpse sensor and location policy: look at one location of an image, and choose the next one.
 
-    `levels(x)` prepares the images, `forward` looks, `weigh` says the mean of the next location and `draw` draws
-    around it; `tap` shows the path (B, T, 2). Locations are (x, y), from -1 to 1: see `foveal.ops.geometry`.
+    `levels(x)` prepares the images, `forward` extracts the patches, `weigh` returns the mean of the next location and
+    `draw` samples around it; `tap` records the path (B, T, 2). Locations are (x, y), from -1 to 1: see
+    `foveal.ops.geometry`.
 
     Args:
-        channels: of the state h, (B, channels), out of which the next location is said.
-        size: g, the side of a patch in its own pixels.
-        scales: K, how many patches; each shows a region twice as wide as the one before.
-        std: of the policy, in normalised coordinates.
-        hidden: width of the policy's hidden layer.
-        padding: the value that lies outside the image.
+        channels (int): number of channels of the state h, (B, channels), from which the next location is computed.
+        size (int): g, side of a patch in its own pixels.
+        scales (int): K, number of patches; each shows a region twice as wide as the one before.
+        std (float): standard deviation of the policy, in normalised coordinates.
+        hidden (int): width of the policy's hidden layer.
+        padding (float): value outside the image.
+
+    Shape:
+        Input: `levels(x)` for x (B, C, H, W), and locations (B, 2).
+        Output: (B, K C, g, g).
 
     Raises:
-        ValueError: `size` or `scales` below 1, `std` not above 0.
+        ValueError: `size` or `scales` below 1; `std` not above 0.
 
+    >>> import torch
+    >>> from foveal.mechanisms.glimpse import Glimpse
     >>> glimpse = Glimpse(256, size=8, scales=3)
     >>> glimpse(glimpse.levels(torch.rand(5, 1, 60, 60)), torch.zeros(5, 2)).shape
     torch.Size([5, 3, 8, 8])
@@ -131,14 +138,16 @@ class Glimpse(nn.Module):
         )
 
     def levels(self, x: Tensor) -> list[Tensor]:
+        """Return the maps from which `forward` samples, for x (B, C, H, W)."""
         return self.retina.levels(x)
 
     def weigh(self, state: Tensor) -> Tensor:
+        """Return the mean of the next location (B, 2), in (-1, 1), for a state (B, channels)."""
         mean = self.fc2(F.relu(self.fc1(state)))
         return mean.to(torch.promote_types(mean.dtype, torch.float32)).tanh()  # (B, 2) in (-1, 1)
 
     def draw(self, mean: Tensor, stream: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """A location around the mean (B, 2), and the logarithm of its density, but for a constant, (B,)."""
+        """Sample a location around the mean (B, 2); return it and its log-density up to a constant, (B,)."""
         noise = torch.randn(mean.shape, generator=stream, device=mean.device, dtype=mean.dtype)
         drawn = mean.detach() + self.std * noise
         return drawn.clamp(-1, 1), -((drawn - mean) ** 2).sum(1) / (2 * self.std**2)

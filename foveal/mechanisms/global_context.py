@@ -1,15 +1,15 @@
-"""Global context (Cao et al., 2019, GCNet, sec. 4.3). Channel domain, soft: adds to channels what it pools.
+"""Global context (Cao et al., 2019, GCNet, sec. 4.3). Channel domain, soft: adds a pooled context to each channel.
 
     a = softmax over positions of (W_k x)          context modeling: one map for all positions
     c = sum over positions of a x                  (B, C)
     out = x + W_v2 relu(LN(W_v1 c))                transform through C / r, fusion by addition
 
-The paper compares fusion by addition and by scaling and takes addition; so does this file (timm's layer scales unless
-told otherwise). W_v2 starts at zero, weights and bias, as in the authors' code: a fresh one is the identity. W_k has no
-bias: a softmax does not see one.
+The paper compares fusion by addition and by scaling and chooses addition; so does this file (timm's layer scales by
+default). W_v2 is initialized to zero, weights and bias, as in the authors' code, so the module starts as the identity.
+W_k has no bias, since a softmax is invariant to one.
 
-Departures: a hidden width below four counts as four; a LayerNorm of one number gives its bias whatever the number is,
-and one of two little more than a sign.
+Departures: a hidden width below 4 is set to 4. The LayerNorm of a single number is its bias, whatever the number is,
+and the LayerNorm of two numbers is little more than a sign.
 """
 
 import torch
@@ -22,15 +22,20 @@ LEAST_WIDTH = 4
 
 
 class GlobalContext(nn.Module):
-    """Add to every position what a weighted mean over all positions says.
+    """Global context block: add to every position a transform of the weighted mean over all positions.
 
     Args:
-        channels: C, of the map.
-        reduction: r; the hidden width is C / r, at least 4.
+        channels (int): C, number of channels of the map.
+        reduction (int): r; the hidden width is C / r, at least 4.
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
         ValueError: `channels` or `reduction` below 1.
 
+    >>> import torch
+    >>> from foveal.mechanisms.global_context import GlobalContext
     >>> GlobalContext(256)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
     """
@@ -55,8 +60,9 @@ class GlobalContext(nn.Module):
         self.tap = Tap(facts)
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return the softmax over positions, (B, H, W) with sum 1, for x (B, C, H, W)."""
         logits = self.attention(x)[:, 0]  # (B, H, W)
-        return self.tap(logits.flatten(1).softmax(1).view_as(logits))  # (B, H, W), over H W one in sum
+        return self.tap(logits.flatten(1).softmax(1).view_as(logits))  # (B, H, W), sum 1 over H W
 
     def forward(self, x: Tensor) -> Tensor:
         context = torch.einsum("bchw,bhw->bc", x, self.weigh(x).to(x.dtype))

@@ -6,24 +6,24 @@
     dY/ds = E[top-k(s + sigma Z) Z^T] / sigma          by the same samples of Z
     patch_k = sum_n Y_kn candidate_n
 
-In training a patch is thus a mean over what noisy scores choose: a blend at first, one candidate alone once the scores
-are sure of it. Evaluation knows no noise.
+In training a patch is thus a mean over the candidates that noisy scores select: a blend at first, a single candidate
+once the scores are far apart. In evaluation there is no noise.
 
-Every pixel of the score map stands for the patch around its centre, moved into the image where it would reach out:
-neighbours overlap by about half. Only the patches go through the network, so that a large image costs what they cost,
-and a small scorer: with four patches of 64 of 1,024 pixels, ResNet-18 keeps 2.4 % of the bytes for its backward pass,
-and takes 5 % of the time to train and to answer.
+Every pixel of the score map represents the patch around its centre, moved into the image where it would extend beyond
+the edge; neighbours overlap by about half. Only the patches pass through the network, so a large image costs as much as
+its patches and a small scorer: with four patches of 64 of 1,024 pixels, ResNet-18 saves 2.4 % of the bytes for its
+backward pass, and takes 5 % of the time for training and for inference.
 
-Departures: the k patches stand side by side in one image (four: two by two), in the order of their places, so that any
-classifier takes them and its own pooling joins them; the paper runs its network on each and pools the answers. Sigma
-stays what it is, where the paper lets it fall to 0. The mean over the samples is taken off the gradient, which lessens
-its variance.
+Departures: the k patches are placed side by side in one image (four: two by two), in the order of their positions, so
+that any classifier accepts them and its own pooling combines them; the paper runs its network on each patch and pools
+the outputs. Sigma is constant, whereas the paper decreases it to 0. The mean over the samples is subtracted from the
+gradient, which reduces its variance.
 
-What to expect: `foveal train --model small_cnn+hard_crop:size=64 --data digits/scene` (256x256 pixels, a digit of 28
-among 40 pieces of others, 3,000 to learn from) names 91.7 % of the test part after 64 s of one processor core; the crop
-holds the whole digit in 93.0 % of the images, a candidate at random in 4.1 %. With `size=32,patches=4`: 93.3 %, 84 s.
-The same network on random crops: 11.3 %; on the image at a quarter of its side: 39.9 %; on the whole image: 94.0 %
-after a run of six epochs, not eleven, and 331 s. (One run each.)
+Results to expect: `foveal train --model small_cnn+hard_crop:size=64 --data digits/scene` (256x256 pixels, a digit of 28
+among 40 pieces of others, 3,000 training images) classifies 91.7 % of the test set correctly after 64 s on one
+processor core; the crop contains the whole digit in 93.0 % of the images, a random candidate in 4.1 %. With
+`size=32,patches=4`: 93.3 %, 84 s. The same network on random crops: 11.3 %; on the image at a quarter of its side: 39.9
+%; on the whole image: 94.0 % after a run of six epochs, not eleven, and 331 s. (One run each.)
 """
 
 from dataclasses import replace
@@ -36,12 +36,12 @@ from torch.nn import functional as F
 from foveal.core.record import Facts, Tap
 from foveal.ops.geometry import affine_grid, sample
 
-SCORED = 16  # pixels to which the scorer brings a patch's side; three halvings leave two scores
-EVEN = 1e-5  # added to the range of an image's scores, which may be one and the same
+SCORED = 16  # pixels to which the scorer reduces a patch's side; three halvings leave two scores
+EVEN = 1e-5  # added to the range of an image's scores, which is zero where all scores are equal
 
 
 class Scorer(nn.Module):
-    """How relevant each candidate is: images (B, C, H, W) to (B, H', W') from 0 to 1, two scores to a patch's side."""
+    """Scores of the candidates: images (B, C, H, W) to (B, H', W') from 0 to 1, two scores to a patch's side."""
 
     def __init__(self, channels: int, size: int, width: int = 16):
         super().__init__()
@@ -62,23 +62,30 @@ class Scorer(nn.Module):
 
 
 class HardCrop(nn.Module):
-    """Show a network the k most relevant patches of an image, and nothing else of it.
+    """Hard crop: pass the k most relevant patches of an image to the network, and nothing else of it.
 
-    There is no start as the identity: the network sees other pixels from the first.
+    The module cannot start as the identity: the network sees other pixels from the first step.
 
     Args:
-        channels: C, of the images.
-        size: of a patch, in pixels: about twice what it should hold whole, since candidates overlap by half.
-        patches: k.
-        sigma: of the noise on the scores.
-        samples: of the noise.
+        channels (int): C, number of channels of the images.
+        size (int): side of a patch, in pixels: about twice that of the objects it should contain, since candidates
+            overlap by half.
+        patches (int): k.
+        sigma (float): standard deviation of the noise on the scores.
+        samples (int): number of samples of the noise.
+
+    Shape:
+        Input: (B, C, H, W).
+        Output: (B, C, R size, k / R size), R the largest divisor of k up to its square root.
 
     Raises:
-        ValueError: a `size` below 16 pixels, another number that is not above 0; an image smaller than a patch, or with
-            fewer candidates than patches.
+        ValueError: `size` below 16 pixels; `patches`, `sigma` or `samples` not above 0; in the forward pass, an image
+            smaller than a patch, or with fewer candidates than patches.
 
-    >>> HardCrop(3, size=64, patches=4)(torch.rand(8, 3, 1000, 1000)).shape
-    torch.Size([8, 3, 128, 128])
+    >>> import torch
+    >>> from foveal.mechanisms.hard_crop import HardCrop
+    >>> HardCrop(3, size=64, patches=4)(torch.rand(2, 3, 500, 500)).shape
+    torch.Size([2, 3, 128, 128])
     """
 
     attaches = "before"
@@ -88,7 +95,7 @@ class HardCrop(nn.Module):
     def __init__(self, channels: int, size: int = 64, patches: int = 1, *, sigma: float = 0.05, samples: int = 100):
         super().__init__()
         if size < SCORED:
-            raise ValueError(f"size={size}: a patch has {SCORED} pixels or more")
+            raise ValueError(f"size={size}: a patch of at least {SCORED} pixels is needed")
         if patches < 1 or sigma <= 0 or samples < 1:
             raise ValueError(f"patches={patches}, sigma={sigma}, samples={samples}: numbers above 0 are needed")
         self.size, self.patches, self.sigma, self.samples = size, patches, sigma, samples
@@ -98,7 +105,7 @@ class HardCrop(nn.Module):
         self.crops = Tap(replace(facts, kind="crop", axes="B K 2 3", value_range=(-1, 1), size=(size, size)))
 
     def weigh(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The score of each candidate (B, H', W'), and where the k best lie: transforms (B, K, 2, 3)."""
+        """Return the score of each candidate (B, H', W'), and the transforms of the k best (B, K, 2, 3)."""
         height, width = x.shape[2:]
         if min(height, width) < self.size:
             raise ValueError(f"hard crop: {height}x{width} pixels are less than a patch of size={self.size}")
@@ -114,19 +121,19 @@ class HardCrop(nn.Module):
         return self.blend(x, scores) if self.training else self.cut(x, theta)
 
     def cut(self, x: Tensor, theta: Tensor) -> Tensor:
-        """The patches that transforms show."""
+        """Cut the patches that the transforms show."""
         grids = affine_grid(theta.flatten(0, 1), self.size, self.size).unflatten(0, theta.shape[:2])
         return sample(x, side_by_side(grids))
 
     def blend(self, x: Tensor, scores: Tensor) -> Tensor:
-        """The patches in expectation."""
+        """Return the expected patches under noise on the scores."""
         shares = perturbed_top_k(scores.flatten(1), self.patches, self.sigma, self.samples).to(x.dtype)
         mixed = side_by_side(mix(x, shares, self.origins(x, scores), self.size)).permute(0, 3, 1, 2)
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
         return mixed.contiguous(memory_format=layout)
 
     def origins(self, x: Tensor, scores: Tensor) -> Tensor:
-        """The upper left pixel of each candidate, x before y: (N, 2)."""
+        """Return the upper left pixel (x, y) of each candidate: (N, 2)."""
         rows, columns = scores.shape[1:]
         top = starts(rows, x.shape[2], self.size, x.device)[:, None].expand(rows, columns)
         left = starts(columns, x.shape[3], self.size, x.device).expand(rows, columns)
@@ -134,21 +141,21 @@ class HardCrop(nn.Module):
 
 
 def starts(count: int, length: int, size: int, device: torch.device) -> Tensor:
-    """The first pixels of `count` pieces of one size, spread evenly by their centres and moved into the length."""
+    """Return the first pixels of `count` pieces of one size, centres spread evenly, clamped to the length."""
     centres = (2 * torch.arange(count, device=device) + 1) * length // (2 * count)
     return (centres - size // 2).clamp(0, length - size)
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Where the k largest stand in the last dimension, first place first."""
+    """Return the indices of the k largest values in the last dimension, in increasing order."""
     return scores.topk(k).indices.sort().values
 
 
 def perturbed_top_k(scores: Tensor, k: int, sigma: float, samples: int) -> Tensor:
-    """How often noisy scores (B, N) choose each candidate as their first, second, ... k-th: (B, K, N).
+    """Return how often noisy scores (B, N) select each candidate as their first, second, ... k-th: (B, K, N).
 
-    A sample counts 1, times 1 + l - l where the first l alone has a gradient: that of the log-density of its noise,
-    z / sigma. Summed over samples this is the gradient of Berthet et al.
+    A sample counts 1, multiplied by 1 + l - l, where only the first l has a gradient: that of the log-density of its
+    noise, z / sigma. Summed over samples this is the gradient of Berthet et al.
     """
     noise = torch.randn(len(scores), samples, scores.shape[1], device=scores.device, dtype=scores.dtype)
     chosen = top_k(scores.detach()[:, None] + sigma * noise, k)  # (B, M, K)
@@ -158,9 +165,10 @@ def perturbed_top_k(scores: Tensor, k: int, sigma: float, samples: int) -> Tenso
 
 
 def mix(x: Tensor, shares: Tensor, origins: Tensor, size: int) -> Tensor:
-    """Sums of candidates of x (B, C, H, W) by their shares (B, K, N): (B, K, size, size, C).
+    """Sum the candidates of x (B, C, H, W), weighted by their shares (B, K, N): (B, K, size, size, C).
 
-    Only those are cut that have a share, as many as the least sure image of the batch needs: mostly a few.
+    Only candidates with a share are cut, for every image as many as the image with the most such candidates needs:
+    usually a few.
     """
     share = shares.sum(1)
     chosen = share.topk(int((share > 0).sum(1).max())).indices  # (B, N') of N
@@ -173,14 +181,14 @@ def mix(x: Tensor, shares: Tensor, origins: Tensor, size: int) -> Tensor:
 
 
 def side_by_side(patches: Tensor) -> Tensor:
-    """Patches (B, K, P, P, D) as one image (B, R P, K / R P, D), R the largest divisor of K up to its root."""
+    """Tile patches (B, K, P, P, D) to one image (B, R P, K / R P, D), R the largest divisor of K up to its root."""
     count = patches.shape[1]
     rows = next(rows for rows in range(isqrt(count), 0, -1) if count % rows == 0)
     return patches.unflatten(1, (rows, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def windows(origins: Tensor, size: int, height: int, width: int) -> Tensor:
-    """The transforms that show squares of an image, by their upper left pixels (B, K, 2): (B, K, 2, 3)."""
+    """Return the transforms (B, K, 2, 3) that show squares of an image with these upper left pixels (B, K, 2)."""
     left, top = origins.unbind(2)
     zero = torch.zeros_like(left, dtype=torch.float32)
     x, y = (2 * left + size) / width - 1, (2 * top + size) / height - 1

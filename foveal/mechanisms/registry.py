@@ -1,8 +1,9 @@
-"""The mechanisms by the names that the field gives them, one paper a file.
+"""Registry of the mechanisms under the names used in the literature, one file for each paper.
 
-Each is a module that takes the channel count first, weighs (`weigh`), then applies (`forward`), and says in class
-attributes what it attaches as (after a module, before one, between the stages of a network, instead of a convolution
-with its norm and activation, or not at all: in a network of its own), its domain, whether it is hard, and its paper.
+Each mechanism is a module that takes the number of channels first, computes weights (`weigh`), then applies them
+(`forward`). Class attributes give its form of attachment (after a module, before one, between the stages of a network,
+instead of a convolution with its norm and activation, or not at all: only in a network of its own), its domain, whether
+it is hard, and its paper.
 """
 
 import re
@@ -46,12 +47,16 @@ MECHANISMS: dict[str, Any] = {
 
 
 def long_name(mechanism: type[nn.Module]) -> str:
-    """The long name of a mechanism: that of its class in small letters."""
+    """Return the long name of a mechanism: the name of its class in snake case."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", mechanism.__name__).lower()
 
 
 def short_name(name: str) -> str:
-    """The short name of a mechanism given by either of its names; ValueError for an unknown one."""
+    """Return the short name of a mechanism for either of its names.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     by_long = {long_name(mechanism): short for short, mechanism in MECHANISMS.items()}
     if name in MECHANISMS:
         return name

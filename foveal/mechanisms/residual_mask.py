@@ -3,15 +3,15 @@
     M = sigmoid(W2 relu(norm(W1 relu(norm(up(down(x)))))))     mixed attention, f1
     out = (1 + M) T                                            attention residual learning (3)
 
-down: max-pooling and residual units, several times; up: bilinear interpolation to the size of each map on the way down,
-added to that map after one more unit (skip), and a unit. At the bottom stand two units. What the paper leaves open
-(norms, biases, where the skips lie) is as in the authors' network description. Units are pre-activation bottlenecks (He
-et al., 2016).
+down: max-pooling and a residual unit, several times. up: bilinear interpolation to the size of each map on the way
+down, addition of that map after one more unit (skip), and a unit. The bottom has two units. The details that the paper
+leaves open (norms, biases, position of the skips) follow the authors' network description. Units are pre-activation
+bottlenecks (He et al., 2016).
 
-As a mechanism the trunk T is the map itself; `foveal.networks.residual_attention` gives it a trunk.
+As a mechanism the trunk T is the map itself; `foveal.networks.residual_attention` passes a trunk of its own.
 
-Departures: pooling windows are padded by one pixel and interpolation counts pixel centres, so that a map of any size,
-one pixel too, comes back at its size.
+Departures: pooling windows are padded by one pixel and interpolation is aligned to pixel centres, so that a map of any
+size, even of one pixel, returns at its own size.
 """
 
 from torch import Tensor, nn
@@ -22,12 +22,12 @@ from foveal.mechanisms.zero_init_gate import ZeroInitGate
 
 
 class ResidualUnit(nn.Module):
-    """A pre-activation bottleneck: (B, C, H, W) to (B, C', H', W').
+    """Pre-activation bottleneck: (B, C, H, W) to (B, C', H', W').
 
     Args:
-        channels: C, of the input.
-        out_channels: C', of the output; those of the input if left out.
-        stride: of the 3x3 convolution.
+        channels: C, number of input channels.
+        out_channels: C', number of output channels; by default C.
+        stride: stride of the 3x3 convolution.
     """
 
     def __init__(self, channels: int, out_channels: int | None = None, stride: int = 1):
@@ -51,17 +51,22 @@ class ResidualUnit(nn.Module):
 
 
 class ResidualMask(nn.Module):
-    """Weigh each channel at each position by 1 + M, which an hourglass of residual units reads off the map.
+    """Soft mask branch: scale each channel at each position by 1 + M, computed by an hourglass of residual units.
 
     Args:
-        channels: C, of the map.
-        depth: how often the map is halved; in the paper 3, 2 and 1 for maps of 56, 28 and 14 pixels.
-        identity: start as the identity, see `foveal.mechanisms.zero_init_gate`.
+        channels (int): C, number of channels of the map.
+        depth (int): how often the map is halved; in the paper 3, 2 and 1 for maps of 56, 28 and 14 pixels.
+        identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels` or `depth` below 1; in training also one image whose map is pooled to one pixel, over
-            which a norm has no variance.
+        ValueError: `channels` or `depth` below 1; in training, a batch of one image with its map pooled to one pixel,
+            over which a norm has no variance.
 
+    >>> import torch
+    >>> from foveal.mechanisms.residual_mask import ResidualMask
     >>> ResidualMask(256)(torch.rand(8, 256, 28, 28)).shape
     torch.Size([8, 256, 28, 28])
     """
@@ -88,6 +93,7 @@ class ResidualMask(nn.Module):
         )
 
     def weigh(self, x: Tensor) -> Tensor:
+        """Return 1 + M (B, C, H, W), in (1, 2), for x (B, C, H, W)."""
         maps = [x]
         for unit in self.down:
             maps.append(unit(F.max_pool2d(maps[-1], 3, stride=2, padding=1)))
@@ -100,8 +106,10 @@ class ResidualMask(nn.Module):
         return self.tap(self.strength(1 + mask))  # (B, C, H, W) in (1, 2)
 
     def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
+        """Scale the trunk, by default x itself, by the mask of x."""
         return (x if trunk is None else trunk) * self.weigh(x)
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:
+    """Interpolate x bilinearly to the height and width of `like`."""
     return F.interpolate(x, like.shape[2:], mode="bilinear")

@@ -5,12 +5,12 @@
     a = softmax over k of (A_k z)         select (5), per channel, A_k without bias
     out = sum_k a_k U_k                   (6)
 
-As in the authors' networks, what the paper draws as 5x5 is a 3x3 of dilation 2, and the 3x3 convolutions are grouped.
-A dilation of 0 is a 1x1, for images of 32x32.
+As in the authors' networks, the 5x5 convolution in the paper's figure is a 3x3 of dilation 2, and the 3x3 convolutions
+are grouped. A dilation of 0 is a 1x1 convolution, for images of 32x32.
 
-Departures: the first branch may be a module that exists (`first`), such as the convolution that this unit replaces,
-under its own weights. At birth as the identity the selection is a + s (a - first branch), see
-`foveal.mechanisms.zero_init_gate`: that branch alone.
+Departures: the first branch may be an existing module (`first`), such as the convolution that this unit replaces, with
+its own weights. With identity at initialization the selection is a + s (a - first branch), see
+`foveal.mechanisms.zero_init_gate`: only the first branch is selected at the start.
 """
 
 from collections import OrderedDict
@@ -28,24 +28,32 @@ from foveal.ops.pooling import map_means
 
 
 class SelectiveKernel(nn.Module):
-    """Convolution, norm and activation in several receptive fields, and a soft choice among them for each channel.
+    """Selective kernel unit: convolution, norm and activation in several receptive fields, softly selected per channel.
 
     Args:
-        channels: of the input.
-        out_channels: C, of the output; those of the input if left out.
-        dilations: of the M branches, two or more; 0 is a 1x1 convolution.
-        groups: G, of each 3x3 convolution.
-        reduction: r.
-        floor: L, the smallest width of z.
-        stride: of every branch.
-        act: makes the activation of a branch.
-        first: an existing module as first branch, whatever its dilation; it has the output's channels and size.
-        identity: start as the first branch alone.
+        channels (int): number of input channels.
+        out_channels (int, optional): C, number of output channels; by default that of the input.
+        dilations (Sequence[int]): dilations of the M branches, two or more; 0 is a 1x1 convolution.
+        groups (int): G, groups of each 3x3 convolution.
+        reduction (int): r.
+        floor (int): L, minimum width of z.
+        stride (int): stride of every branch.
+        act (Callable[[], nn.Module]): returns a new activation for a branch.
+        first (nn.Module, optional): existing module as first branch, whatever its dilation; its output must have the
+            shape of the other branches' output.
+        identity (bool): start with the first branch alone.
+
+    Shape:
+        Input: (B, channels, H, W).
+        Output: (B, C, H', W'), the height and width divided by the stride, rounded up.
 
     Raises:
-        ValueError: fewer than two dilations, or one below 0; channels that `groups` does not divide; a training batch
-            of one image, over which the norm of z has no variance.
+        ValueError: fewer than two dilations, or one below 0; `groups`, `reduction` or `floor` below 1; `groups` does
+            not divide the channels; in the forward pass, a training batch of one image, over which the norm of z has no
+            variance.
 
+    >>> import torch
+    >>> from foveal.mechanisms.selective_kernel import SelectiveKernel
     >>> SelectiveKernel(128, stride=2)(torch.rand(8, 128, 14, 14)).shape
     torch.Size([8, 128, 7, 7])
     """
@@ -76,8 +84,8 @@ class SelectiveKernel(nn.Module):
             raise ValueError(f"groups={groups}, reduction={reduction}, floor={floor}: at least 1 is needed")
         if channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} does not divide the channels, {channels} in and {out_channels} out")
-        made = dilations if first is None else dilations[1:]
-        branches = [conv_norm_act(channels, out_channels, stride, dilation, groups, act) for dilation in made]
+        new_dilations = dilations if first is None else dilations[1:]
+        branches = [conv_norm_act(channels, out_channels, stride, dilation, groups, act) for dilation in new_dilations]
         self.branches = nn.ModuleList(branches if first is None else [first, *branches])
         width = max(out_channels // reduction, floor)
         self.fc1 = nn.Linear(out_channels, width, bias=False)
@@ -89,11 +97,12 @@ class SelectiveKernel(nn.Module):
         )
 
     def weigh(self, pooled: Tensor) -> Tensor:
+        """Return the selection (B, K, C), with sum 1 over K, for the mean of the summed branches (B, C)."""
         if self.norm.training and len(pooled) == 1:
             raise ValueError("selective kernel: a training batch of 1 image; its norm needs two or more")
         z = F.relu(self.norm(self.fc1(pooled)))  # (B, d)
         logits = self.fc2(z).unflatten(1, (len(self.branches), -1))
-        selection = logits.softmax(1)  # (B, K, C), over K one in sum
+        selection = logits.softmax(1)  # (B, K, C), sum 1 over K
         alone = torch.zeros_like(selection[:1, :, :1])
         alone[:, 0] = 1
         return self.tap(self.strength(selection, alone))
@@ -106,7 +115,7 @@ class SelectiveKernel(nn.Module):
         return reduce(torch.add, (weight * each for weight, each in zip(selection.unbind(1), maps, strict=True)))
 
     def choose(self, first: Tensor, second: Tensor) -> Tensor:
-        """Fuse and select over two maps, in the memory of the second: the sum is never made, only its mean."""
+        """Fuse and select two maps, in the memory of the second; only the mean of their sum is computed."""
         selection = self.weigh(map_means(first) + map_means(second))
         return second.lerp_(first, selection[:, 0, :, None, None])
 
@@ -114,6 +123,7 @@ class SelectiveKernel(nn.Module):
 def conv_norm_act(
     channels: int, out_channels: int, stride: int, dilation: int, groups: int, act: Callable[[], nn.Module]
 ) -> nn.Sequential:
+    """Return the convolution, norm and activation of one branch."""
     kernel = 3 if dilation else 1
     conv = nn.Conv2d(channels, out_channels, kernel, stride, dilation, max(dilation, 1), groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels), act=act()))

@@ -4,16 +4,17 @@
     a = softmax over keys of (q k^T + q r^T) / sqrt(d)     r = R_h[row of key - row of query] + R_w[same, columns]
     y = a v
 
-Scaling both products is what the authors' code does. In BoTNet this stands instead of a 3x3 convolution
-(`RelativeAttention`, as in `foveal.networks.botnet`).
+Both products are scaled, as in the authors' code. In BoTNet this layer replaces a 3x3 convolution (`RelativeAttention`,
+as in `foveal.networks.botnet`).
 
-Departures: `SelfAttention` stands after any module, x + W y, at the width that it has in BoTNet's bottleneck, C / 4.
-The tables R_h and R_w belong to one map size. For any other they are interpolated along the displacement, so that a
-displacement means the same part of the map; at their own size they are the paper's, exactly.
+Departures: `SelfAttention` can be attached after any module, x + W y, at the width that it has in BoTNet's bottleneck,
+C / 4. The tables R_h and R_w belong to one map size. For any other size they are interpolated along the displacement,
+so that a displacement refers to the same part of the map; at their own size they are exactly the paper's.
 
-q r^T depends on the query and on the row, or the column, of the key. So it is a product too: the query's logit for each
-row and column, beside q, with the one-hot row and column of the key, beside k. One fused operation then does it all:
-while nobody watches, neither the affinity nor its bias ever exists, each as large as the map squared.
+q r^T depends on the query and on the row, or the column, of the key, so it is a product too: the query's logit for each
+row and column is appended to q, and the one-hot row and column of the key to k. One fused operation then computes the
+whole layer. Unless the weights are watched, neither the affinity nor its bias is ever stored, each as large as the map
+squared.
 """
 
 import torch
@@ -24,13 +25,16 @@ from foveal.core.record import Facts, Tap
 
 
 class RelativeAttention(nn.Module):
-    """BoTNet's attention: maps (B, C, H, W) to (B, width, H, W), each position a weighted sum of all.
+    """BoTNet's attention: maps (B, C, H, W) to (B, width, H, W), each position a weighted sum over all.
 
     Args:
-        channels: C, of the input.
-        width: of the output; `heads` divides it.
+        channels: C, number of input channels.
+        width: number of output channels; a multiple of `heads`.
         heads: G.
-        size: height and width of the map for which the position tables are stored, one number for both.
+        size: height and width of the map for which the position tables are stored, or one number for both.
+
+    Raises:
+        ValueError: `heads` does not divide `width`; `size` below one pixel.
     """
 
     def __init__(self, channels: int, width: int, heads: int = 4, size: int | tuple[int, int] = 14):
@@ -52,7 +56,8 @@ class RelativeAttention(nn.Module):
         self.tap = Tap(facts)
 
     def weigh(self, query: Tensor, key: Tensor, height: int, width: int) -> Tensor:
-        weights = (query @ key.mT).softmax(3)  # over the keys one in sum
+        """Return the affinity (B, G, H, W, Y, X) of queries and keys (B, G, H W, d + H + W)."""
+        weights = (query @ key.mT).softmax(3)  # sum 1 over the keys
         maps = (height, width)
         return self.tap(weights.unflatten(3, maps).unflatten(2, maps))  # (B, G, H, W, Y, X) in (0, 1)
 
@@ -63,12 +68,12 @@ class RelativeAttention(nn.Module):
         if self.tap.watched:
             y = self.weigh(query, key, height, width).flatten(4).flatten(2, 3) @ value
         else:
-            even = F.pad(value, (0, height + width))  # the fused operation wants values as deep as keys
-            y = F.scaled_dot_product_attention(query, key, even, scale=1.0)[..., : self.depth]
+            padded = F.pad(value, (0, height + width))  # the fused operation needs values as deep as keys
+            y = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., : self.depth]
         return y.mT.flatten(1, 2).unflatten(2, (height, width))
 
     def with_positions(self, query: Tensor, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Queries and keys (B, G, H W, d + H + W) whose products are q k^T + q r^T."""
+        """Return queries and keys (B, G, H W, d + H + W) whose products are q k^T + q r^T."""
         grid = query.unflatten(2, (height, width))
         to_rows = torch.einsum("bghwd,hyd->bghwy", grid, displacements(self.rows, height))
         to_columns = torch.einsum("bghwd,wxd->bghwx", grid, displacements(self.columns, width))
@@ -79,28 +84,35 @@ class RelativeAttention(nn.Module):
 
 
 def displacements(table: Tensor, count: int) -> Tensor:
-    """A table (2 n - 1, d) of displacements from 1 - n to n - 1, at `count` positions: (query, key, d)."""
+    """Resize a table (2 n - 1, d) of displacements from 1 - n to n - 1 to `count` positions; return (query, key, d)."""
     table = F.interpolate(table.mT[None], 2 * count - 1, mode="linear")[0].mT
     steps = torch.arange(count, device=table.device)
     return table[steps - steps[:, None] + count - 1]
 
 
 class SelfAttention(nn.Module):
-    """Add to each position what its heads read from all positions.
+    """Multi-head self-attention as a residual branch: add to each position what its heads read from all positions.
 
-    Time grows with the square of the number of positions, H W; so does memory while it is watched (a map of 56x56
-    pixels has an affinity of 39 MB a head and image).
+    Time grows with the square of the number of positions, H W; so does memory while the module is watched (a map of
+    56x56 pixels has an affinity of 39 MB for each head and image).
 
     Args:
-        channels: C, of the map.
-        heads: G.
-        reduction: the attention's width is C / reduction, a multiple of `heads` and at least that.
-        size: height and width of the map for which the position tables are stored, one number for both.
-        identity: start as the identity, the last layer at zero.
+        channels (int): C, number of channels of the map.
+        heads (int): G.
+        reduction (int): the width of the attention is C / reduction, rounded down to a multiple of `heads`, at least
+            `heads`.
+        size (int or tuple[int, int]): height and width of the map for which the position tables are stored, or one
+            number for both.
+        identity (bool): start as the identity, with the last layer initialized to zero.
+
+    Shape:
+        Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: any of these below 1.
+        ValueError: `channels`, `heads`, `reduction` or `size` below 1.
 
+    >>> import torch
+    >>> from foveal.mechanisms.self_attention import SelfAttention
     >>> SelfAttention(256)(torch.rand(8, 256, 14, 14)).shape
     torch.Size([8, 256, 14, 14])
     """

@@ -1,1 +1,1 @@
-"""Functions of tensors: coordinates and grids, transforms, sampling, pooling, and the switch of fast forms."""
+"""Functions of tensors: coordinates and grids, transforms, sampling, pooling, and the switch for the fast forms."""

@@ -1,6 +1,6 @@
-"""One switch for every fast form: inside `no_fast_path()` each mechanism and each block runs its plain definition.
+"""Switch for all fast forms: within `no_fast_path()` each mechanism and each block runs its plain definition.
 
-A fast form gives the same answers to rounding, and stands beside the definition that it is tested against.
+A fast form returns the same values up to rounding, and is tested against the definition beside it.
 """
 
 from collections.abc import Iterator
@@ -9,17 +9,30 @@ from threading import Lock
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as everywhere
+from torch.nn.modules import module as torch_module
 
-_disabled = 0  # contexts that are open, in whatever threads
+_disabled = 0  # number of open `no_fast_path` contexts, of all threads
 _lock = Lock()
 
 
 @contextmanager
 def no_fast_path() -> Iterator[None]:
-    """Run every mechanism by its plain definition while the context lasts: `with foveal.no_fast_path(): model(images)`.
+    """Run every mechanism by its plain definition within the context.
 
-    It holds for the whole process. A model that was compiled, exported or deployed before keeps the form that it has.
+    The switch holds for the whole process, all threads included. A model that was compiled, exported or deployed before
+    keeps the form that it has.
+
+    Returns:
+        A context manager; contexts may be nested.
+
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1).eval()
+    >>> images = torch.rand(2, 1, 28, 28)
+    >>> with torch.no_grad(), foveal.no_fast_path():
+    ...     plain = model(images)
+    >>> with torch.no_grad():
+    ...     torch.allclose(model(images), plain, atol=1e-5)
+    True
     """
     change_count(1)
     try:
@@ -29,22 +42,24 @@ def no_fast_path() -> Iterator[None]:
 
 
 def change_count(step: int) -> None:
+    """Add `step` to the number of open `no_fast_path` contexts."""
     global _disabled
     with _lock:
         _disabled += step
 
 
 def fast_path_enabled() -> bool:
-    """Whether fast forms are on."""
+    """Return True if fast forms are on."""
     return not _disabled
 
 
 def fast_path_applies(x: Tensor) -> bool:
-    """Whether fast forms are on and this tensor is one that they are made for: on a CPU, run eagerly, no autocast.
+    """Return True if fast forms are on and suit this tensor: on a CPU, run eagerly, without autocast.
 
-    A compiler makes its own; an export shows the definition; a transform of functorch's sees no layout.
+    Off under torch.compile, export and functorch transforms: a compiler generates its own fast code, an exported graph
+    contains the plain definition, and functorch hides the memory layout.
     """
-    if _disabled or type(x) not in (Tensor, nn.Parameter):  # first, since what is traced has no facts
+    if _disabled or type(x) not in (Tensor, nn.Parameter):  # first: other types may be traced
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or under_functorch():  # type: ignore[attr-defined]
         return False
@@ -52,17 +67,18 @@ def fast_path_applies(x: Tensor) -> bool:
 
 
 def under_functorch() -> bool:
-    """Whether a transform of functorch's, such as vmap, is at work."""
+    """Return True within a functorch transform, such as vmap."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def can_write_in_place(x: Tensor, *modules: nn.Module) -> bool:
-    """Whether a map that these modules made, and that nobody asked them for but the caller, may be written over.
+    """Return True if `x`, the output of these modules, may be modified in place.
 
-    No gradient may need it, and no hook may have seen it: neither one on these modules nor one on all.
+    The caller must hold the only reference to `x`. No gradient may need it, and no hook may have seen it: neither a
+    hook on these modules nor a global one.
     """
     if torch.is_grad_enabled() or not fast_path_applies(x):
         return False
-    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         return False
     return not any(each._forward_hooks or each._forward_pre_hooks for each in modules)

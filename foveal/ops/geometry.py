@@ -1,7 +1,8 @@
-"""Coordinates: one convention for every file that warps, samples or draws.
+"""Coordinate convention shared by every file that warps, samples or draws.
 
-Coordinates are normalised, x before y: -1 is the left (upper) edge of the image and 1 its right (lower) edge, so the
-centre of pixel i of n lies at (2 i + 1) / n - 1. This is PyTorch's `align_corners=False`, in grid and sampler alike.
+Coordinates are normalised, in the order (x, y): -1 is the left (upper) edge of the image and 1 its right (lower) edge,
+so the centre of pixel i of n lies at (2 i + 1) / n - 1. This is PyTorch's `align_corners=False`, for both grid and
+sampler.
 
 A transform theta (B, 2, 3) maps output to input (Jaderberg et al., 2015, eq. 1), so the region of the input that it
 shows is theta applied to the corners (+-1, +-1), without an inverse.
@@ -23,15 +24,16 @@ CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from
 
 
 def centres(count: int, like: Tensor) -> Tensor:
-    """The normalised coordinates of `count` pixel centres, (count,), with the device and dtype of `like`."""
+    """Return the normalised coordinates of `count` pixel centres, (count,), with the device and dtype of `like`."""
     return torch.arange(1 - count, count, 2, device=like.device, dtype=like.dtype) / count
 
 
 def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """Where each output pixel looks in the input: theta (B, 2, 3) to a grid (B, H, W, 2); R rows to (B, H, W, R).
+    """Return each output pixel's input coordinates: theta (B, 2, 3) to a grid (B, H, W, 2); R rows to (B, H, W, R).
 
-    A sum of what goes along a row and of what goes down a column, instead of `F.affine_grid`'s product: height and
-    width stay dynamic under `torch.export`. In memory it is a map for x and one for y, which samplers read as fast.
+    Computed as the sum of a term along rows and a term along columns, instead of `F.affine_grid`'s matrix product, so
+    that height and width stay dynamic under `torch.export`. In memory the grid is one map for x and one for y, which
+    samplers read as fast.
     """
     along_x, along_y, shift = theta[:, :, None].unbind(-1)  # each (B, R, 1)
     along = centres(width, theta) * along_x  # (B, R, W)
@@ -40,26 +42,27 @@ def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
 
 
 def transform(theta: Tensor, points: Tensor) -> Tensor:
-    """theta (B, 2, 3), or any R rows (B, R, 3), applied to points (N, 2) or (B, N, 2): (B, N, R)."""
+    """Apply theta (B, 2, 3), or any R rows (B, R, 3), to points (N, 2) or (B, N, 2); return (B, N, R)."""
     return points @ theta[..., :2].mT + theta[..., None, :, 2]
 
 
 def invert(theta: Tensor) -> Tensor:
-    """The transform back: (B, 2, 3) to (B, 2, 3)."""
+    """Return the inverse transform: (B, 2, 3) to (B, 2, 3)."""
     linear = torch.linalg.inv(theta[..., :2])
     return torch.cat([linear, -linear @ theta[..., 2:]], dim=-1)
 
 
 def to_pixels(points: Tensor, height: int, width: int) -> Tensor:
-    """Normalised points (..., 2) in pixels, where the centre of the first pixel is (0, 0)."""
+    """Convert normalised points (..., 2) to pixels, where the centre of the first pixel is (0, 0)."""
     size = torch.tensor([width, height], device=points.device, dtype=points.dtype)
     return ((points + 1) * size - 1) / 2
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[None]:
-    """Without autocast, which would round a product of matrices to eight bits: a pixel's place needs more.
+    """Return a context without autocast.
 
-    Where autocast is off there is nothing to do, and nothing of it in an exported graph.
+    Autocast would round a matrix product to eight bits, which is too coarse for pixel coordinates. Where autocast is
+    off the context does nothing, and leaves nothing in an exported graph.
     """
     kind = like.device.type
     rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -67,13 +70,14 @@ def full_precision(like: Tensor) -> AbstractContextManager[None]:
 
 
 def sample(x: Tensor, grid: Tensor, padding: str | float = "border") -> Tensor:
-    """Bilinear samples of x (B, C, H, W) at a grid (B, H', W', 2): (B, C, H', W').
+    """Sample x (B, C, H, W) bilinearly at a grid (B, H', W', 2); return (B, C, H', W').
 
-    Outside the image lies its border, or the value `padding`. Zeros after a normalisation are not the background (0
-    against -0.424 for MNIST), and a transformer that meets them collapses. Coordinates keep single precision at
-    least: half precision cannot name a pixel of a large image. The result keeps the memory layout of x. The backward
-    pass of bilinear sampling is not deterministic on CUDA. A deep map with its channels last is sampled row by row
-    (`foveal.ops.bilinear`).
+    Outside the image the result is its border, or the value `padding`. Zeros after a normalisation are not the
+    background (0 against -0.424 for MNIST), and a transformer trained with them collapses. Coordinates keep at least
+    single precision: half precision cannot resolve a pixel of a large image. The result keeps the memory layout of x. A
+    deep map with its channels last is sampled row by row (`foveal.ops.bilinear`).
+
+    Warning: the backward pass of bilinear sampling is not deterministic on CUDA.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     image, grid = x.to(dtype), grid.to(dtype)

@@ -1,7 +1,7 @@
-"""The mean of each channel over a map, which most attention to channels begins with.
+"""Mean of each channel over a map, the first step of most channel attention.
 
-With the channels last, PyTorch's mean goes through a map of many megabytes, or of half precision, several times slower
-than its average pooling does, which adds whole rows of channels, in single precision, one after the other.
+With the channels last, PyTorch's mean over a map of many megabytes, or of half precision, is several times slower than
+its average pooling, which adds whole rows of channels, in single precision, one after the other.
 """
 
 import torch
@@ -10,19 +10,19 @@ from torch.nn import functional as F
 
 from foveal.ops.fast_path import fast_path_applies
 
-NUMBERS = 1 << 20  # in a map of single precision from which pooling is sooner done
-POSITIONS = 64 * 64  # up to which a sum one after the other is good to a few units in the sixth digit
+NUMBERS = 1 << 20  # fewest elements of a single-precision map at which pooling is faster
+POSITIONS = 64 * 64  # most positions at which a sequential sum is accurate to a few units in the sixth digit
 
 
 def map_means(x: Tensor) -> Tensor:
-    """The means of x (B, C, H, W) over H and W: (B, C)."""
+    """Return the means of x (B, C, H, W) over H and W: (B, C)."""
     if suits_pooling(x):
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
     return x.mean((2, 3))
 
 
 def suits_pooling(x: Tensor) -> bool:
-    """Whether no gradient is asked for, and pooling is faster and as good."""
+    """Return True if no gradient is needed and average pooling is faster and as accurate as the mean."""
     if torch.is_grad_enabled() or not fast_path_applies(x):
         return False
     if len(x) < torch.get_num_threads():  # pooling gives each thread images of its own

@@ -1,19 +1,19 @@
-"""Families of transforms: out of a few regressed numbers, where each output pixel looks in the input.
+"""Families of transforms: from a few regressed numbers to the input coordinates of each output pixel.
 
-Jaderberg et al., 2015, secs. 3.2 and 4. What a family makes of its numbers is what a Record keeps and a drawing needs,
-and its shape says what it is:
+Jaderberg et al., 2015, secs. 3.2 and 4. A family converts its numbers to the values that a Record stores and a drawing
+needs. The shape of the values determines the kind of transform:
 
     (B, 2, 3)  an affine transform, eq. 1; also attention (scale and translation, eq. 2), rotation and similarity
     (B, 3, 3)  a homography: (x, y, 1) goes to the first two rows over the third
-    (B, P, 2)  a thin-plate spline: where each of P = 16 control points, on a regular grid from edge to edge of the
-               output, looks in the input; between them the surface of least bending (Bookstein, 1989)
+    (B, P, 2)  a thin-plate spline: the input coordinates of each of P = 16 control points, on a regular grid from edge
+               to edge of the output; between them the surface of least bending (Bookstein, 1989)
 
-Every family gives the input's own pixel centres at its `identity`, exactly: a spline moves points by the displacement
-of its control points, which then is zero.
+At its `identity` every family returns the input's own pixel centres, exactly: a spline moves points by the displacement
+of its control points, which is zero there.
 
-Scales are exponentials, so that no step of an optimizer flips an image or shrinks it to a point. A homography's last
-row stays so near (0, 0, 1) that its denominator lies between 0.1 and 1.9 wherever the output has a pixel: the horizon
-is never in view, and there is no division to guard.
+Scales are exponentials, so that no optimizer step flips an image or shrinks it to a point. A homography's last row
+stays so near (0, 0, 1) that its denominator lies between 0.1 and 1.9 wherever the output has a pixel: the horizon is
+never in view, and the division needs no guard.
 
 Axes: B batch, H W map, N points, P control points.
 """
@@ -34,10 +34,11 @@ TINY = 1e-30  # added to a squared distance, so that a control point has a logar
 
 
 def spline_system() -> tuple[tuple[float, ...], ...]:
-    """The matrix from values at the control points to a spline's coefficients, (P + 3, P), in double precision.
+    """Return the matrix from values at the control points to a spline's coefficients, (P + 3, P), in double precision.
 
-    A constant: `torch.export` need not invert a matrix. The unknowns are a weight for each control point and an affine
-    part; the equations, that the spline takes the values and that its weights have neither sum nor moment.
+    It is a constant, so that `torch.export` need not invert a matrix. The unknowns are a weight for each control point
+    and an affine part. The equations require that the spline takes the values at the control points and that its
+    weights have zero sum and zero first moments.
     """
     points = np.array(CONTROL)
     affine = np.concatenate([np.ones((len(points), 1)), points], axis=1)
@@ -50,9 +51,10 @@ SYSTEM = spline_system()
 
 
 def displacement(control: Tensor, points: Tensor) -> Tensor:
-    """How far a spline moves points (N, 2), given where its control points look (B, P, 2): (B, N, 2).
+    """Return the displacement of points (N, 2) by a spline: (B, N, 2).
 
-    A point's share in each control point is a sum of large terms of either sign: in double precision, where there is.
+    `control` (B, P, 2) are the input coordinates of the spline's control points. The influence of a control point on a
+    point is a sum of large terms of either sign, so it is computed in double precision where the device supports it.
     """
     exact = control.dtype if control.device.type == "mps" else torch.float64
     start, system = (torch.tensor(each, device=control.device, dtype=exact) for each in (CONTROL, SYSTEM))
@@ -65,7 +67,7 @@ def displacement(control: Tensor, points: Tensor) -> Tensor:
 
 
 def grid_of(values: Tensor, height: int, width: int) -> Tensor:
-    """Where each output pixel looks in the input, by a transform of any family: a grid (B, H, W, 2)."""
+    """Return the input coordinates of each output pixel, for a transform of any family: a grid (B, H, W, 2)."""
     if values.shape[-1] == 3:
         grid = affine_grid(values, height, width)
         return grid if values.shape[-2] == 2 else grid[..., :2] / grid[..., 2:]
@@ -76,14 +78,14 @@ def grid_of(values: Tensor, height: int, width: int) -> Tensor:
 
 
 def outline(values: Tensor, steps: int = 16) -> Tensor:
-    """The edge of the region that a transform of any family shows, clockwise from its upper left corner.
+    """Return the outline of the region that a transform of any family shows, clockwise from its upper left corner.
 
     Args:
-        values: of B transforms.
-        steps: N, points along each side, of which the first is a corner.
+        values: the values of B transforms.
+        steps: N, the number of points along each side, of which the first is a corner.
 
     Returns:
-        (B, 4 N, 2)
+        Points (B, 4 N, 2).
     """
     corner = torch.tensor(CORNERS, device=values.device, dtype=values.dtype)
     along = torch.arange(steps, device=values.device, dtype=values.dtype).view(-1, 1) / steps
@@ -96,12 +98,12 @@ def outline(values: Tensor, steps: int = 16) -> Tensor:
 
 @dataclass(frozen=True)
 class WarpFamily:
-    """Transforms of one form.
+    """Family of transforms of one form.
 
     Attributes:
-        axes: of its values, as a Record names them.
-        identity: the numbers at which nothing changes; as many as a network regresses.
-        values: numbers (B, N) and the input's height and width to the values.
+        axes: axes of its values, as a Record names them.
+        identity: the numbers of the identity transform; as many as a network regresses.
+        values: function from numbers (B, N) and the input's height and width to the values.
     """
 
     axes: str
@@ -110,22 +112,22 @@ class WarpFamily:
 
 
 def affine(numbers: Tensor, height: int, width: int) -> Tensor:
-    """theta itself, row by row: (B, 6) to (B, 2, 3)."""
+    """Reshape the numbers to theta, row by row: (B, 6) to (B, 2, 3)."""
     return numbers.unflatten(1, (2, 3))
 
 
 def attention(numbers: Tensor, height: int, width: int) -> Tensor:
-    """A scale's logarithm and a translation: (B, 3) to (B, 2, 3)."""
+    """Convert the logarithm of a scale and a translation: (B, 3) to (B, 2, 3)."""
     log_scale, x, y = numbers.unbind(1)
     scale, zero = log_scale.exp(), torch.zeros_like(x)
     return torch.stack([scale, zero, x, zero, scale, y], dim=1).unflatten(1, (2, 3))
 
 
 def similarity(numbers: Tensor, height: int, width: int) -> Tensor:
-    """An angle in radians, a scale's logarithm and a translation: (B, 4) to (B, 2, 3).
+    """Convert an angle in radians, the logarithm of a scale and a translation: (B, 4) to (B, 2, 3).
 
-    The angle is one of pixels, and what is shown keeps the input's proportions: the same rotation of normalised
-    coordinates would shear an image that is not square.
+    The rotation is one in pixels, which keeps the input's proportions: the same rotation in normalised coordinates
+    would shear an image that is not square.
     """
     angle, log_scale, x, y = numbers.unbind(1)
     cos, sin = log_scale.exp() * angle.cos(), log_scale.exp() * angle.sin()
@@ -133,18 +135,18 @@ def similarity(numbers: Tensor, height: int, width: int) -> Tensor:
 
 
 def rotation(numbers: Tensor, height: int, width: int) -> Tensor:
-    """An angle in radians: (B, 1) to (B, 2, 3)."""
+    """Convert an angle in radians: (B, 1) to (B, 2, 3)."""
     return similarity(torch.cat([numbers, torch.zeros_like(numbers).expand(-1, 3)], dim=1), height, width)
 
 
 def homography(numbers: Tensor, height: int, width: int) -> Tensor:
-    """The first two rows, and two numbers for the third, (g, h, 1), kept within `HORIZON`: (B, 8) to (B, 3, 3)."""
+    """Convert two rows, and two numbers for the third, (g, h, 1), bounded by `HORIZON`: (B, 8) to (B, 3, 3)."""
     last = torch.cat([HORIZON * numbers[:, 6:].tanh(), torch.ones_like(numbers[:, :1])], dim=1)
     return torch.cat([numbers[:, :6], last], dim=1).unflatten(1, (3, 3))
 
 
 def spline(numbers: Tensor, height: int, width: int) -> Tensor:
-    """Where the control points look: (B, 2 P) to (B, P, 2)."""
+    """Reshape the numbers to the input coordinates of the control points: (B, 2 P) to (B, P, 2)."""
     return numbers.unflatten(1, (-1, 2))
 
 

@@ -1,1 +1,1 @@
-"""What a network costs, how it is timed, and on which machine."""
+"""Cost of a network, timing, and the hardware and versions of a measurement."""

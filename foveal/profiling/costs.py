@@ -1,8 +1,8 @@
-"""What a network costs: counted, and measured against others in one process.
+"""Cost of networks: counted, and measured against each other in one process.
 
-Times are taken in turn, round by round, so that what else happens on the machine meets all alike; with one thread,
-as the runs of a comparison have it. Memory is that of live tensors: what an operator takes and gives back while it runs
-is not counted.
+Times are taken in turn, round by round, so that other load on the machine affects all networks alike; on one thread, as
+in the runs of a comparison. Memory is that of live tensors: temporary memory that an operator allocates and frees while
+it runs is not counted.
 """
 
 import copy
@@ -27,15 +27,25 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network; times in milliseconds, medians."""
+    """Cost of one network. Times are medians in milliseconds.
+
+    Attributes:
+        parameters: number of parameters.
+        macs: multiply-accumulate operations of matrix products and convolutions, for one image.
+        single: inference time, ms, one image.
+        batch: inference time, ms, a batch of `BATCH` images.
+        step: time of a training step, ms, without the optimizer's update.
+        saved: bytes that a training step saves for its backward pass, without the weights.
+        peak: bytes of live tensors at the peak of a training step, including the network's own.
+    """
 
     parameters: int
-    macs: int  # multiplications with addition, of matrices and convolutions, for one image
-    single: float  # ms, inference, one image
-    batch: float  # ms, inference, a batch of `BATCH`
-    step: float  # ms, a training step without the optimizer's
-    saved: int  # bytes that a training step saves for its backward pass, weights apart
-    peak: int  # bytes of live tensors at the height of a training step, the network's own among them
+    macs: int
+    single: float
+    batch: float
+    step: float
+    saved: int
+    peak: int
 
 
 def costs(
@@ -44,13 +54,23 @@ def costs(
     batch_size: int = 32,
     layout: torch.memory_format = torch.contiguous_format,
 ) -> dict[str, Cost]:
-    """What each model costs for images (C, H, W) in a memory layout; `batch_size` is that of training."""
+    """Measure the cost of each model.
+
+    Args:
+        models: models by name.
+        shape: (C, H, W) of an image.
+        batch_size: batch size of training.
+        layout: memory layout of the images.
+
+    Returns:
+        The Cost of each model by name.
+    """
     device = next((weight.device for model in models.values() for weight in model.parameters()), torch.device("cpu"))
-    training, answering = (
+    training, inference = (
         torch.rand(count, *shape, device=device).contiguous(memory_format=layout) for count in (batch_size, BATCH)
     )
     copies = {name: copy.deepcopy(model).train() for name, model in models.items()}
-    single, batch = (time_inference(models, images) for images in (answering[:1], answering))
+    single, batch = (time_inference(models, images) for images in (inference[:1], inference))
     step = time_calls({name: partial(backward, model, training) for name, model in copies.items()}, device)
     return {
         name: Cost(
@@ -67,11 +87,12 @@ def costs(
 
 
 def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters."""
     return sum(weight.numel() for weight in model.parameters())
 
 
 def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """MACs for one image (C, H, W). A model on the meta device is counted without computing anything."""
+    """Return the MACs for one image (C, H, W). A model on the meta device is counted without computing values."""
     image = torch.rand(1, *shape, device=next((weight.device for weight in model.parameters()), None))
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
@@ -79,7 +100,7 @@ def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
 
 
 def loss_of(model: nn.Module, images: Tensor) -> Tensor:
-    """The loss for labels of the first class; of a network that says its own, its own."""
+    """Return the loss for labels of the first class: the model's own `loss`, if it has one, or the cross-entropy."""
     outputs = model(images)
     labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
     own = getattr(model, "loss", None)
@@ -87,39 +108,41 @@ def loss_of(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def backward(model: nn.Module, images: Tensor) -> None:
+    """Run a forward and a backward pass."""
     model.zero_grad()
     loss_of(model, images).backward()
 
 
-def saved_bytes(forward: Callable[[], Tensor], apart: Iterable[Tensor]) -> int:
-    """Bytes that a forward pass keeps for the backward pass; each storage once, those of some tensors (weights) not."""
-    own = {value.untyped_storage().data_ptr() for value in apart}
-    kept: dict[int, int] = {}
+def saved_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> int:
+    """Return the bytes saved for the backward pass, each storage once, without those of the `excluded` tensors."""
+    excluded_storages = {value.untyped_storage().data_ptr() for value in excluded}
+    saved: dict[int, int] = {}
 
     def pack(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in excluded_storages:
+            saved[storage.data_ptr()] = storage.nbytes()
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         out = forward()
-    del out  # which held all of it until now
-    return sum(kept.values())
+    del out  # frees the graph and its saved tensors
+    return sum(saved.values())
 
 
 def own_tensors(model: nn.Module) -> list[Tensor]:
+    """Return the parameters and buffers of a model."""
     return [*model.parameters(), *model.buffers()]
 
 
 class Live(TorchDispatchMode):
-    """Watches which tensors live; `peak` is the most bytes that did at one time."""
+    """Dispatch mode that tracks live tensors; `peak` is the largest number of bytes alive at one time."""
 
-    only_watches = True  # for `foveal.surgery.fused.conditions`: what it watches is what runs without it
+    only_watches = True  # for `foveal.surgery.fused.conditions`: fused forms run under it as without it
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[StorageWeakRef, int] = {}
+        self.storages: dict[StorageWeakRef, int] = {}
         self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -127,14 +150,14 @@ class Live(TorchDispatchMode):
         for value in tree_leaves(out):
             if isinstance(value, Tensor):
                 storage = value.untyped_storage()
-                self.held[StorageWeakRef(storage)] = storage.nbytes()
-        self.held = {reference: size for reference, size in self.held.items() if not reference.expired()}
-        self.peak = max(self.peak, sum(self.held.values()))
+                self.storages[StorageWeakRef(storage)] = storage.nbytes()
+        self.storages = {reference: size for reference, size in self.storages.items() if not reference.expired()}
+        self.peak = max(self.peak, sum(self.storages.values()))
         return out
 
 
 def peak_bytes(model: nn.Module, images: Tensor) -> int:
-    """Bytes of the tensors alive at the height of a training step: weights, gradients, maps."""
+    """Return the bytes of live tensors at the peak of a training step: weights, gradients, maps."""
     model.zero_grad()
     with Live() as live:
         loss_of(model, images).backward()

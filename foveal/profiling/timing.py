@@ -1,4 +1,4 @@
-"""Time calls in turn, round by round, in one process: what else happens on the machine meets all of them alike."""
+"""Timing of calls in turn, round by round, in one process: other load on the machine affects all of them alike."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ ROUNDS = 9
 
 
 def time_inference(models: Mapping[str, nn.Module], images: Tensor, threads: int = 1) -> dict[str, float]:
-    """Median milliseconds of the forward pass of each model, in evaluation mode without gradients."""
+    """Return the median milliseconds of each model's forward pass, in evaluation mode without gradients."""
     with ExitStack() as stack, torch.no_grad():
         for model in models.values():
             stack.enter_context(eval_mode(model))
@@ -24,7 +24,7 @@ def time_inference(models: Mapping[str, nn.Module], images: Tensor, threads: int
 
 
 def time_calls(calls: Mapping[str, Callable[[], Any]], device: torch.device, threads: int = 1) -> dict[str, float]:
-    """Median milliseconds of each call over `ROUNDS` rounds, after one round to warm up."""
+    """Return the median milliseconds of each call over `ROUNDS` rounds, after one warm-up round."""
     milliseconds: dict[str, list[float]] = {name: [] for name in calls}
     with using_threads(threads):
         for turn in range(ROUNDS + 1):
@@ -33,11 +33,11 @@ def time_calls(calls: Mapping[str, Callable[[], Any]], device: torch.device, thr
                 call()
                 if turn:
                     milliseconds[name].append(1000 * (now(device) - begin))
-    return {name: statistics.median(taken) for name, taken in milliseconds.items()}
+    return {name: statistics.median(times) for name, times in milliseconds.items()}
 
 
 def now(device: torch.device) -> float:
-    """Seconds, read once all work that was queued on the device is done."""
+    """Return the time in seconds, after all work queued on the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

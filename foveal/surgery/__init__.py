@@ -1,1 +1,1 @@
-"""Attach mechanisms to a model and detach them; known blocks; fused training forms."""
+"""Attach mechanisms to a model and detach them; tables of known blocks; fused training forms."""

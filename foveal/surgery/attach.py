@@ -1,17 +1,17 @@
-"""Attach: put a mechanism into a model that exists, in place, and take it out again.
+"""Attach a mechanism to an existing model, in place, and detach it again.
 
-Four forms, each seen in `print(model)`:
+There are four forms, each visible in `print(model)`:
 
-- slot: a free slot of a block (timm's `se`) is filled;
+- slot: an empty slot of a block (timm's `se`) is filled;
 - child: a Sequential gets one more child;
-- wrap: any other module goes into an `Attached`, which runs it and the mechanism in order;
+- wrap: any other module is wrapped in an `Attached`, which runs it and the mechanism in order;
 - instead: a convolution with its norm and activation becomes the first branch of the mechanism.
 
-The last two move names of weights. A load hook on the model accepts the plain names all the same, `plain_state_dict`
-gives them, and `detach` restores them.
+The last two forms change names of weights. A load hook on the model accepts the plain names too, `plain_state_dict`
+returns them, and `detach` restores them.
 
-(A hook on a BatchNorm, or a change of its class, would keep the names, and lose the attention in silence under
-BatchNorm folding, freezing and SyncBatchNorm conversion.)
+(A hook on a BatchNorm, or a change of its class, would keep the names, but BatchNorm folding, freezing and
+SyncBatchNorm conversion would then remove the attention silently.)
 """
 
 import inspect
@@ -42,43 +42,55 @@ def attach(
     identity: bool = True,
     **options: Any,
 ) -> nn.Module:
-    """Put a mechanism into a model, in place.
+    """Attach a mechanism to a model, in place.
 
     Args:
-        model: any model on images; the blocks that are known are listed in `foveal.surgery.blocks`.
-        mechanism: a name from `foveal.list_mechanisms()`, or a class of modules that takes the channel count first.
-        at: where: a pattern over module paths (`*` stays within a dot, `**` does not), a list of them, or a predicate
-            of path and module; "input" is the image itself, for a mechanism that stands before a module; "residual"
-            the end of every residual branch, found by `foveal.surgery.residual`. A path that is a known block means the
-            end of its branch. Left out: every known block; every stage but the last for a mechanism that stands between
-            stages.
-        position: where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre" before
-            the branch, "post" after the whole block, "identity" on the shortcut.
-        identity: the model's answer does not change until it is trained (in training mode but for rounding, where a
-            block then runs its faster form, see `foveal.surgery.fused.fused_blocks`); False is the paper's own start,
-            which for gc, nl and stn is the identity, too. A class of your own keeps this promise if it takes
-            `identity`. A hard crop cannot keep it: the network sees other pixels from the first, and the `Attachment`
-                says so.
-        options: for the mechanism, as `reduction=8`.
+        model (nn.Module): any model on images; `foveal.surgery.blocks` lists the known blocks.
+        mechanism (str or type[nn.Module]): a name from `foveal.list_mechanisms()`, or a module class with the
+            number of channels as first argument.
+        at (str, Iterable[str] or Callable[[str, nn.Module], bool], optional): where to attach: a pattern over module
+            paths (`*` matches within one path component, `**` across components), a list of patterns, or a predicate of
+            path and module. "input" is the image itself, for a mechanism that is attached before a module; "residual"
+            is the end of every residual branch, found by `foveal.surgery.residual`. The path of a known block means the
+            end of its branch. Default: every known block; for a mechanism attached between stages, every stage but the
+            last.
+        position (str): where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre"
+            before the branch, "post" after the whole block, "identity" on the shortcut.
+        identity (bool): keep the model's output unchanged until it is trained (in training mode up to rounding, where a
+            block then runs its faster form, see `foveal.surgery.fused.fused_blocks`). False uses the paper's own
+            initialization, which for gc, nl and stn is the identity, too. A class of your own supports this if it takes
+            `identity`. A hard crop cannot start as the identity: the network sees other pixels from the first step, and
+            the `Attachment` has `identity=False`.
+        **options (Any): options of the mechanism, such as `reduction=8`.
 
     Returns:
-        The same model; `foveal.attachments(model)` says what stands where.
+        nn.Module: the same model; `foveal.attachments(model)` lists what is attached where.
 
     Raises:
-        TypeError: `model` is no module, `mechanism` neither a name nor a class of modules.
-        ValueError: nothing matches `at`, or something twice; a place that no forward pass reaches, or where no map
-            (B, C, H, W) flows; a block without such a position; the mechanism cannot stand there. The model is then as
-            it was.
+        TypeError: `model` is not a module; `mechanism` is neither a name nor a module class.
+        ValueError: an unknown name, option or position; nothing matches `at`, or something matches twice; no forward
+            pass reaches a place, or no map (B, C, H, W) flows there; a block without such a position; the mechanism
+            cannot be attached there. The model is then unchanged.
+
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn", num_classes=10, in_chans=1).eval()
+    >>> images = torch.rand(2, 1, 28, 28)
+    >>> before = model(images)
+    >>> model = foveal.attach(model, "se", reduction=8)
+    >>> type(model.features[0].attention).__name__
+    'SqueezeExcite'
+    >>> torch.equal(model(images), before)
+    True
     """
     check_model(model)
-    made, name = resolve(mechanism)
-    attaches = getattr(made, "attaches", "after")
+    cls, name = resolve(mechanism)
+    attaches = getattr(cls, "attaches", "after")
     check_position(position, name, attaches, at)
     paths = wanted_paths(model, name, attaches, at)
-    check_options(made, name, options)
-    takes_identity = "identity" in inspect.signature(made).parameters
-    given = {**options, "identity": identity} if takes_identity else options
-    build = builder(model, made, name, given)
+    check_options(cls, name, options)
+    takes_identity = "identity" in inspect.signature(cls).parameters
+    arguments = {**options, "identity": identity} if takes_identity else options
+    build = builder(model, cls, name, arguments)
     if attaches == "instead":
         plan = plan_replacements(model, paths, name, build)
     elif at == "residual":
@@ -93,23 +105,23 @@ def attach(
     if not hasattr(model, "attachments"):
         model.register_load_state_dict_pre_hook(accept_plain_names)
     requested = (at,) if at in ("input", "residual") else tuple(paths)
-    unchanged = getattr(made, "starts_as_identity", False) or (identity and takes_identity)
+    unchanged = getattr(cls, "starts_as_identity", False) or (identity and takes_identity)
     set_attachments(model, [*attachments(model), Attachment(name, requested, position, unchanged, options, modules)])
     return use_fused_blocks(model)
 
 
 def resolve(mechanism: str | type[nn.Module]) -> tuple[type[nn.Module], str]:
-    """A mechanism's class and its name: the short one, or for a class of somebody's own its full one."""
+    """Return a mechanism's class and its name: the short name, or the full class name for a class of the user."""
     if isinstance(mechanism, str):
         name = short_name(mechanism)
         return MECHANISMS[name], name
     if not (isinstance(mechanism, type) and issubclass(mechanism, nn.Module)):
-        raise TypeError(f"mechanism={mechanism!r}: a name, or a class of modules, is needed")
-    known = {made: name for name, made in MECHANISMS.items()}
+        raise TypeError(f"mechanism={mechanism!r}: a name of foveal.list_mechanisms() or a class of modules is needed")
+    known = {cls: name for name, cls in MECHANISMS.items()}
     return mechanism, known.get(mechanism, f"{mechanism.__module__}.{mechanism.__qualname__}")
 
 
-STANDS = {
+ATTACHES = {
     "after": "after a module of the network",
     "before": "before a module of the network",
     "between": "between the stages of the network",
@@ -119,7 +131,7 @@ STANDS = {
 
 
 def check_options(mechanism: type[nn.Module], name: str, options: dict[str, Any]) -> None:
-    """Refuse an option that the mechanism does not have, with the nearest one."""
+    """Raise ValueError for an option that the mechanism does not have; suggest the nearest one."""
     parameters = list(inspect.signature(mechanism).parameters.values())[1:]
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return
@@ -128,36 +140,38 @@ def check_options(mechanism: type[nn.Module], name: str, options: dict[str, Any]
 
 
 def check_position(position: str, name: str, attaches: str, at: At | None) -> None:
+    """Raise ValueError for an unknown position, or one that does not fit the mechanism or `at`."""
     if position not in POSITIONS:
         raise unknown_name_error("position", position, POSITIONS)
     if position != "standard" and attaches != "after":
-        raise ValueError(f"position={position!r}: {name} stands {STANDS[attaches]}")
+        raise ValueError(f"position={position!r}: {name} is attached {ATTACHES[attaches]}")
     if position != "standard" and at == "residual":
-        raise ValueError(f"position={position!r}: at='residual' finds the ends of branches alone")
+        raise ValueError(f"position={position!r}: at='residual' finds only the ends of branches")
 
 
 def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
+    """Return the module paths at which to attach."""
     if attaches == "network":
-        raise ValueError(f"{name} stands only in a network of its own; foveal.list_models() names the networks")
+        raise ValueError(f"{name} works only in a network of its own; foveal.list_models() lists the networks")
     if at in ("input", "residual"):
         if attaches != ("before" if at == "input" else "after"):
-            raise ValueError(f"at={at!r}: {name} stands {STANDS[attaches]}")
+            raise ValueError(f"at={at!r}: {name} is attached {ATTACHES[attaches]}")
         return [find_input_module(model)] if at == "input" else residual_ends(model)
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":
-        raise ValueError(f"{name} has no default place: at='input', or the path of the module that it stands before")
+        raise ValueError(f"{name} has no default place: at='input', or the path of the module to attach it before")
     return between_stages(model) if attaches == "between" else default_paths(model, stages=attaches == "after")
 
 
-def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[str, Any]) -> Build:
-    """Makes the mechanism for a place and its channels, on the model's device, in its precision and mode."""
+def builder(model: nn.Module, cls: type[nn.Module], name: str, options: dict[str, Any]) -> Build:
+    """Return a function that builds the mechanism for a path and channels, on the model's device, in its dtype."""
     like = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.empty(0))
 
     def build(path: str, channels: int, **host_options: Any) -> nn.Module:
         try:
             with torch.device(like.device):
-                return made(channels, **{**host_options, **options}).to(like.dtype).train(model.training)
+                return cls(channels, **{**host_options, **options}).to(like.dtype).train(model.training)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{name} at {path!r}: {error}") from error
 
@@ -165,10 +179,23 @@ def builder(model: nn.Module, made: type[nn.Module], name: str, options: dict[st
 
 
 def detach(model: nn.Module) -> nn.Module:
-    """Take out again all that was attached, last first: the plain model, under its own names.
+    """Detach everything that was attached, last first: restore the plain model and its names of weights.
+
+    Args:
+        model (nn.Module): a model with attachments.
+
+    Returns:
+        nn.Module: the same model.
 
     Raises:
         ValueError: nothing is attached.
+
+    >>> import foveal
+    >>> model = foveal.attach(foveal.create_model("small_cnn", num_classes=10, in_chans=1), "se")
+    >>> len(foveal.attachments(model))
+    1
+    >>> foveal.attachments(foveal.detach(model))
+    []
     """
     if not attachments(model):
         raise ValueError(f"nothing is attached to this {type(model).__name__}")

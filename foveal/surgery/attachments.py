@@ -1,4 +1,4 @@
-"""What stands where in an attached model, and the names that its weights have in the plain one."""
+"""Attachments of a model: what is attached where, and the names of the weights in the plain model."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -9,40 +9,71 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class InsertedModule:
-    """One mechanism where it stands. Names of weights are plain ones: those of a model without wrappers."""
+    """One attached mechanism. Names of weights are plain ones: those of a model without wrappers.
 
-    path: str  # of the mechanism
-    host: str  # of what it stands beside, or instead of
+    Attributes:
+        path: path of the mechanism.
+        host: path of the module beside which, or instead of which, it is attached.
+        form: "empty slot", "idle slot", "child", "wrap" or "instead".
+        own: names of its own weights.
+        moved: pairs of a plain prefix of the host's weights and the present one.
+        left: paths where the host's norm and activation were.
+    """
+
+    path: str
+    host: str
     form: str
-    own: tuple[str, ...]  # names of its own weights
-    moved: tuple[tuple[str, str], ...] = ()  # plain prefix of the host's weights to the present one
-    left: tuple[str, ...] = ()  # paths where the host's norm and activation were
+    own: tuple[str, ...]
+    moved: tuple[tuple[str, str], ...] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """One call of `attach`: enough to make it again, and to undo it."""
+    """One call of `attach`, with all that is needed to repeat it and to undo it.
+
+    Attributes:
+        mechanism: name of the mechanism.
+        at: paths in the model at the time of the call; ("input",) or ("residual",).
+        position: position in known blocks.
+        identity: True if it started as the identity, by the argument or by its paper's own initialization.
+        options: options of the mechanism.
+        modules: the attached mechanisms.
+    """
 
     mechanism: str
-    at: tuple[str, ...]  # paths in the model as it then was, "input" or "residual"
+    at: tuple[str, ...]
     position: str
-    identity: bool  # it began as the identity, because it was asked to or because its paper begins so
+    identity: bool
     options: dict[str, Any]
     modules: tuple[InsertedModule, ...]
 
 
 def attachments(model: nn.Module) -> list[Attachment]:
-    """What `attach` did to a model, in order."""
+    """List the attachments of a model, in order.
+
+    Args:
+        model (nn.Module): any model.
+
+    Returns:
+        list[Attachment]: one for each call of `attach`; empty for a plain model.
+
+    >>> import foveal
+    >>> model = foveal.attach(foveal.create_model("small_cnn", num_classes=10, in_chans=1), "se")
+    >>> [attachment] = foveal.attachments(model)
+    >>> attachment.mechanism, [module.path for module in attachment.modules]
+    ('se', ['features.0.attention', 'features.2.attention', 'features.3.attention'])
+    """
     return getattr(model, "attachments", [])
 
 
-def set_attachments(model: nn.Module, made: list[Attachment]) -> None:
-    """Kept on the model, as plain facts, so that copies and pickles have them."""
-    model.__dict__["attachments"] = made
+def set_attachments(model: nn.Module, records: list[Attachment]) -> None:
+    """Store the attachments on the model, as plain data, so that copies and pickles keep them."""
+    model.__dict__["attachments"] = records
 
 
 def plain_name(model: nn.Module, key: str) -> str:
-    """The name that a weight of an attached model has in the plain model; that of an attention's weight stays."""
+    """Return the name that a weight has in the plain model; names of a mechanism's own weights stay."""
     for attachment in reversed(attachments(model)):
         for module in reversed(attachment.modules):
             for plain, present in module.moved:
@@ -52,31 +83,35 @@ def plain_name(model: nn.Module, key: str) -> str:
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict under plain names; the attention's weights keep theirs."""
+    """Return the state dict under plain names; names of a mechanism's own weights stay."""
     return {plain_name(model, key): value for key, value in model.state_dict().items()}
 
 
 def accept_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load hook: plain names serve as well; a checkpoint without an attention that started as the identity leaves it.
+    """Load hook that accepts plain names too, and keeps an attached identity that the checkpoint does not contain.
 
-    A checkpoint that holds some of an attention's weights must hold them all, as ever.
+    A mechanism that started as the identity keeps its weights if the checkpoint has none of them. A checkpoint with
+    some weights of a mechanism must contain all of them, as usual.
     """
     present = model.state_dict()
     by_plain = {plain_name(model, key): key for key in present}
     for plain, key in by_plain.items():
         if plain != key and prefix + key not in state_dict and prefix + plain in state_dict:
             state_dict[prefix + key] = state_dict.pop(prefix + plain)
-    held = {plain for plain, key in by_plain.items() if prefix + key in state_dict}
-    for plain in missing_parameters(model, held, identity=True):
+    names = {plain for plain, key in by_plain.items() if prefix + key in state_dict}
+    for plain in missing_parameters(model, names, identity=True):
         state_dict[prefix + by_plain[plain]] = present[by_plain[plain]]
 
 
-def missing_parameters(model: nn.Module, held: Container[str], *, identity: bool) -> set[str]:
-    """The plain names of weights of attentions of which `held` has none: all, or those that began as the identity."""
+def missing_parameters(model: nn.Module, names: Container[str], *, identity: bool) -> set[str]:
+    """Return the plain names of the weights of mechanisms of which `names` contains none.
+
+    With `identity`, only those of mechanisms that started as the identity.
+    """
     return {
         name
         for attachment in attachments(model)
         for module in attachment.modules
-        if (attachment.identity or not identity) and not any(name in held for name in module.own)
+        if (attachment.identity or not identity) and not any(name in names for name in module.own)
         for name in module.own
     }

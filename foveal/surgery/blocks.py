@@ -1,16 +1,16 @@
-"""Where attention belongs in the blocks that people use.
+"""Table of the blocks of common networks: where attention is attached in each.
 
-A row names, by a block's full class name, where the end of its branch is and which modules are its larger convolution
-with norm and activation. Class names alone would collide: `Bottleneck` stands in five files of timm.
+A row gives, by a block's full class name, where the end of its branch is and which modules are its larger convolution
+with norm and activation. Class names alone would collide: five files of timm define a `Bottleneck`.
 
 In a residual block the branch ends before the addition, and before stochastic depth (Hu et al., 2018, fig. 3). In
 MobileNet, EfficientNet, RegNet, ReXNet and GhostNet the papers put squeeze-and-excitation after the grouped or
-depthwise convolution, in every block, whether it has a shortcut or not: timm keeps a slot `se` there. An Inception
-module's branch is the whole module (sec. 3.3). ShuffleNet and DenseNet concatenate where others add: the branch is what
-is computed anew, a unit's second half and a dense layer's new maps. A network without branches, such as VGG, has
-attention after the activation that follows each convolution (sec. 3.3).
+depthwise convolution, in every block, with or without a shortcut: timm has a slot `se` there. An Inception module's
+branch is the whole module (sec. 3.3). ShuffleNet and DenseNet concatenate instead of adding: the branch is the newly
+computed part, a unit's second half and a dense layer's new maps. In a network without branches, such as VGG, attention
+follows the activation after each convolution (sec. 3.3).
 
-Each row is checked by a test: with the end zeroed, a block's output no longer depends on its branch's input.
+A test checks each row: with the end zeroed, a block's output no longer depends on its branch's input.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ POSITIONS = ("standard", "pre", "post", "identity")
 
 @dataclass(frozen=True)
 class KnownBlock:
-    """Where attention belongs in a block, by paths within it; `widest` in a path is the child with the largest kernel.
+    """Row for one class of blocks, as paths within it; `widest` in a path is the child with the largest kernel.
 
     Attributes:
-        end: after which the branch ends; "" is the block itself. None or an identity there is a free slot.
-        convolution: the block's larger convolution, its norm and its activation; fewer, where a module holds two of
-            them. Empty where there is no such sequence.
-        shared: the activation serves other places of the block too and stays. It must be a ReLU, which changes
-            nothing where it comes twice.
-        before: attention stands before the module at `end`, which drops paths.
-        start: the first layer of the branch alone; None where there is none, or several.
-        shortcut: a module on the shortcut alone; None where the shortcut passes no module. An empty slot there is the
+        end: module after which the branch ends; "" is the block itself. None or an identity there is an empty slot.
+        convolution: the block's larger convolution, its norm and its activation; fewer paths if one module contains two
+            of them. Empty if there is no such sequence.
+        shared: True if other parts of the block use the activation too, so that it stays. It must be a ReLU, which is
+            idempotent.
+        before: True if attention is attached before the module at `end`, which drops paths.
+        start: first layer of the branch alone; None if there is none, or if there are several.
+        shortcut: a module on the shortcut alone; None if the shortcut contains no module. An empty slot there is the
             plain shortcut.
     """
 
@@ -46,7 +46,7 @@ class KnownBlock:
     shortcut: str | None = None
 
     def insertion(self, position: str) -> tuple[str, bool] | None:
-        """The module within the block beside which attention stands, and whether before it; None if nowhere.
+        """Return the module within the block at which to attach, and True for before it; None if there is none.
 
         The positions are those of Hu et al. (2020, fig. 5): at the end of the branch, before the branch, after the
         whole block, on the shortcut.
@@ -59,6 +59,7 @@ class KnownBlock:
 
     @property
     def positions(self) -> list[str]:
+        """Positions that the block has."""
         return [position for position in POSITIONS if self.insertion(position)]
 
 
@@ -68,7 +69,7 @@ TIMM, TORCHVISION = "timm.models.", "torchvision.models."
 BLOCKS = {
     f"{TIMM}resnet.BasicBlock": KnownBlock("se", ("conv1", "bn1", "act1"), start="conv1", shortcut="downsample"),
     f"{TIMM}resnet.Bottleneck": KnownBlock("se", ("conv2", "bn2", "act2"), start="conv1", shortcut="downsample"),
-    # before activation: a shortcut that passes `downsample` takes the activated input, a plain one does not
+    # pre-activation: a shortcut through `downsample` takes the activated input, a plain shortcut does not
     f"{TIMM}resnetv2.PreActBasic": KnownBlock("drop_path", ("conv1", "norm2"), before=True, start="conv1"),
     f"{TIMM}resnetv2.PreActBottleneck": KnownBlock("drop_path", ("conv2", "norm3"), before=True, start="conv1"),
     f"{TIMM}resnetv2.Bottleneck": KnownBlock(
@@ -115,24 +116,25 @@ BLOCKS = {
 }
 
 
-CHAINS = {f"{TIMM}vgg.VGG": "features", f"{TORCHVISION}vgg.VGG": "features"}  # networks, and their Sequential of layers
+CHAINS = {f"{TIMM}vgg.VGG": "features", f"{TORCHVISION}vgg.VGG": "features"}  # network to its Sequential of layers
 
 
 T = TypeVar("T")
 
 
 def known_block(module: nn.Module) -> KnownBlock | None:
-    """The row of a module's class, or of the class that it derives from."""
+    """Return the row of a module's class, or of its nearest base class in the table."""
     return row_of(module, BLOCKS)
 
 
 def row_of(module: nn.Module, table: Mapping[str, T]) -> T | None:
+    """Return the entry of a module's class, or of its nearest base class in a table; None if there is none."""
     names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(module).__mro__)
     return next((table[name] for name in names if name in table), None)
 
 
 def path_within(block: nn.Module, path: str) -> str:
-    """A row's path in a block; `widest` is the name of the child whose first convolution has the largest kernel."""
+    """Resolve a row's path in a block; `widest` is the child with the largest kernel in its first convolution."""
     parent, _, name = path.rpartition(".")
     if name != "widest":
         return path
@@ -141,4 +143,5 @@ def path_within(block: nn.Module, path: str) -> str:
 
 
 def kernel_size(module: nn.Module) -> int:
+    """Return the kernel size of the first convolution in a module, 0 if there is none."""
     return next((max(conv.kernel_size) for conv in module.modules() if isinstance(conv, nn.Conv2d)), 0)

@@ -1,4 +1,4 @@
-"""Build mechanisms of the right width, insert them beside a module or in the place of a convolution, remove them."""
+"""Build mechanisms of the right width, insert them beside a module or instead of a convolution, remove them."""
 
 import copy
 from collections import OrderedDict
@@ -24,14 +24,18 @@ Step = Callable[[], InsertedModule]
 def plan_insertions(
     model: nn.Module, places: list[InsertionPoint], name: str, attaches: str, build: Build
 ) -> list[Step]:
-    """After or before a module: the steps to take, each mechanism built for the channels that flow there."""
+    """Return the steps that insert a mechanism after or before each module, built for the channels that flow there.
+
+    Raises:
+        ValueError: a place is matched twice; no map (B, C, H, W) flows there; the mechanism refuses the channels.
+    """
     hosts = {place.host: place.before for place in places}
     twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
     if twice is not None:
-        raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is meant twice")
+        raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is matched twice")
     empty = [host for host in hosts if get_module(model, host) is None]
     for slot in empty:
-        set_module(model, slot, nn.Identity())  # so that what flows there can be observed
+        set_module(model, slot, nn.Identity())  # a module there, so that a hook can record the shape
     try:
         flows = record_shapes(model, hosts)
         built = {place: build(place.path, channels_at(place.path, flows[place.host])) for place in places}
@@ -40,12 +44,13 @@ def plan_insertions(
             set_module(model, slot, None)
         raise
     deepest_first = sorted(built.items(), key=lambda item: -item[0].host.count("."))
-    return [insertion_step(model, place, name, made, attaches, place.host in empty) for place, made in deepest_first]
+    return [insertion_step(model, at, name, module, attaches, at.host in empty) for at, module in deepest_first]
 
 
 def channels_at(path: str, shape: tuple[int, ...]) -> int:
-    channels_stand_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
-    if len(shape) != 4 or channels_stand_last:
+    """Return the channels of a map of this shape; raise ValueError if it is not a map (B, C, H, W)."""
+    channels_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
+    if len(shape) != 4 or channels_last:
         tokens = "; a transformer's tokens have no default place" if len(shape) == 3 else ""
         raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W){tokens}")
     return shape[1]
@@ -54,7 +59,7 @@ def channels_at(path: str, shape: tuple[int, ...]) -> int:
 def insertion_step(
     model: nn.Module, place: InsertionPoint, name: str, module: nn.Module, attaches: str, empty: bool
 ) -> Step:
-    """The step that puts a mechanism into a slot, a Sequential, or around any other module."""
+    """Return the step that puts a mechanism into a slot or a Sequential, or wraps any other module."""
     end, before = place.host, place.before
 
     def step() -> InsertedModule:
@@ -79,34 +84,36 @@ def insertion_step(
 def inserted_module(
     model: nn.Module, path: str, host: str, form: str, module: nn.Module, **more: Any
 ) -> InsertedModule:
+    """Return the record of a mechanism that was inserted."""
     own = tuple(plain_name(model, f"{path}.{name}") for name in module.state_dict())
     return InsertedModule(path, host, form, own, **more)
 
 
 def free_name(host: nn.Module, name: str) -> str:
-    """A name for a child of the host, or of a wrapper of it, that means nothing there yet."""
+    """Return a name for a child that is not yet an attribute of the host, nor of a wrapper of it."""
     short = name.rpartition(".")[2].lower()
     names = (short, *(f"{short}_{count}" for count in range(2, 100)))
     return next(key for key in names if key != "host" and not hasattr(host, key))
 
 
 def add_child(host: nn.Sequential, key: str, module: nn.Module, index: int) -> None:
+    """Insert a child of a Sequential at an index."""
     children = [*host._modules.items()]
     host.add_module(key, module)
     host._modules = OrderedDict([*children[:index], (key, module), *children[index:]])
 
 
 def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Step]:
-    """Instead of convolutions with norm and activation: the steps to take."""
+    """Return the steps that replace convolutions with their norm and activation."""
     for path in paths:
         within = next((other for other in paths if path.startswith(f"{other}.")), None)
         if within is not None:
-            raise ValueError(f"at: {path!r} lies within {within!r}; {name} can stand instead of one of them")
+            raise ValueError(f"at: {path!r} lies within {within!r}; {name} can replace only one of them")
     return [replacement_step(model, path, name, build) for path in paths]
 
 
 def replacement_step(model: nn.Module, path: str, name: str, build: Build) -> Step:
-    """The step that makes a convolution with norm and activation the first branch of a mechanism."""
+    """Return the step that makes a convolution with its norm and activation the first branch of a mechanism."""
     host = model.get_submodule(path)
     block = known_block(host) or KnownBlock("", ("",))
     if not block.convolution:
@@ -148,11 +155,15 @@ def replacement_step(model: nn.Module, path: str, name: str, build: Build) -> St
     return step
 
 
-MENTIONED = 5  # layers in an error's line
+MENTIONED = 5  # layers listed in an error message at most
 
 
 def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> tuple[nn.Conv2d, nn.Module]:
-    """The convolution and the activation of a sequence that must hold just these and a norm between them."""
+    """Return the convolution and the activation of a sequence that must contain just these and a norm between them.
+
+    Raises:
+        ValueError: another sequence.
+    """
     modules = [module for part in parts for module in part.modules() if not isinstance(module, nn.Identity)]
     steps = [module for module in modules if not [*module.children()] or [*module.parameters(recurse=False)]]
     conv = steps[0]
@@ -161,7 +172,7 @@ def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> 
         if hasattr(steps[1], "num_features") and not isinstance(last, nn.Conv2d):
             return conv, last
     raise ValueError(
-        f"{path!r}: {name} stands instead of one convolution with its norm and activation, not a "
+        f"{path!r}: {name} replaces one convolution with its norm and activation, not a "
         f"{type(parts[0]).__name__} of {', '.join(type(step).__name__ for step in steps[:MENTIONED])}"
         f"{' and more' if len(steps) > MENTIONED else ''}"
     )
@@ -169,7 +180,7 @@ def convolution_and_activation(parts: list[nn.Module], path: str, name: str) -> 
 
 @torch.no_grad()
 def check_sizes(module: nn.Module, conv: nn.Conv2d, path: str, name: str) -> None:
-    """The branches' maps must be of one size; an unpadded convolution's are not."""
+    """Raise ValueError if the branches' maps differ in size, as after an unpadded convolution."""
     image = torch.zeros(1, conv.in_channels, 9, 9, device=conv.weight.device, dtype=conv.weight.dtype)
     with eval_mode(module):
         sizes = [tuple(branch(image).shape[2:]) for branch in module.get_submodule("branches").children()]
@@ -178,6 +189,7 @@ def check_sizes(module: nn.Module, conv: nn.Conv2d, path: str, name: str) -> Non
 
 
 def remove(model: nn.Module, module: InsertedModule) -> None:
+    """Remove an inserted mechanism and restore what was there."""
     if module.form == "empty slot":
         set_module(model, module.host, None)
     elif module.form == "idle slot":

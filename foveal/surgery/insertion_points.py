@@ -1,4 +1,4 @@
-"""The modules of somebody's network beside which a mechanism stands, and the wrapper that holds both."""
+"""Modules of a network at which a mechanism is attached, and access to modules by path."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,28 @@ from foveal.surgery.wrapper import Attached
 
 @dataclass(frozen=True)
 class InsertionPoint:
-    """Beside which module a mechanism stands."""
+    """Module at which a mechanism is attached.
 
-    path: str  # that was asked for
-    host: str  # the module there
+    Attributes:
+        path: path given by the user.
+        host: path of the module there.
+        before: True to attach before the module.
+    """
+
+    path: str
+    host: str
     before: bool = False
 
 
-NO_INSERTION_POINT = {"pre": "no one layer that begins its branch alone", "identity": "no module on its shortcut alone"}
+NO_INSERTION_POINT = {"pre": "no single first layer of its branch", "identity": "no module on its shortcut alone"}
 
 
 def insertion_point(model: nn.Module, path: str, attaches: str, position: str) -> InsertionPoint:
-    """The place that a path means: in a known block its end or another position, else after the module itself."""
+    """Return the place that a path means: in a known block its end or another position, else after the module itself.
+
+    Raises:
+        ValueError: the block has no such position, or the module is not a known block.
+    """
     if attaches == "before":
         return InsertionPoint(path, outermost(model, path), before=True)
     inner = path
@@ -31,7 +41,7 @@ def insertion_point(model: nn.Module, path: str, attaches: str, position: str) -
     module = model.get_submodule(inner)
     block = known_block(module)
     if block is None and position != "standard":
-        raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, is no known block")
+        raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, is not a known block")
     if block is None:
         return InsertionPoint(path, outermost(model, path))
     found = block.insertion(position)
@@ -41,29 +51,29 @@ def insertion_point(model: nn.Module, path: str, attaches: str, position: str) -
         )
     within, before = path_within(module, found[0]), found[1]
     host = outermost(model, f"{inner}.{within}" if within else inner)
-    return InsertionPoint(path, host, before and host not in ours(model))  # what fills a slot already comes first
+    return InsertionPoint(path, host, before and host not in ours(model))  # a mechanism already in a slot comes first
 
 
 def ours(model: nn.Module) -> set[str]:
-    """The paths of the mechanisms that stand in a network."""
+    """Return the paths of the mechanisms attached to a network."""
     return {module.path for attachment in attachments(model) for module in attachment.modules}
 
 
 def outermost(model: nn.Module, path: str) -> str:
-    """The wrapper in which a module already stands, or the module itself."""
+    """Return the path of the outermost wrapper of a module, or of the module itself."""
     while path.endswith(".host") and isinstance(model.get_submodule(path.removesuffix(".host")), Attached):
         path = path.removesuffix(".host")
     return path
 
 
 def get_module(model: nn.Module, path: str) -> nn.Module | None:
-    """The module at a path, or None in an empty slot."""
+    """Return the module at a path, or None in an empty slot."""
     parent, _, name = path.rpartition(".")
     return getattr(model.get_submodule(parent), name)
 
 
 def set_module(model: nn.Module, path: str, module: nn.Module | None) -> None:
-    """Put a module into a path."""
+    """Set the module at a path."""
     parent, _, name = path.rpartition(".")
     owner = model.get_submodule(parent)
     if module is None and name in owner._modules:

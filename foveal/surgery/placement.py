@@ -14,32 +14,32 @@ At = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
 
 def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
-    """Every known block, or the activations of a chain; in a timm model without any, the end of each stage it names.
+    """Return every known block, or the activations of a chain; in a timm model without any, the ends of stages.
 
     Args:
         model: the network.
-        stages: whether the end of a stage serves as well.
+        stages: True to use the ends of stages as well.
 
     Raises:
-        ValueError: there is nothing of this.
+        ValueError: there is none of these.
     """
     chain = row_of(model, CHAINS)
     if chain is not None:
         return activations(model, chain)
-    named = [info["module"] for info in getattr(model, "feature_info", None) or []] if stages else []
+    stage_ends = [info["module"] for info in getattr(model, "feature_info", None) or []] if stages else []
     present = dict(model.named_modules())
     blocks = [path for path, module in present.items() if known_block(module)]
-    found = blocks or [path for path in named if path in present]
+    found = blocks or [path for path in stage_ends if path in present]
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no known block: say where by at=, a pattern such as 'layer4.*'"
+            f"{type(model).__name__} has no known block: give the place by at=, a pattern such as 'layer4.*'"
             + (", or 'residual'" if stages else "")
         )
     return found
 
 
 def activations(model: nn.Module, chain: str) -> list[str]:
-    """The last layer before each convolution but the first, and before each pooling."""
+    """Return the last layer before each convolution but the first, and before each pooling."""
     layers = list(model.get_submodule(chain).named_children())
     pools = {name for name, layer in layers if "Pool" in type(layer).__name__}
     starts = {name for name, layer in layers if isinstance(layer, nn.Conv2d)} | pools
@@ -50,17 +50,25 @@ def activations(model: nn.Module, chain: str) -> list[str]:
 
 @dataclass(frozen=True)
 class SupportedPlacement:
-    """Where attention stands in a family's blocks, as `foveal list --places` prints it."""
+    """Places for attention in a family's blocks, as `foveal list --places` prints them.
+
+    Attributes:
+        family: library and file of the blocks.
+        blocks: class names of the blocks.
+        end: end of the branch.
+        convolution: modules that a selective kernel can replace.
+        positions: positions that the blocks have.
+    """
 
     family: str
     blocks: str
     end: str
-    convolution: str  # that a selective kernel can stand instead of
+    convolution: str
     positions: str
 
 
 def list_placements() -> list[SupportedPlacement]:
-    """Every known block with its place, those of a family that share it together, and the networks that are chains."""
+    """List the places of every known block, grouped within a family, and those of the networks that are chains."""
     alike: dict[tuple[str, KnownBlock], list[str]] = {}
     for name, block in BLOCKS.items():
         module, _, kind = name.rpartition(".")
@@ -83,36 +91,36 @@ def list_placements() -> list[SupportedPlacement]:
 
 
 def family_of(module: str) -> str:
-    """`timm.models.resnet` as `timm resnet`."""
+    """Return the family of a module's name, such as `timm resnet` for `timm.models.resnet`."""
     return f"{module.partition('.')[0]} {module.rpartition('.')[2].removeprefix('_')}"
 
 
 def between_stages(model: nn.Module) -> list[str]:
-    """The stages of a network but the last, after which a mechanism stands between stages.
+    """Return the stages of a network but the last, for a mechanism that is attached between stages.
 
-    Where a timm model has stages it names their ends, the last one too; in another network a stage is a child with
-    known blocks in it. A stem, which has none, is no stage where there are known blocks at all.
+    A timm model lists the ends of its stages, the last one too; in another network a stage is a child that contains
+    known blocks. In a network with known blocks a stem, which contains none, is not a stage.
 
     Raises:
-        ValueError: the network does not show two stages.
+        ValueError: the network does not have two stages.
     """
     present = dict(model.named_modules())
-    named = [info["module"] for info in getattr(model, "feature_info", None) or [] if info["module"] in present]
-    candidates = named or [path for path, _ in model.named_children()]
+    stage_ends = [info["module"] for info in getattr(model, "feature_info", None) or [] if info["module"] in present]
+    candidates = stage_ends or [path for path, _ in model.named_children()]
     with_blocks = [path for path in candidates if any(known_block(module) for module in present[path].modules())]
-    last = (named or with_blocks)[-1:]
-    stages = [path for path in with_blocks or named if path not in last]
+    last = (stage_ends or with_blocks)[-1:]
+    stages = [path for path in with_blocks or stage_ends if path not in last]
     if not stages:
         raise ValueError(
-            f"{type(model).__name__} shows no stages: say where by at=, a list such as ['layer1', 'layer2']"
+            f"{type(model).__name__} has no stages: give the place by at=, a list such as ['layer1', 'layer2']"
         )
     return stages
 
 
 def matching_paths(model: nn.Module, at: At) -> list[str]:
-    """The paths that `at` means: a pattern, several of them, or a predicate of path and module.
+    """Return the paths that match `at`: a pattern, several patterns, or a predicate of path and module.
 
-    In a pattern `*` stands for a name or part of it and `**` for anything, dots too.
+    In a pattern `*` matches any text without a dot and `**` any text.
 
     Raises:
         ValueError: a pattern matches nothing, or two patterns match the same module.
@@ -139,10 +147,11 @@ def matching_paths(model: nn.Module, at: At) -> list[str]:
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern."""
     parts = re.split(r"(\*\*|\*)", pattern)
     return re.compile("".join({"**": ".*", "*": "[^.]*"}.get(part, re.escape(part)) for part in parts))
 
 
 def top_levels(paths: list[str], pattern: str) -> list[str]:
-    """The paths as deep as the pattern, to compare it with."""
+    """Return the paths no deeper than the pattern, as candidates for a suggestion."""
     return [path for path in paths if path.count(".") <= pattern.count(".")] if pattern.count(".") < 2 else paths

@@ -1,11 +1,11 @@
-"""Where residual branches end in a network that no table knows, found by one forward pass that is watched.
+"""Search for the ends of residual branches in a network of unknown blocks, by tracing one forward pass.
 
-Each tensor carries with it the modules that lie behind it. Where two maps of one shape are added that both depend on
-the image, the one with more modules of its own is the branch, the other the shortcut. An addition within the branch of
-a later one in the same forward is no block's end (Res2Net adds so). What the branch adds must be what a module gave
-out: then attention stands after that module, and before those that only drop paths.
+Each tensor carries the set of modules that it depends on. Where two maps of one shape are added that both depend on the
+image, the operand with more modules of its own is the branch, the other the shortcut. An addition within the branch of
+a later addition in the same forward is not the end of a block (Res2Net has such additions). The added tensor must be a
+module's output: attention is then attached after that module, and before modules that only drop paths.
 
-The image is square, and so is a map; tokens in four dimensions, and maps with their channels last, are not.
+The image is square, so maps are too; tokens in four dimensions, and maps with their channels last, are not.
 """
 
 from collections import Counter
@@ -27,19 +27,19 @@ ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 
 @dataclass(frozen=True)
 class Addition:
-    """A branch that is added to a shortcut."""
+    """Addition of a branch to a shortcut."""
 
-    block: str  # path of the module in whose forward it happens
-    within: int  # what lies behind the branch alone, one bit each
-    ends: tuple[str, ...]  # paths of the modules that gave out just what is added, in order
+    block: str  # path of the module with the addition in its forward
+    within: int  # modules and additions that only the branch depends on, one bit each
+    ends: tuple[str, ...]  # paths of the modules that returned the added tensor unchanged, in order
 
 
 def residual_ends(model: nn.Module) -> list[str]:
-    """The paths of the modules after which attention stands at the end of every residual branch.
+    """Return the paths of the modules after which to attach at the end of every residual branch.
 
     Raises:
-        ValueError: there is no residual branch; one ends in no module, or in one that serves other places too; no
-            forward pass came to its end.
+        ValueError: there is no residual branch; a branch ends in no module, or in one that is called elsewhere too; no
+            forward pass reached its end.
     """
     trace = Trace(model)
     with hooked(model, trace), trace:
@@ -55,52 +55,55 @@ def residual_ends(model: nn.Module) -> list[str]:
 
 
 def chosen(model: nn.Module, addition: Addition, alone: Callable[[str], bool]) -> str:
-    """One of the modules that end a branch: a slot or a Sequential, where no weight changes its name, or the first."""
+    """Choose one of the modules that end a branch: a slot or a Sequential, where no weight is renamed, or the first."""
     ends = [path for path in addition.ends if alone(path) and not within_norm(model, path)]
     if not ends:
-        why = "a module that serves other places too" if addition.ends else "no module"
-        raise ValueError(f"at='residual': in {addition.block!r} the branch ends in {why}; say where by at=")
+        why = "a module that is called elsewhere too" if addition.ends else "no module"
+        raise ValueError(f"at='residual': in {addition.block!r} the branch ends in {why}; give the place by at=")
     free = [path for path in ends if isinstance(model.get_submodule(path), nn.Identity | nn.Sequential)]
     return free[-1] if free else ends[0]
 
 
 def within_norm(model: nn.Module, path: str) -> bool:
-    """Whether a module is part of a norm, whose conversion or folding would lose it."""
+    """Return True if a module is part of a norm: a conversion or folding of the norm would remove an attachment."""
     return hasattr(model.get_submodule(path.rpartition(".")[0]), "running_mean")
 
 
 class Trace(TorchFunctionMode):
-    """Notes on every tensor what lies behind it, and every addition of a branch to a shortcut."""
+    """Function mode that records the modules each tensor depends on, and each addition of a branch to a shortcut."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         steps = [path for path, module in model.named_modules() if not [*module.children()]]
-        self.bits = {path: 2 << index for index, path in enumerate(steps)}  # the lowest is the image's
+        self.bits = {path: 2 << index for index, path in enumerate(steps)}  # the lowest bit is the image's
         self.modules = (2 << len(steps)) - 2
         self.ours = [f"{each.path}." for attachment in attachments(model) for each in attachment.modules]
         self.begin()
 
     def begin(self) -> None:
+        """Reset the records at the start of a forward pass."""
         self.additions: list[Addition] = []
         self.calls: Counter[str] = Counter()
-        self.inside: list[tuple[str, int]] = []  # modules at work, and the version of what each was given
+        self.inside: list[tuple[str, int]] = []  # running modules, and the version of the input of each
 
-    def enter(self, path: str, given: Any) -> None:
+    def enter(self, path: str, x: Any) -> None:
+        """Record that a module starts, called with `x`."""
         if not path:
             self.begin()
-            given.behind = IMAGE
+            x.behind = IMAGE
         self.calls[path] += 1
-        self.inside.append((path, given._version if isinstance(given, Tensor) else 0))
+        self.inside.append((path, x._version if isinstance(x, Tensor) else 0))
 
-    def leave(self, path: str, module: nn.Module, given: Any, out: Any) -> None:
+    def leave(self, path: str, module: nn.Module, x: Any, out: Any) -> None:
+        """Record that a module returns `out`."""
         _, version = self.inside.pop()
         if not isinstance(out, Tensor):
             return
         leaf = path in self.bits
-        out.behind = behind([given, out]) | self.bits.get(path, 0)  # type: ignore[attr-defined]
-        if out is given and out._version == version:
+        out.behind = behind([x, out]) | self.bits.get(path, 0)  # type: ignore[attr-defined]
+        if out is x and out._version == version:
             passes = type(module) is nn.Identity or not leaf
-            end(out, [*ends(out), path] if passes else [*ends(out), ""])  # it drops paths: nothing after it counts
+            end(out, [*ends(out), path] if passes else [*ends(out), ""])  # it drops paths: later modules do not count
         else:
             end(out, [path] if leaf else [*ends(out), path])
 
@@ -117,7 +120,7 @@ class Trace(TorchFunctionMode):
         return out
 
     def note(self, one: Any, other: Any = None) -> int:
-        """Note an addition of two maps; its own bit among what lies behind the sum."""
+        """Record an addition of two maps; return its bit in the dependencies of the sum, 0 if it is not of a branch."""
         path = self.inside[-1][0] if self.inside else ""
         if not are_maps(one, other) or f"{path}.".startswith(tuple(self.ours)):
             return 0
@@ -130,11 +133,11 @@ class Trace(TorchFunctionMode):
         return 1 << len(self.bits) + len(self.additions)
 
     def own(self, each: Tensor, one: Tensor, other: Tensor) -> int:
-        """How many modules lie behind one of two tensors alone."""
+        """Return the number of modules that only one of two tensors depends on."""
         return (behind(each) & ~(behind(one) & behind(other)) & self.modules).bit_count()
 
     def blocks_ends(self) -> list[Addition]:
-        """The additions without those in the branch of another in the same block."""
+        """Return the additions except those within the branch of another addition in the same block."""
         nested = {
             index
             for addition in self.additions
@@ -145,14 +148,14 @@ class Trace(TorchFunctionMode):
 
 
 def are_maps(one: Any, other: Any) -> bool:
-    """Whether two maps of one shape that both depend on the image."""
+    """Return True for two maps of one shape that both depend on the image."""
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.ndim != 4 or one.shape != other.shape:
         return False
     return one.shape[2] == one.shape[3] and bool(behind(one) & behind(other) & IMAGE)
 
 
 def behind(tensors: Any) -> int:
-    """What lies behind these tensors together, one bit each."""
+    """Return the modules that these tensors together depend on, one bit each."""
     every = 0
     for each in tree_leaves(tensors):
         every |= getattr(each, "behind", 0) if isinstance(each, Tensor) else 0
@@ -160,18 +163,19 @@ def behind(tensors: Any) -> int:
 
 
 def ends(tensor: Tensor) -> list[str]:
-    """The paths of the modules that gave out a tensor just as it is; none once it was changed in place."""
+    """Return the paths of the modules that returned a tensor unchanged; none after it was modified in place."""
     version, paths = getattr(tensor, "ends", (None, []))
     return paths if version == tensor._version else []
 
 
 def end(tensor: Tensor, paths: list[str]) -> None:
+    """Store the paths of the modules that returned a tensor unchanged."""
     tensor.ends = (tensor._version, paths)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def hooked(model: nn.Module, trace: Trace) -> Iterator[None]:
-    """Tell the trace for a while when each module begins and ends."""
+    """Call the trace at the start and end of each module within the context."""
     handles = []
     for path, module in model.named_modules():
         handles += [

@@ -1,4 +1,4 @@
-"""The wrapper that holds a module of the network and the mechanism attached to it."""
+"""Wrapper of a module of the network and the mechanism attached to it."""
 
 from collections import OrderedDict
 from typing import Any
@@ -9,21 +9,21 @@ from foveal.mechanisms.cbam import CBAM, SpatialGate
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
 from foveal.ops.fast_path import can_write_in_place
 
-FRESH_OUTPUT = (nn.Conv2d, nn.BatchNorm2d)  # what they give out is a map of its own, that they keep no hold of
+FRESH_OUTPUT = (nn.Conv2d, nn.BatchNorm2d)  # their output aliases neither input nor state
 
 
-IN_PLACE = (SqueezeExcite, CBAM, SpatialGate)  # just these: a class derived from one may do more in its forward
+IN_PLACE = (SqueezeExcite, CBAM, SpatialGate)  # exactly these classes: the forward of a subclass may do more
 
 
 class Attached(nn.Sequential):
-    """A module of somebody's model and a mechanism, run in order.
+    """Module of a network and an attached mechanism, run in order.
 
-    The module gets whatever its caller gives, and its attributes are read and set through this one.
+    The module receives all arguments of the call, and its attributes are read and set through the wrapper.
     """
 
     def __init__(self, parts: OrderedDict[str, nn.Module]):
         super().__init__()
-        self._modules.update(parts)  # add_module would refuse a name that the host has, too
+        self._modules.update(parts)  # add_module refuses a name that is also an attribute of the host
 
     def __getattr__(self, name: str) -> Any:
         modules = self.__dict__.get("_modules", {})
@@ -41,8 +41,8 @@ class Attached(nn.Sequential):
         else:
             setattr(modules["host"], name, value)
 
-    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # `input` as Sequential names it
-        maker: nn.Module | None = None  # of the map at hand, where it is one of its own
+    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # named `input` as in Sequential
+        maker: nn.Module | None = None  # the module that returned `input`, if its output is fresh
         module: Any
         for name, module in self._modules.items():
             if maker is not None and type(module) in IN_PLACE and can_write_in_place(input, maker, module):

@@ -245,7 +245,7 @@ class TestPlacesOfAttention:
         assert audited.faults == []
         (finding,) = audited.findings
         assert finding.type == "unseen"
-        assert "does not know the class LinearAttention" in finding.note
+        assert "the class LinearAttention is not in foveal's table" in finding.note
 
     def test_audit_reports_a_gate_on_zeros(self):
         """Fresh residual network, whose last norm starts at zero."""

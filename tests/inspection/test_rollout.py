@@ -55,7 +55,7 @@ def test_rollout_rows_sum_to_one():
     [
         ([], "one layer at least"),
         ([layer(torch.rand(1, 1, 4, 2))], r"'blocks.0.attn': \(1, 1, 4, 2\)"),
-        ([layer(torch.rand(1, 1, 1, 4, 4), "B N G Q K")], "axes 'B N G Q K' is no layer"),
+        ([layer(torch.rand(1, 1, 1, 4, 4), "B N G Q K")], "axes 'B N G Q K' is not a layer"),
         ([layer(torch.rand(1, 1, 4, 4)), layer(torch.rand(1, 1, 5, 5))], "5 tokens, after 4 of 'blocks.0.attn'"),
     ],
 )

@@ -41,7 +41,7 @@ def test_watch_extra_records_a_custom_class():
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({MyGate: ("sigmoid", "gate")}, r"has no child 'sigmoid'; it has conv, squash, or say 'softmax\(\)'"),
+        ({MyGate: ("sigmoid", "gate")}, r"has no child 'sigmoid'; it has conv, squash, or use 'softmax\(\)'"),
         ({MyGate: ("squash", "gait")}, "unknown kind 'gait'; did you mean 'gate'"),
         ({"my.Gate": ("squash", "gate")}, "extra: the model has no module of the class 'my.Gate'"),
     ],
@@ -55,7 +55,7 @@ def test_watch_extra_reports_an_unexpected_shape():
     model, x = nn.Sequential(MyGate(), MyAttention()), torch.rand(2, CHANNELS, 5, 7)
     seen, _ = watch_once(model, x, extra={MyGate: ("squash", "affinity"), MyAttention: ("sigmoid()", "gate")})
     assert seen.paths() == ["0"]
-    assert "no gate of each channel" in seen.unseen["1"]
+    assert "not a gate of each channel" in seen.unseen["1"]
     seen, _ = watch_once(model, x, extra={MyGate: ("squash", "mask"), MyAttention: ("sigmoid()", "selection")})
     assert seen.unseen["0"] == "its weights of shape (2, 16, 1, 1) are not B H W"
 
@@ -66,7 +66,7 @@ def test_watch_names_unrecognized_attention():
     )
     seen, _ = watch_once(model, torch.rand(2, CHANNELS, 4, 4))
     assert seen.paths() == ["1"]
-    assert "does not know the class MyAttention" in seen.unseen["0"]
+    assert "the class MyAttention is not in foveal's table" in seen.unseen["0"]
     assert "linear attention" in seen.unseen["2"]
     with pytest.raises(ValueError, match="'2' cannot be replaced: a linear"):
         foveal.replace(model, {"2": 1.0})

@@ -239,7 +239,7 @@ def test_watch_reports_windows_of_a_part_called_alone():
     swin = timm.models.SwinTransformer(img_size=32, window_size=4, embed_dim=12, depths=(2,), num_heads=(3,)).eval()
     with foveal.watch(swin) as seen:
         swin.layers(swin.patch_embed(torch.rand(2, 3, 32, 32)))
-    assert "cannot be told from images" in seen.unseen["layers.0.blocks.0.attn"]
+    assert "cannot be distinguished from images" in seen.unseen["layers.0.blocks.0.attn"]
 
 
 def test_watch_records_torchvision_swin_and_vit():
@@ -287,7 +287,7 @@ def test_watch_keeps_the_fast_path_of_transformer_layers():
         plain = model(x)
     seen, out = watch_once(model, x)
     assert torch.equal(out, plain)
-    assert "set_fastpath_enabled(False) shows it" in seen.unseen["0.self_attn"]
+    assert "set_fastpath_enabled(False) to record it" in seen.unseen["0.self_attn"]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         seen, _ = watch_once(model, x)

@@ -97,9 +97,9 @@ def test_glimpse_policy_gradient_is_that_of_the_expected_reward():
 
 def test_attach_refuses_a_glimpse():
     for mechanism in ("glimpse", Glimpse):
-        with pytest.raises(ValueError, match=r"^glimpse stands only in a network of its own; foveal\.list_models"):
+        with pytest.raises(ValueError, match=r"^glimpse works only in a network of its own; foveal\.list_models"):
             foveal.attach(foveal.create_model("small_cnn"), mechanism)
-    with pytest.raises(ValueError, match="glimpse stands only in a network of its own"):
+    with pytest.raises(ValueError, match="glimpse works only in a network of its own"):
         foveal.create_model("resnet18+glimpse")
     facts = {each.name: each for each in foveal.list_mechanisms()}["glimpse"]
     assert (facts.domain, facts.kind, facts.attaches) == ("spatial", "hard", "network")

@@ -48,7 +48,7 @@ def test_create_model_name_states_where_attention_stands(tmp_path):
     again, _ = load_checkpoint(tmp_path / "model.safetensors")
     x = torch.rand(2, 3, 64, 64)
     assert torch.equal(again(x), model.eval()(x))
-    with pytest.raises(ValueError, match="position='pre': sk stands instead of a convolution"):
+    with pytest.raises(ValueError, match="position='pre': sk is attached instead of a convolution"):
         foveal.create_model("resnet18+sk:position=pre")
 
 

@@ -42,9 +42,9 @@ def test_attach_several_in_one_place_keeps_their_order(make, at):
     [
         (torchvision.models.resnet18, {"position": "posst"}, "unknown position 'posst'; did you mean 'post'?"),
         (torchvision.models.mobilenet_v2, {"position": "identity"}, "InvertedResidual, has no module on its shortcut"),
-        (torchvision.models.densenet121, {"position": "pre"}, "_DenseLayer, has no one layer that begins its branch"),
-        (torchvision.models.vgg11, {"position": "post"}, "'features.1', a ReLU, is no known block"),
-        (torchvision.models.resnet18, {"position": "pre", "at": "residual"}, "finds the ends of branches alone"),
+        (torchvision.models.densenet121, {"position": "pre"}, "_DenseLayer, has no single first layer of its branch"),
+        (torchvision.models.vgg11, {"position": "post"}, "'features.1', a ReLU, is not a known block"),
+        (torchvision.models.resnet18, {"position": "pre", "at": "residual"}, "finds only the ends of branches"),
         (torchvision.models.resnet18, {"position": "pre", "mechanism": "sk"}, "sk stands instead of a convolution"),
     ],
 )
@@ -353,10 +353,10 @@ def test_attach_accepts_a_custom_model():
         (("se", "fc"), "'fc': what flows there is (1, 1000), not a map (B, C, H, W)"),
         (("se", "forgotten"), "'forgotten': no forward pass reaches it"),
         (("stn",), "stn has no default place: at='input', or the path"),
-        (("se", "input"), "at='input': se stands after a module"),
+        (("se", "input"), "at='input': se is attached after a module"),
         (
             ("sk", "layer1.0.bn1"),
-            "sk stands instead of one convolution with its norm and activation, not a BatchNorm2d",
+            "sk replaces one convolution with its norm and activation, not a BatchNorm2d",
         ),
     ],
 )
@@ -408,10 +408,10 @@ class TestEdgeCases:
         model.load_state_dict(plain_state_dict(model))
         model.load_state_dict(plain)
         assert torch.equal(foveal.detach(model)(x), before)
-        with pytest.raises(ValueError, match=r"at: 'layer1.0.bn2', where 'layer1.0' ends, is meant twice"):
+        with pytest.raises(ValueError, match=r"at: 'layer1.0.bn2', where 'layer1.0' ends, is matched twice"):
             foveal.attach(torchvision.models.resnet18(), "se", at=["layer1.0", "layer1.0.bn2"])
         inner = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
-        with pytest.raises(ValueError, match=r"'0.0' lies within '0'; sk can stand instead of one of them"):
+        with pytest.raises(ValueError, match=r"'0.0' lies within '0'; sk can replace only one of them"):
             foveal.attach(nn.Sequential(nn.Sequential(inner)), "sk", at=["0", "0.0"], groups=3)
 
     def test_attach_input_is_where_the_image_goes(self):

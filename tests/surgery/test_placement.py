@@ -56,7 +56,7 @@ class TestBetweenStages:
 
     @pytest.mark.parametrize("build", [lambda: nn.Sequential(nn.Conv2d(3, 8, 3)), torchvision.models.vgg11])
     def test_attach_bam_refuses_a_network_without_stages(self, build):
-        with torch.device("meta"), pytest.raises(ValueError, match=r"shows no stages: say where by at="):
+        with torch.device("meta"), pytest.raises(ValueError, match=r"has no stages: give the place by at="):
             foveal.attach(build(), "bam")
 
 

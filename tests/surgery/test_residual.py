@@ -75,7 +75,7 @@ def test_residual_ends_are_the_last_modules_before_additions(end, found):
     [
         (Net("function"), "in 'blocks.0' the branch ends in no module"),
         (Net("function in place"), "in 'blocks.0' the branch ends in no module"),
-        (Net("shared activation"), "in 'blocks.0' the branch ends in a module that serves other places too"),
+        (Net("shared activation"), "in 'blocks.0' the branch ends in a module that is called elsewhere too"),
         (Net(blocks=0), "Net adds no map of a branch to a shortcut"),
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 4)), "the trial pass stopped: "),
         (timm.create_model("vit_tiny_patch16_224"), "VisionTransformer adds no map of a branch to a shortcut"),
@@ -168,5 +168,5 @@ def test_attach_residual_twice_and_from_a_checkpoint():
 
 
 def test_attach_residual_is_for_mechanisms_after_a_module():
-    with pytest.raises(ValueError, match="at='residual': sk stands instead of a convolution of the network"):
+    with pytest.raises(ValueError, match="at='residual': sk is attached instead of a convolution of the network"):
         foveal.attach(Net(), "sk", at="residual")

@@ -1,1 +1,1 @@
-"""Records to pictures. Nothing here knows a model: only Records, images and predictions."""
+"""Drawing of Records. This folder depends on no model: only on Records, images and predictions."""

@@ -1,8 +1,8 @@
-"""Panels of affinities: what one query reads from where, as a map over the image. Heads are averaged.
+"""Panels of affinities: the weights of one query over all keys, as a map over the image, averaged over the heads.
 
-One weight among many is small, so a place's scale ends at its largest weight; its bar says so. What tokens beside the
-map get, a class token or registers, is not drawn. Windows may be shifted against the image, which a Record does not
-say: their mean is drawn, for itself.
+One weight among many is small, so the scale of a column ends at its largest weight; its colour bar shows the range. The
+weights of tokens outside the map, such as a class token or registers, are not drawn. Windows may be shifted against the
+image, which a Record does not contain: their mean is drawn, without a position on the image.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Size = tuple[int, int]  # height and width of the image
 
 
 def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """For each place what its query reads; at the end the rollout of several layers of the same tokens."""
+    """Draw for each place the weights of its query; at the end the rollout of layers over the same tokens."""
     size = images.shape[2], images.shape[3]
     columns = [column(record, size) for record in records]
     columns += [rolled(layers, size) for layers in rollouts(records)]
@@ -28,11 +28,12 @@ def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, pred
 
 
 def count_columns(records: list[Record]) -> int:
+    """Return the number of columns: one for each Record and one for each rollout."""
     return len(records) + len(rollouts(records))
 
 
 def no_map(record: Record, size: Size) -> str:
-    """Why an affinity is no map over the image, or ""."""
+    """Return the reason why an affinity is not a map over the image, or ""."""
     if record.domain == "channel":
         return "its keys are channels"
     keys = record.values.shape[-1]
@@ -42,11 +43,12 @@ def no_map(record: Record, size: Size) -> str:
 
 
 def extent(record: Record, size: Size) -> Size:
-    """Whose proportions the keys have: those of the image, but a window is square."""
+    """Return the height and width that give the keys' proportions: the image's, or those of a square for windows."""
     return (1, 1) if "N" in record.axes.split() else size
 
 
 def column(record: Record, size: Size) -> Column:
+    """Return the column of one affinity."""
     names = record.axes.split()
     averaged = [index for index, name in enumerate(names) if name in ("G", "N")]
     weights = record.values.mean(averaged) if averaged else record.values
@@ -69,7 +71,7 @@ def column(record: Record, size: Size) -> Column:
 
 
 def reading(weights: Tensor, queries: Layout | None) -> tuple[Tensor, str]:
-    """What is drawn of weights (B, Q, K), and which query that is: (B, K)."""
+    """Select what is drawn of weights (B, Q, K): return (B, K) and the name of the query."""
     if weights.shape[1] == 1:
         return weights[:, 0], "the one query"
     if queries is None:
@@ -80,7 +82,7 @@ def reading(weights: Tensor, queries: Layout | None) -> tuple[Tensor, str]:
 
 
 def rollouts(records: list[Record]) -> list[list[Record]]:
-    """The layers of each rollout: several of the same tokens."""
+    """Return the groups of layers to roll out: several layers over the same tokens each."""
     layers: dict[int, list[Record]] = {}
     for record in filter(can_roll_out, records):
         layers.setdefault(record.values.shape[-1], []).append(record)
@@ -88,6 +90,7 @@ def rollouts(records: list[Record]) -> list[list[Record]]:
 
 
 def rolled(layers: list[Record], size: Size) -> Column:
+    """Return the column of a rollout."""
     tokens = layout(layers[0].values.shape[-1], *size)
     if tokens is None:
         raise ValueError(f"{layers[0].path!r}: {no_map(layers[0], size)}")
@@ -100,5 +103,5 @@ def rolled(layers: list[Record], size: Size) -> Column:
 
 
 def scale(maps: Tensor) -> tuple[float, float]:
-    """From 0, or from the smallest of weights below it, to the largest."""
+    """Return the range of a scale: from 0, or the smallest negative weight, to the largest."""
     return min(0.0, maps.min().item()), maps.max().item()

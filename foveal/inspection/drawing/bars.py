@@ -1,4 +1,4 @@
-"""Panels of weights without a place on the image: the gates of channels, and the shares of branches."""
+"""Panels of weights without a position on the image: the gates of channels, and the shares of branches."""
 
 from collections.abc import Sequence
 from math import ceil, isfinite
@@ -13,26 +13,27 @@ from foveal.inspection.drawing.palette import BLUE, GREEN, ORANGE, PALE_ORANGE, 
 
 BRANCHES = (BLUE, ORANGE, GREEN, PURPLE)
 RANGE = PALE_ORANGE
-BESIDE = 4  # places of gates side by side at most
-ROOM = 3  # places, for which there is room at least
-LETTERS = 100  # of seven points that fit beside one another below the bars
-FEW = 4  # bars, for which there is room at least
+BESIDE = 4  # gate panels in a row at most
+ROOM = 3  # panels for which a row has room at least
+LETTERS = 100  # characters of seven points that fit in one line below the bars
+FEW = 4  # bars for which there is room at least
 
 
 def grid(places: int) -> tuple[int, int]:
-    """Rows and columns of so many places."""
+    """Return the rows and columns of a grid of `places` panels."""
     rows = ceil(places / BESIDE)
     return rows, max(ceil(places / rows), ROOM)
 
 
 def gates_height(places: int) -> float:
+    """Return the height of the gate panels in inches."""
     return 0.5 + 1.55 * grid(places)[0]
 
 
 def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Place by place: the channels' means over the images, from the largest down, and their ranges over the images.
+    """Draw for each place the channels' means over the images, in decreasing order, and their ranges over the images.
 
-    The axis is the range that the Record states.
+    The axis covers the Record's `value_range`.
     """
     rows, columns = grid(len(records))
     axes = part.subplots(rows, columns, squeeze=False)
@@ -59,7 +60,7 @@ def draw_gates(part: SubFigure, records: list[Record], images: Tensor, predictio
 
 
 def draw_selections(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """The share of each branch by depth, the mean over channels; a dot an image."""
+    """Draw the share of each branch by depth, the mean over channels; one dot for each image."""
     axis = part.subplots()
     below = np.zeros(len(records))
     shares = [record.values.mean(2) for record in records]  # (B, K) each

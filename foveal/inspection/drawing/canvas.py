@@ -1,4 +1,4 @@
-"""What the panels share: images, colours, and words on them."""
+"""Helpers shared by the panels: images, colours and text."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,26 @@ from torch import Tensor
 
 from foveal.inspection.drawing.palette import ORANGE, SKY_BLUE
 
-BOX = ORANGE  # orange and blue that colour-blind readers tell apart
+BOX = ORANGE  # orange and blue are distinguishable for colour-blind readers
 POINTS = SKY_BLUE
-PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same, as light: where both are full it is white
+PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same hues as light: the sum of both is white
 SCALE = "viridis"
 WIDTH = 9.5  # inches
 
 
 def as_pictures(images: Tensor) -> Tensor:
-    """Images in [0, 1] with three channels: (B, 3, H, W). Of two channels one is shown orange and the other blue."""
+    """Convert images to (B, 3, H, W) in [0, 1]; of two channels one is shown orange and the other blue.
+
+    Raises:
+        ValueError: another shape than (B, 1 to 3, H, W), or values outside [0, 1].
+    """
     if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
         raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
     images = images.detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.min() < 0 or images.max() > 1:
         raise ValueError(
-            f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
+            f"images from {images.min():.3g} to {images.max():.3g}: pass them as they were before any "
             "normalisation, in [0, 1]"
         )
     if images.shape[1] == 2:
@@ -32,20 +36,20 @@ def as_pictures(images: Tensor) -> Tensor:
 
 
 def show(axis: Axes, image: Tensor, margin: float = 0.25) -> None:
-    """An image (3, H, W) with room around it for what lies outside."""
+    """Show an image (3, H, W) with a margin for what lies outside it."""
     height, width = image.shape[1:]
     axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     axis.set_xlim(-0.5 - margin * width, (1 + margin) * width - 0.5)
     axis.set_ylim((1 + margin) * height - 0.5, -0.5 - margin * height)
 
 
-def say(axis: Axes, predictions: Sequence[str] | None, index: int) -> None:
-    """What the network said of an image."""
+def write_prediction(axis: Axes, predictions: Sequence[str] | None, index: int) -> None:
+    """Write the prediction for an image, if there is one, in the middle of an axis."""
     text = str(predictions[index]) if predictions else ""
     axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=20, transform=axis.transAxes)
 
 
 def fitting(title: str, width: float) -> float:
-    """The font size, seven points at most, at which the longest line fits into a width in inches."""
+    """Return the font size, at most seven points, at which the longest line fits into a width in inches."""
     longest = max(len(line) for line in title.split("\n"))
     return min(7.0, 72 * width / (0.6 * longest))

@@ -1,7 +1,7 @@
-"""Records to pictures. This folder knows no model: Records, images and, where there are some, predictions.
+"""Drawing of Records on one sheet. This folder depends on no model: Records, images and, if any, predictions.
 
-Images are shown as they are, in their own colours. Weights are shown on the scale that their Record states, with a
-colour bar; nothing is rescaled unseen.
+Images are shown unchanged, in their own colours. Weights are shown on the scale of their Record's `value_range`, with a
+colour bar; no value is rescaled without a visible scale.
 """
 
 import base64
@@ -22,13 +22,15 @@ from foveal.inspection.drawing.maps import columns_height, draw_masks, marginals
 from foveal.inspection.drawing.regions import PATHS, draw_crops, draw_glimpses, draw_transforms
 
 DPI = 110
-NAMED = 4  # places, in a picture's text
+NAMED = 4  # places named in the alt text
 
 
 class Picture:
-    """A drawing: `save` it, let a notebook show it, or put it into a page as it is.
+    """Drawing that can be saved, shown by a notebook, or inserted into an HTML page.
 
-    `alt_text`: description for screen readers.
+    Attributes:
+        figure: matplotlib figure.
+        alt_text: description for screen readers.
     """
 
     def __init__(self, figure: Figure, alt_text: str):
@@ -36,7 +38,7 @@ class Picture:
         self._png: bytes | None = None
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG, SVG or PDF, by the path's ending."""
+        """Write a PNG, SVG or PDF, by the suffix of `path`; return the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".png":
@@ -46,7 +48,7 @@ class Picture:
         return path
 
     def png(self) -> bytes:
-        """The drawing as a PNG, rendered once."""
+        """Return the drawing as a PNG; it is rendered once."""
         if self._png is None:
             buffer = io.BytesIO()
             self.figure.savefig(buffer, format="png", dpi=DPI)
@@ -57,7 +59,7 @@ class Picture:
         return self.png()
 
     def __html__(self) -> str:
-        """An img that holds its own data; templates ask for it by this name."""
+        """Return an `img` element with embedded data; templates call this method by its name."""
         return (
             f'<img alt="{escape(self.alt_text)}" src="data:image/png;base64,{base64.b64encode(self.png()).decode()}">'
         )
@@ -67,30 +69,43 @@ class Picture:
 
 
 def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | None = None, *, most: int = 6) -> Picture:
-    """Everything that was seen, on one sheet.
+    """Draw all recorded attention on one sheet.
 
     Args:
-        seen: what `foveal.watch` gave, or some Records.
-        images: (B, C, H, W) of one to three channels, uint8 or in [0, 1]: as they were before any normalisation.
-        predictions: what the network said of each image.
-        most: how many images to show.
+        seen (Recording or Iterable[Record]): the result of `foveal.watch`, or some Records.
+        images (Tensor): (B, C, H, W) of one to three channels, uint8 or in [0, 1]: as they were before any
+            normalisation.
+        predictions (Sequence[str], optional): the model's prediction for each image.
+        most (int): maximum number of images to show.
+
+    Returns:
+        Picture: shown by a notebook; `save(path)` writes PNG, SVG or PDF, `alt_text` describes it.
 
     Raises:
-        ValueError: no Record that can be drawn, as statistics cannot; images that are normalised, or not as many as the
-            Records tell of.
+        ValueError: `most` below 1; no Record that can be drawn, such as statistics; images that are normalised, or
+            not as many as the Records contain.
+
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1).eval()
+    >>> images = torch.rand(4, 1, 28, 28)
+    >>> with foveal.watch(model) as seen:
+    ...     logits = model(images)
+    >>> picture = foveal.draw(seen, images, most=2)
+    >>> picture.alt_text
+    '2 images with gate of features.0.attention, gate of features.2.attention, gate of features.3.attention'
     """
     if most < 1:
         raise ValueError(f"most={most}: at least one image is needed")
-    given = list(seen)
-    if not all(isinstance(record, Record) for record in given):
-        raise ValueError("statistics cannot be drawn, only the values of images: watch(model, keep='values')")
-    records = [record for record in given if record.kind in PANELS]
+    recorded = list(seen)
+    if not all(isinstance(record, Record) for record in recorded):
+        raise ValueError("statistics cannot be drawn, only the values of images: use watch(model, keep='values')")
+    records = [record for record in recorded if record.kind in PANELS]
     if not records:
         raise ValueError("nothing to draw: no Record was seen")
     pictures = as_pictures(images)
     for record in records:
         if len(record.values) != len(pictures):
-            raise ValueError(f"{len(pictures)} images, but {record.path!r} tells of {len(record.values)}")
+            raise ValueError(f"{len(pictures)} images, but {record.path!r} has {len(record.values)}")
     shown = pictures[:most]
     size = shown.shape[2], shown.shape[3]
     records = marginals([record_head(record, len(shown)) for record in records])
@@ -114,15 +129,15 @@ def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | No
 
 
 def in_words(records: Sequence[Record], predictions: Sequence[str], images: int) -> str:
-    """What a drawing shows, for who cannot see it; the first places by name."""
+    """Return the alt text of a drawing: the number of images, the first places by name, the predictions."""
     places = [f"{record.kind} of {' '.join(record.path.split()) or record.mechanism}" for record in records]
     named = ", ".join(places[:NAMED]) + (f" and {len(places) - NAMED} more" if len(places) > NAMED else "")
-    said = f"; predicted: {', '.join(map(str, predictions))}" if predictions else ""
-    return f"{images} image{'s' * (images != 1)} with {named}{said}"
+    suffix = f"; predicted: {', '.join(map(str, predictions))}" if predictions else ""
+    return f"{images} image{'s' * (images != 1)} with {named}{suffix}"
 
 
 def refusal(record: Record, size: tuple[int, int]) -> str:
-    """Why no picture shows a Record, or ""."""
+    """Return the reason why a Record cannot be drawn, or ""."""
     panel = PANELS[record.kind]
     if record.axes not in panel.axes:
         return f"no picture shows a {record.kind} of axes {record.axes!r}"
@@ -130,7 +145,7 @@ def refusal(record: Record, size: tuple[int, int]) -> str:
 
 
 def not_shown(refused: dict[str, str]) -> list[str]:
-    """What the sheet leaves out: a line for each reason."""
+    """Return a line for each reason why places are left out."""
     places: dict[str, list[str]] = {}
     for path, why in refused.items():
         places.setdefault(why, []).append(path)
@@ -141,12 +156,20 @@ def not_shown(refused: dict[str, str]) -> list[str]:
 
 
 def record_head(record: Record, count: int) -> Record:
+    """Return the Record of the first `count` images, on the CPU in single precision."""
     return replace(record, values=record.values[:count].detach().float().cpu())
 
 
 @dataclass(frozen=True)
 class Panel:
-    """How one kind of Record is drawn: its axes, inches of height for Records and images, the drawing."""
+    """Panel for one kind of Record.
+
+    Attributes:
+        axes: axes of the Records that it can draw.
+        height: function from Records and images to the height in inches.
+        fill: function that draws Records on a part of the figure.
+        refuses: function that returns the reason why a Record of these axes cannot be drawn, or "".
+    """
 
     axes: tuple[str, ...]
     height: Callable[[list[Record], Tensor], float]

@@ -14,10 +14,10 @@ from torch import Tensor
 from foveal.core.record import Record
 from foveal.inspection.drawing.canvas import BOX, SCALE, WIDTH, fitting, show
 
-SHARES = 1e-3  # how far from one the sum of a softmax may be, in single precision
-BAND = 7  # columns of weights side by side at most; more go on below
-ROOM = 5  # columns, the image's among them, for which there is room at least
-SIDE = 1.6  # inches of a map at most
+SHARES = 1e-3  # tolerance for the sum of a softmax in single precision
+BAND = 7  # columns of weights in a band at most; more continue in a band below
+ROOM = 5  # columns for which there is room at least, including the image's
+SIDE = 1.6  # largest side of a map, in inches
 
 PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and positions, as (B, C, H or 1, W or 1)
     "B C H W": lambda values: values,
@@ -28,7 +28,7 @@ PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and pos
 
 @dataclass(frozen=True)
 class Query:
-    """The cell whose reading is shown, on a map of rows and columns; of the image's or of a window's cells."""
+    """Query cell of the weights shown, on a map of rows and columns: a cell of the image, or of a window."""
 
     row: int
     column: int
@@ -37,6 +37,7 @@ class Query:
     on_image: bool = True
 
     def frame(self, axis: Axes, height: int, width: int) -> None:
+        """Draw a frame around the cell."""
         wide, tall = width / self.columns, height / self.rows
         corner = self.column * wide - 0.5, self.row * tall - 0.5
         axis.add_patch(Rectangle(corner, wide, tall, fill=False, edgecolor=BOX, linewidth=1.5))
@@ -44,7 +45,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """One map an image, (B, Y, X), all on one scale."""
+    """Column of one map for each image, (B, Y, X), all on one scale."""
 
     title: str
     maps: Tensor
@@ -53,13 +54,13 @@ class Column:
 
 
 def bands(columns: int) -> tuple[int, int]:
-    """How many columns lie side by side, and in how many bands."""
+    """Return the number of columns in a band, and the number of bands."""
     below = ceil(columns / BAND)
     return ceil(columns / below), below
 
 
 def columns_height(columns: int, images: Tensor) -> float:
-    """Inches that so many columns of maps take."""
+    """Return the height in inches of `columns` columns of maps."""
     beside, below = bands(columns)
     height, width = images.shape[2:]
     side = min(SIDE, 0.95 * WIDTH / max(beside + 1, ROOM))
@@ -67,7 +68,7 @@ def columns_height(columns: int, images: Tensor) -> float:
 
 
 def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> None:
-    """Image by image: the image, then each column's map as large as it; below, the scale of each column."""
+    """Draw each image, then each column's map at the image's size; below, the scale of each column."""
     beside, below = bands(len(columns))
     ratios = ([1.0] * len(images) + [0.06]) * below
     axes = part.subplots(len(ratios), max(beside + 1, ROOM), squeeze=False, height_ratios=ratios)
@@ -85,6 +86,7 @@ def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> 
 def draw_column(
     part: SubFigure, column: Column, images: Tensor, pictures: Sequence[Axes], cells: Sequence[Axes], bar: Axes
 ) -> None:
+    """Draw the maps of one column, their query and their colour bar."""
     height, width = images.shape[2:]
     low, high = column.scale
     for picture, axis, weights in zip(pictures, cells, column.maps, strict=True):
@@ -109,31 +111,31 @@ def draw_column(
 
 
 def columns_width(axis: Axes) -> float:
-    """Inches from one column to the next."""
+    """Return the distance from one column to the next, in inches."""
     spec = axis.get_subplotspec()
     return WIDTH / spec.get_gridspec().ncols if spec else WIDTH
 
 
 def by_owner(records: list[Record]) -> list[tuple[str, list[Record]]]:
-    """Weights of channels and positions, place by place: the gates of rows and of columns of one are together."""
+    """Group weights of channels and positions by place; the gates of rows and of columns of a place are together."""
     owners: dict[tuple[str, int], list[Record]] = {}
     for record in (each for each in records if each.axes in PLANES):
         owner = record.path if record.axes == "B C H W" else record.path.rpartition(".")[0]
         owners.setdefault((owner or record.mechanism, record.call), []).append(record)
-    return [(owner, stated) for (owner, _), stated in owners.items()]
+    return [(owner, parts) for (owner, _), parts in owners.items()]
 
 
 def marginals(records: list[Record]) -> list[Record]:
-    """Weights that differ by channel and position as what can be drawn of them; other Records as they are.
+    """Replace weights that differ by channel and position by means that can be drawn; keep other Records unchanged.
 
-    Their mean over channels is a mask, which says where; that of gates over positions a gate as well, which says what.
-    The gates of rows and of columns that one place states are drawn as what they multiply out to.
+    The mean over channels is a mask over positions; for gates, the mean over positions is a gate of each channel as
+    well. Gates of rows and of columns at one place are drawn as their product.
     """
     found = [record for record in records if record.axes not in PLANES]
-    for owner, stated in by_owner(records):
-        values = reduce(torch.mul, (PLANES[record.axes](record.values) for record in stated))  # (B, C, H, W)
-        lows, highs = zip(*(record.value_range for record in stated), strict=True)
-        product = replace(stated[0], values=values, value_range=(prod(lows), prod(highs)))
+    for owner, parts in by_owner(records):
+        values = reduce(torch.mul, (PLANES[record.axes](record.values) for record in parts))  # (B, C, H, W)
+        lows, highs = zip(*(record.value_range for record in parts), strict=True)
+        product = replace(parts[0], values=values, value_range=(prod(lows), prod(highs)))
         mask = replace(product, kind="mask", axes="B H W", values=values.mean(1), path=f"{owner}\nmean over channels")
         found.append(mask)
         if product.kind == "gate":
@@ -143,14 +145,17 @@ def marginals(records: list[Record]) -> list[Record]:
 
 
 def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
+    """Draw masks as columns beside their images."""
     titles = [f"{record.mechanism}\n{record.path}" for record in records]
     columns = [Column(title, record.values, mask_scale(record)) for title, record in zip(titles, records, strict=True)]
     draw_columns(part, columns, images)
 
 
 def mask_scale(record: Record) -> tuple[float, float]:
-    """The range that a mask states; from 0 to the largest of its weights where that range has no end, and for shares of
-    the positions, which are one in sum.
+    """Return the range of a mask's scale: its `value_range`.
+
+    The range is from 0 to the largest weight if `value_range` is unbounded, or if the weights are shares of the
+    positions, with sum 1.
     """
     shares = (record.values.sum((1, 2)) - 1).abs().max() < SHARES
     return (0.0, record.values.max().item() or 1.0) if shares or isinf(record.value_range[1]) else record.value_range

@@ -1,4 +1,4 @@
-"""Colours of all drawings: those of Okabe and Ito (2008), which colour-blind readers tell apart, and two greys."""
+"""Colours of all drawings: the palette of Okabe and Ito (2008), safe for colour-blind readers, and two greys."""
 
 BLACK = "#000000"
 ORANGE = "#e69f00"
@@ -10,4 +10,4 @@ VERMILION = "#d55e00"
 PURPLE = "#cc79a7"
 GREY = "#767676"
 LIGHT_GREY = "#999999"
-PALE_ORANGE = "#f3c66b"  # a range behind orange and blue
+PALE_ORANGE = "#f3c66b"  # for a range behind orange and blue

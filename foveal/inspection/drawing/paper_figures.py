@@ -1,4 +1,4 @@
-"""Sheets of the papers' analyses: curves and points out of plain tensors, with no model and no Record."""
+"""Figures of the papers' analyses: curves and points from plain tensors, without a model or a Record."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -17,7 +17,7 @@ BESIDE = 3  # panels side by side
 
 
 def panels(count: int, beside: int = BESIDE, tall: float = 1.9) -> tuple[Figure, list[Axes]]:
-    """A sheet with so many panels, and room for its legend and its heading."""
+    """Return a figure with `count` panels, and room for its legend and its title; and the panels."""
     rows = ceil(count / beside)
     figure = Figure(figsize=(WIDTH, 0.8 + tall * rows), layout="constrained")
     axes = list(figure.subplots(rows, beside, squeeze=False).ravel())
@@ -31,13 +31,14 @@ def panels(count: int, beside: int = BESIDE, tall: float = 1.9) -> tuple[Figure,
 def draw_classes(
     means: Mapping[str, Tensor], spreads: Mapping[str, Tensor], names: Sequence[str], shown: int
 ) -> Figure:
-    """Place by place the classes' mean gates, a line each, over some of the channels; the mean of all is black.
+    """Draw for each place the mean gates of the classes over some channels, one line each; that of all images is black.
 
     Args:
-        means: by place (K + 1, C), the last row of all images.
-        spreads: by place (K, C), the standard deviation within each class: bands, where there are two classes at most.
-        names: of the K classes.
-        shown: channels, spread evenly over all.
+        means: by place (K + 1, C), the last row is that of all images.
+        spreads: by place (K, C), the standard deviation within each class; drawn as bands if there are at most two
+            classes.
+        names: names of the K classes.
+        shown: number of channels to show, spread evenly over all.
     """
     figure, axes = panels(len(means))
     for axis, (path, mean) in zip(axes, means.items(), strict=True):
@@ -60,7 +61,7 @@ def draw_classes(
 
 
 def draw_sizes(shares: Mapping[str, Tensor], scales: Sequence[float]) -> Figure:
-    """By depth, a line for each scale: the mean share of each branch, and the last branch's less the first's.
+    """Draw by depth, one line for each scale, the mean share of each branch, and the last branch's minus the first's.
 
     Args:
         shares: by place (S, K), in the order of the network.
@@ -88,18 +89,18 @@ def draw_sizes(shares: Mapping[str, Tensor], scales: Sequence[float]) -> Figure:
     return figure
 
 
-Posed = tuple[Tensor, Tensor]  # (N, 3) x, y, size in sides of the image; (3,) their SDs, of the size in octaves
+Posed = tuple[Tensor, Tensor]  # (N, 3) x, y, size in image sides; (3,) their SDs, that of the size in octaves
 
 
 def draw_poses(before: Posed, after: Mapping[str, Posed]) -> Figure:
-    """For each place the objects' centres and sizes, in the input and in what the transformer gives out."""
+    """Draw for each place the objects' centres and sizes, in the transformer's input and in its output."""
     figure, axes = panels(2 * len(after), beside=2, tall=3.6)
     for (centres, sizes), (path, moved) in zip(zip(axes[::2], axes[1::2], strict=True), after.items(), strict=True):
         edges = torch.linspace(0, max(before[0][:, 2].max().item(), moved[0][:, 2].max().item()), 41).tolist()
         for name, (poses, spread), colour in (("input", before, BEFORE), ("transformed", moved, BOX)):
             x, y, size = spread.tolist()
-            said = f"{name}: SD {x:.3f}, {y:.3f}"
-            centres.scatter(poses[:, 0], poses[:, 1], s=5, alpha=0.6, color=colour, label=said)
+            label = f"{name}: SD {x:.3f}, {y:.3f}"
+            centres.scatter(poses[:, 0], poses[:, 1], s=5, alpha=0.6, color=colour, label=label)
             sizes.hist(poses[:, 2], bins=edges, alpha=0.6, color=colour, label=f"{name}: SD {size:.2f} octaves")
         centres.set_xlim(0, 1)
         centres.set_ylim(1, 0)

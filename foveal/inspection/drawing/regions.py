@@ -1,4 +1,4 @@
-"""Panels of what a Record shows of the image: transforms, crops and glimpses, on the image itself."""
+"""Panels of regions of the image: transforms, crops and glimpses, drawn on the image itself."""
 
 from collections.abc import Sequence
 from math import ceil, sqrt
@@ -10,18 +10,18 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
 from foveal.core.record import Record
-from foveal.inspection.drawing.canvas import BOX, POINTS, say, show
+from foveal.inspection.drawing.canvas import BOX, POINTS, show, write_prediction
 from foveal.inspection.drawing.palette import BLUE
 from foveal.ops.geometry import IDENTITY, sample, to_pixels
 from foveal.ops.warps import grid_of, outline
 
 GRID_POINTS = 12  # along a side of the sampling grid
-PATHS = 3  # images in a row, where each shows a path
+PATHS = 3  # images in a row, each with a path
 NUMBER = {"boxstyle": "circle,pad=0.15", "facecolor": BLUE, "edgecolor": "none"}
 
 
 def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: input, learned box, what the transformer gives out, prediction; the sampling grid twice."""
+    """Draw for each image the input, learned box, transformer's output, prediction, and the sampling grid twice."""
     titles = [
         "(a) input",
         "(b) learned box",
@@ -47,7 +47,7 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
             show(axis, picture[0])
         box = to_pixels(outline(theta), height, width)[0].numpy()
         row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
-        say(row[3], predictions, index)
+        write_prediction(row[3], predictions, index)
         for axis, shown in ((row[4], identity), (row[5], theta)):
             points = to_pixels(grid_of(shown, GRID_POINTS, GRID_POINTS), height, width).reshape(-1, 2)
             axis.scatter(*points.T.numpy(), s=3, color=POINTS)
@@ -56,7 +56,7 @@ def draw_transforms(part: SubFigure, records: list[Record], images: Tensor, pred
 
 
 def draw_crops(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: input, the box of each crop, the crops in the same order, prediction."""
+    """Draw for each image the input, the box of each crop, the crops in the same order, and the prediction."""
     titles = ["(a) input", "(b) chosen crops", "(c) the crops", "(d) predicted"]
     axes = part.subplots(len(records) * len(images), len(titles), squeeze=False)
     for axis, title in zip(axes[0], titles, strict=True):
@@ -74,19 +74,19 @@ def draw_crops(part: SubFigure, records: list[Record], images: Tensor, predictio
             row[1].add_patch(Polygon(box, fill=False, edgecolor=BOX, linewidth=2))
             row[1].annotate(str(number), box[0], (3, -3), textcoords="offset points", va="top", color=BOX)
         row[3].set_axis_off()
-        say(row[3], predictions, index)
+        write_prediction(row[3], predictions, index)
     part.suptitle(", ".join(record.path for record in records), fontsize=10)
 
 
 def tiled(pictures: Tensor) -> Tensor:
-    """Pictures (K, 3, H, W) as one (3, H', W'), row by row, in white frames."""
+    """Tile pictures (K, 3, H, W) to one (3, H', W'), row by row, in white frames."""
     columns = ceil(sqrt(len(pictures)))
     lines = [torch.cat(list(F.pad(line, (1, 1, 1, 1), value=1.0)), dim=2) for line in pictures.split(columns)]
     return torch.cat([F.pad(line, (0, lines[0].shape[2] - line.shape[2]), value=1.0) for line in lines], dim=1)
 
 
 def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Image by image: the numbered places of the path, each in the square that its sharpest patch shows."""
+    """Draw on each image the numbered locations of the path, each with the square of its sharpest patch."""
     height, width = images.shape[2:]
     count = len(records) * len(images)
     axes = part.subplots(-(-count // PATHS), PATHS, squeeze=False).ravel()
@@ -102,5 +102,5 @@ def draw_glimpses(part: SubFigure, records: list[Record], images: Tensor, predic
             corner = x - columns / 2, y - rows / 2
             axis.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=BOX, linewidth=1.2))
             axis.annotate(str(step), (x, y), color="white", fontsize=7, ha="center", va="center", bbox=NUMBER)
-        said = f": {predictions[index]}" if predictions else ""
-        axis.set_title(f"{record.path}{said}", fontsize=9)
+        suffix = f": {predictions[index]}" if predictions else ""
+        axis.set_title(f"{record.path}{suffix}", fontsize=9)

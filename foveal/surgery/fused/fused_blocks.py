@@ -1,9 +1,9 @@
-"""Known blocks with a faster forward pass, that keeps less for the backward pass.
+"""Known blocks with a faster forward pass that saves less for the backward pass.
 
-A block becomes ours by its class alone, which overrides `forward` and nothing else: its weights keep their names, it
-is still what it was to `isinstance`, and it prints, copies, pickles, loads, compiles and exports as before. In
-evaluation, where an attention that was just attached changes no bit of the answer, and wherever the fused form does not
-apply (`foveal.surgery.fused.conditions`), the block runs the forward of its own class.
+Only the class of a block changes, and the new class overrides only `forward`: its weights keep their names,
+`isinstance` gives the same answers, and it prints, copies, pickles, loads, compiles and exports as before. In
+evaluation mode, where a newly attached identity changes no bit of the output, and wherever the fused form does not
+apply (`foveal.surgery.fused.conditions`), the block runs the forward of its original class.
 """
 
 from importlib import import_module
@@ -13,7 +13,7 @@ from torch import nn
 from foveal.surgery.fused.gates import gate_of
 from foveal.surgery.fused.swap import original_class
 
-FAST = {  # by full class name, so that no library is imported for a network that does not use it
+FAST = {  # by full class name, so that a library is imported only for a network that uses it
     "timm.models.resnet.BasicBlock": "foveal.surgery.fused.timm_resnet",
     "timm.models.resnet.Bottleneck": "foveal.surgery.fused.timm_resnet",
     "torchvision.models.resnet.BasicBlock": "foveal.surgery.fused.torchvision_resnet",
@@ -24,23 +24,23 @@ FAST = {  # by full class name, so that no library is imported for a network tha
 
 
 def use_fused_blocks(model: nn.Module) -> nn.Module:
-    """Give each known block of a model that carries a gate, and each selective kernel, its faster forward, in place."""
+    """Set the faster class of each known block with a gate, and of each selective kernel, in place."""
     for module in model.modules():
-        made = type(module)
-        home = FAST.get(f"{made.__module__}.{made.__qualname__}")
-        if home is not None and (made.__name__ == "SelectiveKernel" or carries_gate(module)):
-            module.__class__ = getattr(import_module(home), made.__name__)
+        cls = type(module)
+        home = FAST.get(f"{cls.__module__}.{cls.__qualname__}")
+        if home is not None and (cls.__name__ == "SelectiveKernel" or carries_gate(module)):
+            module.__class__ = getattr(import_module(home), cls.__name__)
     return model
 
 
 def carries_gate(block: nn.Module) -> bool:
-    """Whether a residual block has a gate as a child, or attached to one."""
+    """Return True if a residual block has a gate as a child, or attached to one."""
     inside = [child for part in block.children() for child in (part, *part.children())]
     return any(gate_of(child) is not None for child in inside)
 
 
 def restore_blocks(model: nn.Module) -> nn.Module:
-    """Give each block the class back that it had before `use_fused_blocks`, in place."""
+    """Restore the class that each block had before `use_fused_blocks`, in place."""
     for module in model.modules():
         if type(module).__module__ in FAST.values():
             module.__class__ = original_class(module)

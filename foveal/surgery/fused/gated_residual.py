@@ -1,18 +1,18 @@
-"""BatchNorm, a gate of each channel, addition and ReLU: y = relu(g u + r), u = norm(c), g a function of mean u.
+"""Fused BatchNorm, channel gate, addition and ReLU: y = relu(g u + r), u = norm(c), g a function of mean u.
 
-Autograd keeps three maps of this: c for the norm, u for the gate, y for the ReLU. Here it keeps c and y, of which the
-layers beside it keep y anyway. With u = scale c + shift and e = dL/dy where y > 0, sums over H and W give
+Autograd saves three maps for this: c for the norm, u for the gate, y for the ReLU. The fused form saves c and y, and
+the adjacent layers save y anyway. With u = scale c + shift and e = dL/dy where y > 0, sums over H and W give
 
     dL/dg = sum(e u) = scale sum(e c) + shift sum(e)                (B, C)
     dL/du = g e + dL/dz / (H W)                                     z = mean u
     dL/dc = scale (dL/du - mean(dL/du) - v mean(v dL/du))           v = (c - mean) / sqrt(var + eps), means over B, H, W
 
-so that neither u nor dL/du is ever formed.
+so that neither u nor dL/du is ever computed as a map.
 
-The gate between z and g is ordinary autograd, of which this file knows nothing. So there are two Functions, one before
-the gate and one after it; and since dL/dc can be written in one pass only where both are known, the second hands the
-first what that needs, as the gradients of two outputs that carry nothing forward: `handle`, a map without memory, takes
-e, and `carrier` takes g, sum(e) and sum(e c).
+The gate between z and g is ordinary autograd and arbitrary. Therefore there are two Functions, one before the gate and
+one after it. dL/dc can be written in one pass only where both gradients are known, so the second Function sends the
+first its part, as the gradients of two outputs without forward values: `handle`, a map without memory, receives e, and
+`carrier` receives g, sum(e) and sum(e c).
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ from foveal.surgery.fused.norms import Norm
 
 
 def gated_residual(c: Tensor, norm: Norm, means: Tensor, gate: Callable[[Tensor], Tensor], shortcut: Tensor) -> Tensor:
-    """relu(gate(z) norm(c) + shortcut), z the means of norm(c) over H and W.
+    """Return relu(gate(z) norm(c) + shortcut), where z is the mean of norm(c) over H and W.
 
     Args:
         c: (B, C, H, W).
-        norm: what the norm does to c.
-        means: of c, (B, C).
-        gate: from (B, C) to (B, C), differentiable by itself.
-        shortcut: as c.
+        norm: affine map of the norm for c.
+        means: means of c over H and W, (B, C).
+        gate: differentiable function from (B, C) to (B, C).
+        shortcut: shape of c.
     """
     z, handle, carrier = Squeeze.apply(c, *norm[:4], means, norm.eps, norm.of_batch)
     g = gate(z).to(z.dtype)
@@ -42,7 +42,7 @@ def gated_residual(c: Tensor, norm: Norm, means: Tensor, gate: Callable[[Tensor]
 
 
 class Squeeze(Function):
-    """c to z, the means of norm(c) over H and W; `handle` and `carrier` for `Excite`, which sends gradients by them."""
+    """Function from c to z, the means of norm(c) over H W; `handle` and `carrier` get gradients from `Excite`."""
 
     @staticmethod
     def forward(
@@ -68,12 +68,12 @@ class Squeeze(Function):
         norm = Norm(weight, bias, mean, var, ctx.eps, ctx.of_batch)
         dz = torch.zeros_like(means) if dz is None else dz
         if torch.is_grad_enabled():  # for a second derivative
-            wanted = [each for each in (c, weight, bias) if each is not None and each.requires_grad]
+            inputs = [each for each in (c, weight, bias) if each is not None and each.requires_grad]
             du = dz[:, :, None, None] / c[0, 0].numel()
             if e is not None and carried is not None:
                 du = du + e * carried[0, :, :, None, None]
-            made = iter(torch.autograd.grad(norm.applied(c), wanted, du.to(c.dtype).expand_as(c), create_graph=True))
-            tracked = [next(made) if each is not None and each.requires_grad else None for each in (c, weight, bias)]
+            grads = iter(torch.autograd.grad(norm.applied(c), inputs, du.to(c.dtype).expand_as(c), create_graph=True))
+            tracked = [next(grads) if each is not None and each.requires_grad else None for each in (c, weight, bias)]
             return (*tracked, None, None, None, None, None)
         if e is None or carried is None:
             carried = torch.zeros_like(means).expand(3, *means.shape)
@@ -84,13 +84,16 @@ class Squeeze(Function):
 def gradients(
     wanted: bool, c: Tensor, norm: Norm, means: Tensor, dz: Tensor, e: Tensor | None, carried: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """dL/dc, dL/dweight, dL/dbias from dL/du = g e + dz / (H W); `carried` is g, the sums of e, its sums with c."""
+    """Return dL/dc, dL/dweight and dL/dbias from dL/du = g e + dz / (H W).
+
+    `carried` is g, the sums of e, and the sums of e c.
+    """
     g, sums, dots = carried
     rstd, (scale, _) = norm.rstd(), norm.affine()
     dbias = (g * sums + dz).sum(0)
     dweight = ((g * dots + dz * means).sum(0) - norm.mean * dbias) * rstd
     size = c.shape[2] * c.shape[3]
-    row = dz / size  # dL/du but for g e
+    row = dz / size  # dL/du without the term g e
     slope = torch.zeros_like(scale)
     if norm.of_batch:
         slope = -scale * rstd * dweight / (len(c) * size)
@@ -100,11 +103,11 @@ def gradients(
     if wanted:
         dc = rebuilt(c, torch.zeros_like(c) if e is None else e, g * scale, slope.expand_as(g), row)
     dtypes = (norm.weight, dweight), (norm.bias, dbias)
-    return (dc, *(None if like is None else made.to(like.dtype) for like, made in dtypes))
+    return (dc, *(None if tensor is None else grad.to(tensor.dtype) for tensor, grad in dtypes))
 
 
 def rebuilt(c: Tensor, e: Tensor, by_e: Tensor, by_c: Tensor, row: Tensor) -> Tensor:
-    """by_e e + by_c c + row, the coefficients (B, C), in the precision of c."""
+    """Return by_e e + by_c c + row, with coefficients (B, C), in the precision of c."""
     out, dtype = torch.empty_like(c), by_e.dtype
     if c.dtype == dtype:
         torch.mul(e, as_map(by_e), out=out).addcmul_(c, as_map(by_c)).add_(as_map(row))
@@ -116,7 +119,7 @@ def rebuilt(c: Tensor, e: Tensor, by_e: Tensor, by_c: Tensor, row: Tensor) -> Te
 
 
 class Excite(Function):
-    """y = relu(g norm(c) + shortcut); its gradient for c goes to `Squeeze`."""
+    """Function y = relu(g norm(c) + shortcut); it sends the gradient for c to `Squeeze`."""
 
     @staticmethod
     def forward(
@@ -155,7 +158,7 @@ class Excite(Function):
 
 
 def gated(c: Tensor, shortcut: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """relu(scale c + shift + shortcut), scale and shift (B, C), in the precision of c."""
+    """Return relu(scale c + shift + shortcut), with scale and shift (B, C), in the precision of c."""
     out, dtype = torch.empty_like(c), wide(c.dtype)
     if c.dtype == dtype:
         return torch.addcmul(shortcut, c, as_map(scale), out=out).add_(as_map(shift)).relu_()
@@ -166,4 +169,5 @@ def gated(c: Tensor, shortcut: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def as_map(x: Tensor) -> Tensor:
+    """Reshape (B, C) to (B, C, 1, 1)."""
     return x[:, :, None, None]

@@ -1,6 +1,6 @@
-"""Which modules are a gate of each channel that depends on the means over the map alone, and how each makes it.
+"""Modules that are a channel gate of the means over the map alone, and the function from means to gate of each.
 
-Their own children are called, so that whoever watches, replaces or hooks the weights does so as ever.
+The function calls the modules' own children, so that watching, replacing and hooking the weights works as before.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Gate = Callable[[Tensor], Tensor]  # from means (B, C) to weights (B, C)
 
 
 def gate_of(module: nn.Module | None) -> Gate | None:
-    """How a module makes its gate from means; None where it is no such module, or somebody hooks it itself."""
+    """Return the function from means to a module's gate; None if it is not such a module, or has hooks of its own."""
     if module is None or not bypassable(module, type(module)):
         return None
     if isinstance(module, SqueezeExcite | EfficientChannel) and type(module) in OURS:
@@ -27,10 +27,10 @@ def gate_of(module: nn.Module | None) -> Gate | None:
     if class_names(module)[0] != "timm.layers.squeeze_excite.SEModule" or module.add_maxpool:
         return None
 
-    timms: Any = module
+    se: Any = module
 
     def gate(means: Tensor) -> Tensor:
-        z = timms.fc1(means[:, :, None, None])
-        return timms.gate(timms.fc2(timms.act(timms.bn(z)))).flatten(1)
+        z = se.fc1(means[:, :, None, None])
+        return se.gate(se.fc2(se.act(se.bn(z)))).flatten(1)
 
     return gate

@@ -1,13 +1,13 @@
-"""BatchNorm and ReLU in K branches, and a choice among them: V = sum_k a_k U_k, U_k = relu(norm_k(c_k)).
+"""Fused BatchNorm and ReLU in K branches, and their selection: V = sum_k a_k U_k, U_k = relu(norm_k(c_k)).
 
-The weights a (B, K, C) are a function of s = sum_k mean U_k. Autograd keeps c_k and U_k of every branch, and what the
-addition, the stacking and the weighing of the branches keep. Here it keeps the c_k alone:
+The weights a (B, K, C) are a function of s = sum_k mean U_k. Autograd saves c_k and U_k of every branch, and the
+tensors for adding, stacking and weighting the branches. The fused form saves only the c_k:
 
-    dL/da_k = sum over H and W of dL/dV U_k                         U_k made again from c_k
+    dL/da_k = sum over H and W of dL/dV U_k                         U_k recomputed from c_k
     dL/dU_k = a_k dL/dV + dL/ds / (H W)
 
-As in `foveal.surgery.fused.gated_residual` the selection is ordinary autograd between two Functions, of which the
-second sends the first, as the gradients of outputs that carry nothing forward, dL/dV by `handle` and a by `carrier`.
+As in `foveal.surgery.fused.gated_residual` the selection is ordinary autograd between two Functions. The second sends
+the first, as the gradients of outputs without forward values, dL/dV by `handle` and a by `carrier`.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ FIELDS = 4  # tensors of a Norm
 
 
 def normed_selection(cs: Sequence[Tensor], norms: Sequence[Norm], select: Callable[[Tensor], Tensor]) -> Tensor:
-    """The sum over k of a_k relu(norm_k(c_k)), a = select(s).
+    """Return the sum over k of a_k relu(norm_k(c_k)), where a = select(s).
 
     Args:
         cs: K maps (B, C, H, W).
-        norms: what the norm of each branch does to its map.
-        select: from s (B, C), the means over H and W of the sum of the branches, to (B, K, C).
+        norms: affine map of each branch's norm for its map.
+        select: function from s (B, C), the means over H and W of the sum of the branches, to (B, K, C).
     """
     with torch.no_grad():
         us = [normed(c, norm) for c, norm in zip(cs, norms, strict=True)]
@@ -43,11 +43,12 @@ def normed_selection(cs: Sequence[Tensor], norms: Sequence[Norm], select: Callab
 
 
 def normed(c: Tensor, norm: Norm) -> Tensor:
+    """Return relu(norm(c))."""
     return norm.with_these(c).relu_()
 
 
 def unpacked(flat: Sequence[Any], facts: Sequence[tuple[float, bool]]) -> list[tuple[Tensor, Norm]]:
-    """Each branch's map and norm."""
+    """Return each branch's map and norm."""
     step = FIELDS + 1
     branches = (flat[at : at + step] for at in range(0, len(flat), step))
     return [
@@ -57,7 +58,7 @@ def unpacked(flat: Sequence[Any], facts: Sequence[tuple[float, bool]]) -> list[t
 
 
 class Fuse(Function):
-    """The branches to s, which is handed in; `handle` and `carrier` for `Select`, which sends gradients by them."""
+    """Function from the branches to s, an input here; `handle` and `carrier` receive gradients from `Select`."""
 
     @staticmethod
     def forward(
@@ -76,44 +77,44 @@ class Fuse(Function):
         for k, (c, norm) in enumerate(unpacked(ctx.saved_tensors, ctx.facts)):
             row = None if ds is None else (ds / c[0, 0].numel()).to(c.dtype)[:, :, None, None]
             weight = None if dv is None or a is None else a[:, k].to(c.dtype)[:, :, None, None]
-            made = second if torch.is_grad_enabled() else first
-            found += [*made(c, norm, dv, weight, row), None, None]
+            gradient = second if torch.is_grad_enabled() else first
+            found += [*gradient(c, norm, dv, weight, row), None, None]
         return None, None, *found
 
 
 def first(
     c: Tensor, norm: Norm, dv: Tensor | None, weight: Tensor | None, row: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """dL/dc, dL/dweight and dL/dbias of one branch, from dL/dU = weight dv + row."""
+    """Return dL/dc, dL/dweight and dL/dbias of one branch, from dL/dU = weight dv + row."""
     du = torch.zeros_like(c) if dv is None or weight is None else torch.mul(dv, weight, out=torch.empty_like(c))
     if row is not None:
         du += row
     for d, each in parts(c, du, c):
         torch.ops.aten.threshold_backward.grad_input(d, norm.with_these(each), 0, grad_input=d)
-    asked = [True, norm.weight is not None, norm.bias is not None]
+    output_mask = [True, norm.weight is not None, norm.bias is not None]
     stored = (None, None) if norm.of_batch else (norm.mean, norm.var)
-    made = torch.ops.aten.native_batch_norm_backward(
-        du, c, norm.weight, *stored, norm.mean, norm.rstd(), norm.of_batch, norm.eps, asked
+    grads = torch.ops.aten.native_batch_norm_backward(
+        du, c, norm.weight, *stored, norm.mean, norm.rstd(), norm.of_batch, norm.eps, output_mask
     )
-    return tuple(each if wanted else None for each, wanted in zip(made, asked, strict=True))
+    return tuple(each if wanted else None for each, wanted in zip(grads, output_mask, strict=True))
 
 
 def second(
     c: Tensor, norm: Norm, dv: Tensor | None, weight: Tensor | None, row: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """The same with a graph of its own, for a second derivative."""
+    """Return the same as `first` with a graph, for a second derivative."""
     du = torch.zeros_like(c)
     if dv is not None and weight is not None:
         du = du + dv * weight
     if row is not None:
         du = du + row
-    wanted = [each for each in (c, norm.weight, norm.bias) if each is not None and each.requires_grad]
-    made = iter(torch.autograd.grad(norm.applied(c).relu(), wanted, du, create_graph=True))
-    return tuple(next(made) if each is not None and each.requires_grad else None for each in (c, *norm[:2]))
+    inputs = [each for each in (c, norm.weight, norm.bias) if each is not None and each.requires_grad]
+    grads = iter(torch.autograd.grad(norm.applied(c).relu(), inputs, du, create_graph=True))
+    return tuple(next(grads) if each is not None and each.requires_grad else None for each in (c, *norm[:2]))
 
 
 class Select(Function):
-    """V from the weights a and the branches U, the first of which gives its memory to V."""
+    """Function from the weights a and the branches U to V, which is written into the memory of the first branch."""
 
     @staticmethod
     def forward(
@@ -146,9 +147,10 @@ class Select(Function):
 
 
 def dots_with_branch(dv: Tensor, c: Tensor, norm: Norm) -> Tensor:
-    """(B, C): sums of dv U over H and W, U made again."""
+    """Return the sums of dv U over H and W, (B, C), with U recomputed."""
     return torch.cat([row_dots(normed(each, norm), d) for each, d in parts(c, c, dv)])
 
 
 def weights(a: Tensor, k: int, like: Tensor) -> Tensor:
+    """Return the weights of branch k as a map (B, C, 1, 1)."""
     return a[:, k].to(like.dtype)[:, :, None, None]

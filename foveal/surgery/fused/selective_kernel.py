@@ -1,4 +1,4 @@
-"""The selective kernel, its branches' norms and activations, their sum and the choice among them fused."""
+"""Selective kernel with fused norms, activations, sum and selection of its branches."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from foveal.surgery.fused.swap import original_forward
 
 
 class SelectiveKernel(selective_kernel.SelectiveKernel):
-    """The mechanism; for the backward pass it keeps only what its convolutions gave."""
+    """Selective kernel that saves only the outputs of its convolutions for the backward pass."""
 
     __prepare_scriptable__ = original_forward
 
@@ -26,7 +26,7 @@ class SelectiveKernel(selective_kernel.SelectiveKernel):
 
 
 def plain_sequence(branch: nn.Module) -> bool:
-    """Whether a branch is a convolution, a BatchNorm and a ReLU, and nothing else."""
+    """Return True if a branch is a convolution, a BatchNorm and a ReLU, and nothing else."""
     parts = [*branch.children()]
     if not bypassable(branch, nn.Sequential) or len(parts) != 3:
         return False

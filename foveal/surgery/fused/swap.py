@@ -1,4 +1,4 @@
-"""What every faster block has beside its forward: the way back to its own class, the only base of its faster one."""
+"""Original class of a faster block: the only base of its faster class."""
 
 import copy
 from typing import Any
@@ -7,11 +7,12 @@ from torch import nn
 
 
 def original_class(block: nn.Module) -> Any:
+    """Return the class that the block had before it was swapped."""
     return type(block).__bases__[0]
 
 
 def original_forward(block: nn.Module) -> Any:
-    """A copy by the block's own class, with the same weights: what `torch.jit.script` compiles in its place."""
+    """Return a copy of the original class with the same weights, which `torch.jit.script` compiles instead."""
     plain: Any = copy.copy(block)
     plain.__class__ = original_class(block)
     return plain

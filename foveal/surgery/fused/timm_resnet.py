@@ -1,4 +1,4 @@
-"""timm's residual blocks with a fused end, where they carry a gate that depends on the means of its map."""
+"""timm's residual blocks with a fused end, if they carry a gate that depends on the means of its map."""
 
 from timm.models import resnet
 from torch import Tensor
@@ -8,7 +8,7 @@ from foveal.surgery.fused.swap import original_forward
 
 
 class BasicBlock(resnet.BasicBlock):
-    """timm's, with a fused end in the place of bn2, se, drop_path, the addition and act2."""
+    """timm's basic block with a fused end instead of bn2, se, drop_path, the addition and act2."""
 
     __prepare_scriptable__ = original_forward
 
@@ -22,7 +22,7 @@ class BasicBlock(resnet.BasicBlock):
 
 
 class Bottleneck(resnet.Bottleneck):
-    """timm's, with a fused end in the place of bn3, se, drop_path, the addition and act3."""
+    """timm's bottleneck with a fused end instead of bn3, se, drop_path, the addition and act3."""
 
     __prepare_scriptable__ = original_forward
 

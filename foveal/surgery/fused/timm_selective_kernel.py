@@ -1,4 +1,4 @@
-"""timm's selective kernel, fused as ours is."""
+"""timm's selective kernel, fused as in `foveal.surgery.fused.selective_kernel`."""
 
 import torch
 from timm.layers import selective_kernel
@@ -13,7 +13,7 @@ from foveal.surgery.fused.swap import original_forward
 
 
 class SelectiveKernel(selective_kernel.SelectiveKernel):
-    """timm's; for the backward pass it keeps only what its convolutions gave."""
+    """timm's selective kernel that saves only the outputs of its convolutions for the backward pass."""
 
     __prepare_scriptable__ = original_forward
 
@@ -26,13 +26,13 @@ class SelectiveKernel(selective_kernel.SelectiveKernel):
         return normed_selection(cs, norms, self.select)
 
     def select(self, s: Tensor) -> Tensor:
-        """The weights (B, K, C) from the mean of all branches (B, C); `attn` adds up the branches itself."""
+        """Return the weights (B, K, C) from the mean of all branches (B, C); `attn` sums the branches itself."""
         others = s.new_zeros(len(s), self.num_paths - 1, *s.shape[1:])
         return self.attn(torch.cat((s[:, None], others), 1)[..., None, None]).flatten(2)
 
 
 def plain_path(path: nn.Module) -> bool:
-    """Whether a branch is a convolution, a BatchNorm and a ReLU, and nothing else."""
+    """Return True if a branch is a convolution, a BatchNorm and a ReLU, and nothing else."""
     if not bypassable(path, ConvNormAct) or path.aa is not None or not fusible(path.bn, BatchNormAct2d):
         return False
     return bypassable(path.bn.drop, nn.Identity) and bypassable(path.bn.act, nn.ReLU)

@@ -1,4 +1,4 @@
-"""torchvision's residual blocks with a fused end, where squeeze-and-excitation was attached to their last norm."""
+"""torchvision's residual blocks with a fused end, if squeeze-and-excitation is attached to their last norm."""
 
 from torch import Tensor
 from torchvision.models import resnet
@@ -8,7 +8,7 @@ from foveal.surgery.fused.swap import original_forward
 
 
 class BasicBlock(resnet.BasicBlock):
-    """torchvision's, with a fused end in the place of bn2 and what was attached to it, the addition and relu."""
+    """torchvision's basic block with a fused end instead of bn2 and its attachment, the addition and relu."""
 
     __prepare_scriptable__ = original_forward
 
@@ -20,7 +20,7 @@ class BasicBlock(resnet.BasicBlock):
 
 
 class Bottleneck(resnet.Bottleneck):
-    """torchvision's, with a fused end in the place of bn3 and what was attached to it, the addition and relu."""
+    """torchvision's bottleneck with a fused end instead of bn3 and its attachment, the addition and relu."""
 
     __prepare_scriptable__ = original_forward
 

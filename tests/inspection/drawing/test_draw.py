@@ -280,8 +280,8 @@ def test_draw_saves_pictures(ending, tmp_path):
             IMAGES,
             "'layer1.se': no picture shows a mask of axes 'B K H W'",
         ),
-        ([quarter()], IMAGES[:2], "2 images, but 'layer1.se' tells of 3"),
-        ([quarter()], torch.randn(3, 1, 8, 8) - 5, "give them as they were before any normalisation"),
+        ([quarter()], IMAGES[:2], "2 images, but 'layer1.se' has 3"),
+        ([quarter()], torch.randn(3, 1, 8, 8) - 5, "pass them as they were before any normalisation"),
         ([quarter()], torch.zeros(3, 4, 8, 8), r"images \(3, 4, 8, 8\): \(B, 1 to 3, H, W\)"),
     ],
 )
