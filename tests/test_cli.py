@@ -212,4 +212,4 @@ def test_compare_prints_a_table_and_writes_a_page(foveal, tmp_path):
     assert (tmp_path / "cmp/none-0/metrics.jsonl").read_text() == before
     code, _, err = foveal("compare", "none", "--seeds", 1, "--epochs", 2, "--output", "cmp")
     assert code == 2
-    assert "holds a comparison with another" in err
+    assert "contains a comparison with another" in err

@@ -203,7 +203,7 @@ def test_what_is_no_batch_and_what_answers_no_tensor_is_refused():
         def forward(self, x):
             return x, x
 
-    with pytest.raises(TypeError, match="answers a tuple"):
+    with pytest.raises(TypeError, match="output is a tuple"):
         foveal.deploy(Pair(), IMAGES)
 
 

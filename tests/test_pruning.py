@@ -122,13 +122,13 @@ def residual() -> Residual:
 @pytest.mark.parametrize(
     ("model", "path", "reason"),
     [
-        (Other("shortcut"), "se", "feeds something else"),
-        (Other("answer"), "se", "feeds something else"),
-        (Other("functional"), "se", "no module gives out what it weighs"),
-        (Other("twice"), "se#1", "not called just once"),
-        (chain(nn.Sigmoid()), "2", "Sigmoid before it takes no scale"),
-        (chain(nn.BatchNorm2d(8, affine=False)), "2", "BatchNorm2d beside it has no weight"),
-        (chain(last=residual()), "1", "more than to scale"),
+        (Other("shortcut"), "se", "has another reader"),
+        (Other("answer"), "se", "has another reader"),
+        (Other("functional"), "se", "no module returns the tensor that it scales"),
+        (Other("twice"), "se#1", "not called exactly once"),
+        (chain(nn.Sigmoid()), "2", "Sigmoid before it does not commute with a scale"),
+        (chain(nn.BatchNorm2d(8, affine=False)), "2", "adjacent BatchNorm2d has no weight"),
+        (chain(last=residual()), "1", "more than scale"),
     ],
 )
 def test_a_gate_stays_with_the_reason(model, path, reason):
@@ -146,7 +146,7 @@ def test_weights_that_two_layers_share_are_given_back():
     model.append(nn.Conv2d(3, 8, 3))
     model[5].weight = model[0].weight
     pruned = foveal.prune_constant(model, IMAGES)
-    assert "the answers would change by" in pruned.refused["1"]
+    assert "the outputs would change by" in pruned.refused["1"]
     assert answers(pruned.model).equal(answers(model))
 
 

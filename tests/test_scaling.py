@@ -204,20 +204,20 @@ def test_the_closest_of_a_rising_cost_is_found():
     costs = {1: 10.0, 2: 10.0, 3: 20.0, 4: 40.0, **dict.fromkeys(range(5, 70000), 100.0)}
     assert [nearest(costs.get, budget, 1) for budget in (1, 10, 14, 16, 29, 31, 100 - 31)] == [1, 2, 2, 3, 3, 4, 4]
     assert last_within(costs.get, 5, 1) == 0
-    with pytest.raises(ValueError, match="budget=100: no scale reaches it"):
+    with pytest.raises(ValueError, match="budget=100 is too large"):
         last_within(costs.get, 100, 1)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("mobilenetv2_100:width=1.2", "EfficientNet cannot be made wider or deeper by its name; small_cnn, the"),
-        ("ram:extra_blocks=1", "RAM cannot be made wider"),
-        ("resnet18:width=0", "width=0: a factor from 0.25 up"),
-        ("resnet18:width=wide", "width='wide': a factor"),
-        ("resnet18:extra_blocks=-1", "extra_blocks=-1: how many"),
-        ("resnet18:extra_blocks=1.5", "extra_blocks=1.5: how many"),
-        ("small_cnn:widths=(8,8)", "widths=(8, 8): four or more"),
+        ("mobilenetv2_100:width=1.2", "EfficientNet does not support width and extra_blocks; supported: small_cnn, the"),
+        ("ram:extra_blocks=1", "RAM does not support width"),
+        ("resnet18:width=0", "width=0: must be a factor of at least 0.25"),
+        ("resnet18:width=wide", "width='wide': must be a factor"),
+        ("resnet18:extra_blocks=-1", "extra_blocks=-1: must be"),
+        ("resnet18:extra_blocks=1.5", "extra_blocks=1.5: must be"),
+        ("small_cnn:widths=(8,8)", "widths=(8, 8): must have four"),
     ],
 )
 def test_what_cannot_be_scaled_is_one_line(name, says):
@@ -232,9 +232,9 @@ def test_nobody_has_weights_of_a_scaled_network(name):
 
 
 def test_budgets_that_cannot_be_met_are_one_line():
-    with pytest.raises(ValueError, match="how='larger': wider or deeper"):
+    with pytest.raises(ValueError, match="how='larger': must be 'wider' or 'deeper'"):
         scale_to_cost("small_cnn", "larger", 1e6)
-    with pytest.raises(ValueError, match="budget=10: 'small_cnn' costs"):
+    with pytest.raises(ValueError, match="budget=10 is too small: 'small_cnn' costs"):
         scale_to_cost("small_cnn", "wider", 10, **SMALL)
-    with pytest.raises(ValueError, match="EfficientNet cannot"):
+    with pytest.raises(ValueError, match="EfficientNet does not support"):
         scale_to_cost("mobilenetv2_100", "wider", 1e7)

@@ -274,16 +274,16 @@ def test_a_layout_may_be_named_and_then_is_the_only_one():
     assert foveal.load_weights(model, state, "attention-module") == "attention-module"
     with pytest.raises(ValueError, match=r"unexpected layer1\.0\.cbam.ChannelGate.mlp.1.weight"):
         foveal.load_weights(model, state, layout="plain")
-    with pytest.raises(ValueError, match=f"layout='authors': there are {', '.join(LAYOUTS)}"):
+    with pytest.raises(ValueError, match=f"layout='authors': must be one of {', '.join(LAYOUTS)}"):
         foveal.load_weights(model, state, layout="authors")
 
 
 def test_what_fits_nothing_is_told_to_which_network_it_is_nearest():
     model = foveal.create_model("small_cnn")
     for state, nearest in (
-        (resnet18("se", TheirSE).state_dict(), "nearest to seresnet18, in the layout 'moskomule'"),
-        (timm.create_model("resnet34", num_classes=7).state_dict(), "nearest to resnet34, in the layout 'plain'"),
-        ({"weight": torch.zeros(2, 2)}, "near to no network that is known by name"),
+        (resnet18("se", TheirSE).state_dict(), "match best 'seresnet18', in the layout 'moskomule'"),
+        (timm.create_model("resnet34", num_classes=7).state_dict(), "match best 'resnet34', in the layout 'plain'"),
+        ({"weight": torch.zeros(2, 2)}, "match no known network"),
     ):
-        with pytest.raises(ValueError, match=f"do not fit this SmallCNN: .*; they are {nearest}"):
+        with pytest.raises(ValueError, match=f"do not fit this SmallCNN: .*; they {nearest}"):
             foveal.load_weights(model, state)
