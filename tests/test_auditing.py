@@ -254,7 +254,7 @@ class TestPlaces:
         net = Net(nn.Sequential(nn.BatchNorm2d(8), SqueezeExcite(8, 2)))
         nn.init.zeros_(net.attention[0].weight)
         (finding,) = foveal.audit(net, images()).findings
-        assert str(finding) == "constant: 0.0e+00 at most between images, all that it is given is 0"
+        assert str(finding) == "constant: deviation of at most 0.0e+00 between images, all that it is given is 0"
 
     def test_a_place_called_twice_is_judged_twice(self):
         class Twice(nn.Module):
@@ -434,7 +434,7 @@ class TestNothingStaysBehind:
         before, weights = self.state(net), {name: value.clone() for name, value in net.state_dict().items()}
         threads = torch.get_num_threads()
         if fails:
-            with pytest.raises(ValueError, match=r"images \(2, 5, 8, 8\) stop the model"):
+            with pytest.raises(ValueError, match=r"the model fails on images of shape \(2, 5, 8, 8\)"):
                 foveal.audit(net, [torch.rand(2, 3, 8, 8), torch.rand(2, 5, 8, 8)])
         else:
             foveal.audit(net, images())
@@ -456,7 +456,7 @@ class TestFace:
         pairs = torch.utils.data.TensorDataset(torch.cat(images()), torch.zeros(8))
         assert foveal.audit(net, torch.utils.data.DataLoader(pairs, batch_size=3)).images == 8
         assert foveal.audit(net, iter(images())).images == 8  # what can be read only once
-        with pytest.raises(ValueError, match="loader: no image"):
+        with pytest.raises(ValueError, match="loader: contains no images"):
             foveal.audit(net, [])
         with pytest.raises(TypeError, match="loader: a batch is a dict"):
             foveal.audit(net, [{"image": images()[0]}])

@@ -104,7 +104,9 @@ def test_contenders_are_checked_before_anything_is_written(contenders, says, tmp
     assert not (tmp_path / "cmp").exists()
 
 
-@pytest.mark.parametrize(("seeds", "tune", "says"), [(0, 0, "seeds=0: 1 or more"), (1, -1, "tune=-1: 0 or more")])
+@pytest.mark.parametrize(
+    ("seeds", "tune", "says"), [(0, 0, "seeds=0: must be 1 or more"), (1, -1, "tune=-1: must be 0 or more")]
+)
 def test_numbers_are_checked(seeds, tune, says):
     with pytest.raises(ValueError, match=says):
         replace(CONFIG, seeds=seeds, tune=tune)

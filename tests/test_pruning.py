@@ -181,5 +181,5 @@ def answers_at(model: nn.Module) -> torch.Tensor:
 
 
 def test_no_images():
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="contains no images"):
         foveal.prune_constant(chain(), [])

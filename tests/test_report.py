@@ -98,19 +98,22 @@ def test_what_failed_is_said_with_its_reason(tmp_path):
     few = said_of(held, "eca")
     assert few.kind == "few"
     assert few.failed == ["Seed 1 failed: nan"]
-    assert "fewer than three: no interval" in few.why
+    assert "fewer than three: there is no interval" in few.why
 
 
 def test_without_a_baseline_nothing_is_judged(tmp_path):
     held = compared(tmp_path, {"none": ("no",) * 3, "se": BASE})
     assert said_of(held, "se").kind == "alone"
-    assert "Its error is 11.00 % ± 1.00, n = 3 seeds; it shares no finished seed with none" in said_of(held, "se").why
+    assert (
+        "Its error is 11.00 % ± 1.00, n = 3 seeds; it has no finished seed in common with none"
+        in said_of(held, "se").why
+    )
 
 
 def test_seeds_that_are_alike_are_said_to_be(tmp_path):
     held = compared(tmp_path, {"none": BASE, "eca": BASE, "se": (10.0, 11.0, 9.0)})
     assert said_of(held, "eca").why.endswith("n = 3 seeds, the same error as none in each of them.")
-    assert "differences that are all alike, so their spread is unknown" in said_of(held, "se").why
+    assert "all differences are equal, so their standard deviation is unknown" in said_of(held, "se").why
 
 
 def test_the_pareto_front_by_thought():

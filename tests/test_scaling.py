@@ -211,7 +211,7 @@ def test_the_closest_of_a_rising_cost_is_found():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("mobilenetv2_100:width=1.2", "EfficientNet does not support width and extra_blocks; supported: small_cnn, the"),
+        ("mobilenetv2_100:width=1.2", "EfficientNet does not support width and extra_blocks; supported: small_cnn"),
         ("ram:extra_blocks=1", "RAM does not support width"),
         ("resnet18:width=0", "width=0: must be a factor of at least 0.25"),
         ("resnet18:width=wide", "width='wide': must be a factor"),

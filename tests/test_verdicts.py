@@ -116,7 +116,8 @@ class TestWords:
         assert said - 1e-8 <= number <= 1.1 * said + 1e-8
 
     @pytest.mark.parametrize(
-        ("differences", "says"), [([], "'se': the list is empty"), ([1, math.nan], "'se': nan is"), ([math.inf], "inf is")]
+        ("differences", "says"),
+        [([], "'se': the list is empty"), ([1, math.nan], "'se': nan is"), ([math.inf], "inf is")],
     )
     def test_what_is_no_difference_is_refused(self, differences, says):
         with pytest.raises(ValueError, match=says):

@@ -203,7 +203,7 @@ def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str,
 def compute_pairs_and_verdicts(
     plan: Plan, rows: Sequence[ContenderResult]
 ) -> tuple[dict[str, Verdict], dict[str, dict[int, McNemar]]]:
-    """Compute verdicts and McNemar's tests by seed, for each contender with a finished seed that the baseline shares."""
+    """Compute verdicts, and McNemar's tests by seed, for contenders that share a finished seed with the baseline."""
     errors = {row.name: row.errors for row in rows}
     base = errors[plan.baseline]
     shared = {

@@ -74,7 +74,7 @@ def compute_verdicts(differences: Mapping[str, Sequence[float]]) -> dict[str, Ve
     """Compute the verdict of each contender, in the given order.
 
     Args:
-        differences: Contender to its differences from the baseline, one for each seed, in percentage points of accuracy.
+        differences: Contender to its differences from the baseline, one for each seed, in percentage points.
 
     Raises:
         ValueError: If a contender has no differences, or one that is not finite.

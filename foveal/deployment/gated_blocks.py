@@ -113,7 +113,7 @@ GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # new class,
 
 
 def gate_blocks(model: nn.Module) -> list[str]:
-    """Replace residual blocks of a model with folded norms where possible, in place; return the paths of their gates."""
+    """Replace residual blocks of a model with folded norms where possible, in place; return their gates' paths."""
     found = [(path, module, gated(module)) for path, module in [*model.named_modules()] if type(module) in GATED]
     return [f"{path}.{at}".lstrip(".") for path, _, at in found if at]
 

@@ -27,7 +27,7 @@ DEPTHS = (3, 2, 1)  # number of downsamplings of the mask branch, by stage
 
 
 class AttentionModule(nn.Module):
-    """Attention module: a residual unit, a trunk weighted by its mask, a residual unit. Keeps the shape (B, C, H, W)."""
+    """Attention module: residual unit, trunk weighted by its mask, residual unit. Keeps the shape (B, C, H, W)."""
 
     def __init__(self, channels: int, depth: int):
         super().__init__()

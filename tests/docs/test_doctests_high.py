@@ -1,4 +1,4 @@
-"""Examples in docstrings run and print what they show: networks, deployment, comparison, reports, analyses, settings."""
+"""Examples in docstrings run and print what they show: networks, deployment, comparison, reports, analyses."""
 
 import doctest
 import importlib
@@ -30,7 +30,6 @@ PUBLIC = (
     "foveal.evaluation.paper_analyses.excitation_by_class",
     "foveal.evaluation.paper_analyses.pose_before_and_after",
     "foveal.evaluation.paper_analyses.selection_by_size",
-    "foveal.reports.comparison_page.write_report",
     "foveal.training.config.CompareConfig",
     "foveal.training.config.RunConfig",
     "foveal.training.config.TrainConfig",
