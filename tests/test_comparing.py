@@ -93,7 +93,7 @@ def test_a_contender_has_a_name_and_what_it_adds():
         (["a/b=se", "a-b=none"], "contender 'a-b' is named twice"),
         (["=se"], "contender '=se': must have the form"),
         (["twin="], "contender 'twin=': must have the form"),
-        (["none", "wider"], "contender 'wider': needs a contender with attention"),
+        (["none", "wider"], "contender 'wider': needs a contender with attention, to"),
         (["se", "wider:match=weight"], "unknown match 'weight'"),
         (["se", "wider:by=macs"], "unknown option of a control 'by'"),
     ],

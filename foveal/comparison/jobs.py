@@ -32,7 +32,7 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and 
 
 @dataclass(frozen=True)
 class Failed:
-    """Result of a job that raised an exception or whose process was killed."""
+    """Result of a job that raised an exception or was killed with its process."""
 
     reason: str
 

@@ -202,7 +202,7 @@ def match_to_costliest(
     lookup("match", match, MATCHES)
     attentive = [model for model in models.values() if model != backbone]
     if not attentive:
-        raise ValueError(f"contender {what!r}: needs a contender with attention whose cost it matches")
+        raise ValueError(f"contender {what!r}: needs a contender with attention, to match its cost")
 
     cost = partial(MATCHES[match], shape=data.shape, layout=layout)
     budget = max(cost(build(model, data)) for model in attentive)

@@ -48,7 +48,7 @@ class Exported:
 
 
 class WithAttention(nn.Module):
-    """A wrapper whose outputs are the logits and, on request, the attention weights by the path of their mechanism."""
+    """A wrapper that returns the logits and, on request, the attention weights by the path of their mechanism."""
 
     def __init__(self, model: nn.Module, attention: bool):
         super().__init__()

@@ -241,7 +241,7 @@ class Flow(TorchFunctionMode):
             return after, 1
 
     def layer_before(self, positive: bool) -> Scalable:
-        """Return the layer whose output the gate scales; raise Refused if there is none or it has other readers."""
+        """Return the layer before the gate; raise Refused if there is none or its output has other readers."""
         chain: list[nn.Module] = []
         links: list[Any] = []
         for module, x, out in reversed(self.steps):

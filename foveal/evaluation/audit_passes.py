@@ -56,7 +56,7 @@ class AuditState:
         self.sizes[module] = (int(x.shape[2]), int(x.shape[3])) if isinstance(x, Tensor) and x.ndim == 4 else None
 
     def on_convolution(self, owner: nn.Module, conv: nn.Conv2d, args: tuple[Any, ...], out: Tensor) -> None:
-        """Record a padded convolution of stride 1 whose output has one position although its input has several."""
+        """Record a padded convolution of stride 1 with one output position although its input has several."""
         if out.shape[-2:] == (1, 1) != args[0].shape[-2:] and keeps_size(conv):
             self.collapsed.add(owner)
 

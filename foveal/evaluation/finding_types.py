@@ -114,13 +114,13 @@ FINDING_TYPES = {
         True,
         "{:.1%} of the images",
         "The transform mirrors the image: a scale changed its sign in training.",
-        "Lower the learning rate of its localisation network, or use a family whose scales are exponentials.",
+        "Lower the learning rate of its localisation network, or use a family with exponential scales.",
     ),
     "collapsed": FindingType(
         True,
         "{:.1%} of the images",
         "The transform shows a region with almost no area, so its output is nearly constant.",
-        "Lower the learning rate of its localisation network, or use a family whose scales are exponentials.",
+        "Lower the learning rate of its localisation network, or use a family with exponential scales.",
     ),
     "outside the image": FindingType(
         True,

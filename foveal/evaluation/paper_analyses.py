@@ -288,7 +288,7 @@ def undone(record: Record, points: Tensor) -> Tensor:
 
 
 def pose(corners: Tensor) -> Tensor:
-    """Compute poses (B, 3) of corners (B, 4, 2), relative to the image's side: mean x and y, square root of the area."""
+    """Compute poses (B, 3) of corners (B, 4, 2), relative to the image's side: mean x and y, root of the area."""
     places = (corners + 1) / 2
     (x, y), (u, v) = places.unbind(-1), places.roll(-1, 1).unbind(-1)
     area = ((x * v - u * y).sum(1) / 2).abs()

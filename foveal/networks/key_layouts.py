@@ -202,7 +202,7 @@ def attachment_key(model: nn.Module, here: Container[str], key: str, layout: str
 
 
 def full_strength(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a strength of one for each mechanism whose loaded weights have no strength parameter."""
+    """Return a strength of one for each mechanism with loaded weights that have no strength parameter."""
     inserted = [module for attachment in attachments(model) for module in attachment.modules]
     named = [name for each in inserted if any(name in state for name in each.own) for name in each.own]
     return {name: torch.ones(1) for name in named if name.endswith("strength.s") and name not in state}

@@ -85,13 +85,13 @@ def scaled_name(backbone: str, width: int, extra: int) -> str:
 
 
 def nearest(cost: Callable[[int], float], budget: float, least: int, start: int = 1) -> int:
-    """Return the number, `least` or more, whose cost is closest to a budget. `cost` must not decrease."""
+    """Return the number, `least` or more, with the cost closest to a budget. `cost` must not decrease."""
     below = last_within(cost, budget, least, start)
     return below + 1 if below < least or cost(below + 1) - budget < budget - cost(below) else below
 
 
 def last_within(cost: Callable[[int], float], budget: float, least: int, start: int = 1) -> int:
-    """Return the largest number whose cost is within a budget, searched from `start`; `least` - 1 if there is none."""
+    """Return the largest number with a cost within a budget, searched from `start`; `least` - 1 if there is none."""
     low, high = least - 1, start
     while cost(high) <= budget:
         low, high = high, 2 * high

@@ -15,7 +15,7 @@ class NetworkSpec:
         backbone: A name of timm or of `foveal.networks.builders.OWN`.
         mechanism: The mechanism's name, with options that differ from its defaults.
         at: Where it is attached; None for the default of `foveal.surgery.blocks`.
-        whole: timm's name of the same network, whose pretrained weights fit.
+        whole: timm's name of the same network; its pretrained weights fit.
     """
 
     backbone: str

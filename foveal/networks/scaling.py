@@ -105,7 +105,7 @@ def widened(channels: int, width: float, multiple: int) -> int:
 
 
 def step(network: nn.Module, channels: int) -> int:
-    """Return the number of channels by whose multiples the width of a stage changes."""
+    """Return the number of channels of which the width of a stage changes by multiples."""
     groups = (norm.num_groups for norm in network.modules() if isinstance(norm, nn.GroupNorm))
     return lcm(8 if channels >= WIDE else 4, *groups)
 
