@@ -150,9 +150,9 @@ LINE = shows(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axes="B 2 3"
             "Sequential has no gate of axes 'B C'",
         ),
         (lambda: foveal.excitation_by_class(brightness(), [], ["a"]), "contains no images"),
-        (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "0 names, but there are labels"),
+        (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "0 names, but labels"),
         (lambda: foveal.selection_by_size(brightness(), squares()[0]), "no selection of axes 'B K C'"),
-        (lambda: foveal.selection_by_size(brightness(), squares()[0], (0.5,)), r"scales=\(0.5,\): from 1"),
+        (lambda: foveal.selection_by_size(brightness(), squares()[0], (0.5,)), r"scales=\(0.5,\): must be 1"),
         (lambda: foveal.pose_before_and_after(brightness(), batches(*squares())), "no transform of axes 'B 2 3' or"),
         (lambda: foveal.pose_before_and_after(LINE, batches(*squares()[:2])), "images, labels and boxes"),
         (

@@ -481,7 +481,8 @@ class TestFace:
         assert rows[3][:2] == ["unseen:", "foveal"]
         assert rows[4] == ["forgotten", "0.0%", "!", "never", "called"]
         assert text.split("\n\n")[1] == (
-            "at birth: It is still the identity that it started as, so it changes nothing yet.\n  Train it."
+            "at birth: The mechanism is still the identity of its initialization and has no effect yet.\n"
+            "  Train the network."
         )
         assert text.endswith("\n\n1 fault, 3 places, 8 images")
 
