@@ -221,7 +221,7 @@ def test_its_network_is_made_by_name_with_options_and_goes_to_disk(tmp_path):
     [
         ("ram:glimpses=1", "glimpses=1: must be 2 or more"),
         ("ram:policy=greedy", "policy='greedy': must be 'learned' or 'random'"),
-        ("ram:samples=-1", "samples=-1: must be 0 (the policy's mean)"),
+        ("ram:samples=-1", "samples=-1: must be 0 or the number of paths"),
         ("ram:size=0", "size=0: at least 1"),
         ("ram:scales=0", "scales=0: at least 1"),
         ("ram:std=0", "std=0: above 0"),

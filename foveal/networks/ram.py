@@ -95,7 +95,7 @@ class RAM(nn.Module):
         if policy not in POLICIES:
             raise ValueError(f"policy={policy!r}: must be {' or '.join(map(repr, POLICIES))}")
         if samples < 0:
-            raise ValueError(f"samples={samples}: must be 0 (the policy's mean) or the number of paths to average over")
+            raise ValueError(f"samples={samples}: must be 0 or the number of paths to average over; 0 follows the mean")
         self.glimpses, self.policy, self.samples = glimpses, policy, samples
         self.glimpse = Glimpse(STATE, size, scales, std=std)
         self.patch = nn.Linear(in_chans * scales * size**2, WHAT)
