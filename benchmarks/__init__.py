@@ -1,1 +1,1 @@
-"""Benchmarks: how fast attention is, beside other libraries and beside none, all in one process."""
+"""Benchmarks: time and memory of attention, compared with other libraries and with no attention, in one process."""

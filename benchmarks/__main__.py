@@ -1,4 +1,4 @@
-"""Measure how fast attention is, beside timm, torchvision and no attention: `python -m benchmarks [PART ...]`."""
+"""Benchmark attention against timm, torchvision and no attention: `python -m benchmarks [PART ...]`."""
 
 import argparse
 from pathlib import Path
@@ -8,14 +8,12 @@ from benchmarks.results import line_of, write_results
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
-    """Measure, print each figure, and write them; the paths of the files."""
+    """Run the benchmark, print each result, write the files and return their paths."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if left out")
-    parser.add_argument(
-        "--threads", nargs="*", type=int, default=(), help="one number after the other; 1 2 if left out"
-    )
-    parser.add_argument("--rounds", type=int, default=15, help="in which the contenders take turns")
-    parser.add_argument("--output", type=Path, default=Path("bench"), help="the endings md, json and png are added")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
+    parser.add_argument("--threads", nargs="*", type=int, default=(), help="numbers of threads; default: 1 2")
+    parser.add_argument("--rounds", type=int, default=15, help="number of interleaved rounds; default: 15")
+    parser.add_argument("--output", type=Path, default=Path("bench"), help="path without ending; default: bench")
     options = parser.parse_args(arguments)
     paths: list[Path] = []
     try:

@@ -1,4 +1,4 @@
-"""The benchmark's parts, and a run of some of them."""
+"""Parts of the benchmark, and their execution."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -30,25 +30,25 @@ def bench(
     rounds: int,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Iterator[dict[str, list[Row]]]:
-    """Measure parts of the benchmark, all of them if none is named; what was found, after each part.
+    """Run parts of the benchmark, and yield all results so far after each part.
 
     Args:
-        parts: of `PARTS`.
-        threads: how many, one number after the other; one and two, where there are as many cores, if none is given.
-        rounds: in which the contenders take turns.
-        on_row: told each figure.
+        parts: Names of `PARTS`; all of them if empty.
+        threads: Numbers of threads; 1 and 2, up to the number of cores, if empty.
+        rounds: Number of interleaved rounds.
+        on_row: Called with each result.
 
     Raises:
-        ValueError: an unknown part, fewer than two rounds, no thread or more than cores.
+        ValueError: If a part is unknown, `rounds` is below 2, or a number of threads is not from 1 to the cores.
     """
     for part in parts:
         lookup("part", part, PARTS)
     if rounds < 2:
-        raise ValueError(f"rounds={rounds}: two or more, for a spread")
+        raise ValueError(f"rounds={rounds}: must be 2 or more, for an interquartile range")
     threads = threads or [count for count in (1, 2) if count <= cores()]
     for count in threads:
         if not 1 <= count <= cores():
-            raise ValueError(f"threads={count}: from 1 to {cores()}, the cores here")
+            raise ValueError(f"threads={count}: must be from 1 to {cores()}, the number of available cores")
     found: dict[str, list[Row]] = {}
     for part in parts or PARTS:
         torch.manual_seed(0)
@@ -61,12 +61,12 @@ def bench(
 
 
 def circumstances(rounds: int) -> dict[str, str]:
-    """Under which the figures were measured."""
+    """Describe the environment of the measurement."""
     malloc = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MALLOC_")]
     return {
-        "Processor": f"{processor()}, {cores()} cores that a process may use",
+        "Processor": f"{processor()}, {cores()} available cores",
         "Instructions": torch.backends.cpu.get_cpu_capability(),
         "Versions": versions(),
-        "Memory": " ".join(malloc) or "malloc as it comes: pages for fresh large tensors cost time",
+        "Memory": " ".join(malloc) or "default malloc: new pages for large tensors cost time at each allocation",
         "Rounds": str(rounds),
     }

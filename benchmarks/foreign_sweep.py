@@ -1,14 +1,14 @@
-"""What `foveal.watch` sees in the smallest network of every file of timm, and in torchvision's networks with attention.
+"""Records of `foveal.watch` for the smallest network of every file of timm, and torchvision's networks with attention.
 
-For each: the places recorded by kind; those named as unseen, with the reason; whether the logits under `watch` are
-those without, bit for bit; and what is wrong with a Record (not as many images as were given, weights outside the
-stated range, affinities over the keys that are not one in sum, or that give other logits when written back).
+The table shows for each network: the recorded places by kind; the unseen places with the reason; whether the logits
+under `watch` are bit-identical; and the errors of its Records (wrong number of images, weights outside the stated
+range, affinities that do not sum to one over the keys, or other logits when the weights are written back).
 
     python benchmarks/foreign_sweep.py > benchmarks/foreign_sweep.md
 
-Weights are random, images too, two of them at the network's own size. Above 60 million parameters a transformer is
-made narrow, anything else left out. On one CPU core this takes about a quarter of an hour, a third of it to find the
-smallest networks.
+Weights and images are random; there are two images of the network's input size. Above 60 million parameters,
+transformers are made narrower, and other networks are skipped. The sweep takes about a quarter of an hour on one CPU
+core, a third of it to find the smallest networks.
 """
 
 import sys
@@ -37,7 +37,7 @@ NARROW: dict[str, dict[str, object]] = {
     "qwen3_vit": THIN,
     "vision_transformer_sam": {**THIN, "global_attn_indexes": (1,)},
 }
-MORE = (  # with classes that no file's smallest network has
+MORE = (  # networks with classes that are not in the smallest network of any file
     "eca_resnext26ts", "gcresnext26ts", "eca_botnext26ts_256", "lambda_resnet26t", "hgnet_tiny", "fastvit_sa12",
     "caformer_s18", "maxvit_rmlp_pico_rw_256", "resnet50_clip", "test_vit4", "vit_pe_core_tiny_patch16_384",
 )  # fmt: skip
@@ -45,24 +45,25 @@ TORCHVISION = ("mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "swin_
 
 
 def smallest(file: str) -> tuple[str, int]:
-    """The network with the fewest parameters in a file of timm."""
+    """Return the network with the fewest parameters in a file of timm, and their number."""
     sizes = {}
     for name in sorted(_module_to_models[file]):
         try:
             with torch.device("meta"):
                 sizes[name] = parameters(timm.create_model(name))
-        except Exception as error:  # one that cannot be made without its data says so and is passed over
+        except Exception as error:  # a network that cannot be created without its data is printed and skipped
             print(f"{name}: {error}", file=sys.stderr)
     name = min(sizes, key=lambda name: sizes[name])
     return name, sizes[name]
 
 
 def parameters(model: nn.Module) -> int:
+    """Count the parameters of a model."""
     return sum(weight.numel() for weight in model.parameters())
 
 
 def networks() -> Iterator[tuple[str, str, nn.Module | None, tuple[int, ...]]]:
-    """File, name, network and the shape of an image; no network where it is too large."""
+    """Yield file, name, network and image shape of each network; the network is None if it is too large."""
     for file in sorted(_module_to_models):
         name, size = smallest(file)
         narrow = NARROW.get(file, {})
@@ -76,10 +77,12 @@ def networks() -> Iterator[tuple[str, str, nn.Module | None, tuple[int, ...]]]:
 
 
 def narrow_text(options: dict[str, object]) -> str:
+    """Format the options of a narrower network."""
     return "".join(f", {name}={value}" for name, value in options.items())
 
 
 def wrong(record: Record, images: int) -> Iterator[str]:
+    """Yield the errors of a Record."""
     low, high = record.value_range
     if len(record.values) != images:
         yield f"{len(record.values)} images"
@@ -88,12 +91,12 @@ def wrong(record: Record, images: int) -> Iterator[str]:
     if record.kind == "affinity" and record.value_range == (0, 1):
         sums = record.values.float().sum(-1)
         if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
-            yield "not one in sum"
+            yield "sum is not one"
 
 
 @torch.no_grad()
 def row(model: nn.Module, images: Tensor) -> tuple[str, str, str, str]:
-    """What is recorded, what is named as unseen, whether the logits are the same, what is wrong."""
+    """Return the recorded places, the unseen places, whether the logits are the same, and the errors."""
     plain = model(images)
     try:
         with foveal.watch(model) as seen:
@@ -107,7 +110,7 @@ def row(model: nn.Module, images: Tensor) -> tuple[str, str, str, str]:
     try:
         with foveal.replace(model, once):
             if not torch.allclose(model(images), plain, rtol=1e-3, atol=1e-4):
-                faults.add("written back, other logits")
+                faults.add("other logits when written back")
     except ValueError as error:
         faults.add(str(error))
     return (
@@ -120,15 +123,15 @@ def row(model: nn.Module, images: Tensor) -> tuple[str, str, str, str]:
 
 def main() -> None:
     torch.manual_seed(0)
-    print("# What watch sees in timm and torchvision\n")
+    print("# Records of foveal.watch in timm and torchvision\n")
     print(f"timm {timm.__version__}, torchvision {torchvision.__version__}, by `python benchmarks/foreign_sweep.py`.\n")
-    print("| file | network | recorded | unseen | same logits | wrong |\n| --- | --- | --- | --- | --- | --- |")
+    print("| file | network | recorded | unseen | same logits | errors |\n| --- | --- | --- | --- | --- | --- |")
     met: set[str] = set()
     for file, name, model, shape in networks():
         met |= {name for module in model.modules() for name in class_names(module)[:1]} if model else set()
-        told = row(model.eval(), torch.rand(2, *shape)) if model else ("too large", "", "", "")
-        print("|", " | ".join((file, name, *told)), "|", flush=True)
-    print("\nClasses of the table that none of these networks holds:", ", ".join(sorted(TABLE.keys() - met)) + ".")
+        cells = row(model.eval(), torch.rand(2, *shape)) if model else ("too large", "", "", "")
+        print("|", " | ".join((file, name, *cells)), "|", flush=True)
+    print("\nSupported classes that are in none of these networks:", ", ".join(sorted(TABLE.keys() - met)) + ".")
 
 
 if __name__ == "__main__":

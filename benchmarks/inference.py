@@ -1,4 +1,4 @@
-"""Whole networks at inference, as they are and deployed, and what watching costs when it is over."""
+"""Benchmark of networks at inference, as created and deployed, and of a network after `foveal.watch`."""
 
 import copy
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from foveal.inspection.watch import watch
 from foveal.networks.factory import create_model
 
 IMAGE = 224
-NETWORKS = {  # name: timm's, the plain one, and the goals: single and half precision, beside the plain one
+NETWORKS = {  # name: timm's network, the plain network, goals in single and half precision, goal against the plain one
     "seresnet50": ("seresnet50", "resnet50", 0.70, 0.40, 1.05),
-    "sknet50": ("skresnext50_32x4d", "resnext50_32x4d", "SKNet50", 0.70, 0.38, 1.20),
+    "sknet50": ("skresnext50_32x4d", "resnext50_32x4d", 0.70, 0.38, 1.20),
 }
 
 
 def deployed() -> Iterator[Case]:
-    """Against timm's as it comes, and against the network without attention deployed the same way."""
+    """Yield deployed networks against timm's networks, and against the deployed network without attention."""
     images = torch.randn(BATCH, 3, IMAGE, IMAGE)
     for (name, what), (layout, memory_format) in product(NETWORKS.items(), LAYOUTS.items()):
         timms, plain, single, half, beside = what
@@ -35,19 +35,19 @@ def deployed() -> Iterator[Case]:
         }
         models = {"ours": ours, "timm": timm.create_model(timms)}
         models = {key: model.eval().to(memory_format=memory_format) for key, model in models.items()} | ready
-        shown = images.to(memory_format=memory_format)
+        inputs = images.to(memory_format=memory_format)
         goals = [
             Goal("ours deployed", "timm", single),
             Goal("ours deployed, bfloat16", "timm", half),
             Goal("ours deployed", "plain deployed", beside),
             Goal("ours", "timm"),
         ]
-        runs = {key: torch.no_grad()(partial(model, shown)) for key, model in models.items()}
+        runs = {key: torch.no_grad()(partial(model, inputs)) for key, model in models.items()}
         yield Case(f"{name} {BATCH}x3x{IMAGE}x{IMAGE} {layout}", runs, goals)
 
 
 def watching() -> Iterator[Case]:
-    """A network that was watched before, beside one that never was."""
+    """Yield a network after `foveal.watch` against the same network that was never watched."""
     images = torch.randn(BATCH, 3, 64, 64)
     never = create_model("resnet18+se").eval()
     models = {"never watched": never, "watched before": copy.deepcopy(never)}

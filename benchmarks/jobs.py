@@ -1,9 +1,9 @@
-"""The runs of the main job side by side, one thread each, against one after another with all threads.
+"""Benchmark of the default comparison: parallel runs with one thread each, against sequential runs with all threads.
 
     python -m benchmarks.jobs > benchmarks/jobs.md
 
-The two ways take turns, in one run of this file; starting processes and importing counts for both. The memory allocator
-is as `foveal compare` sets it, for both.
+The two schedules are interleaved in one run of this file. The times include the start of processes and imports. Both
+use the memory allocator's settings of `foveal compare`.
 """
 
 import statistics
@@ -27,43 +27,46 @@ IN_TURN = "--in-turn"
 
 
 def main_job(folder: Path) -> dict[tuple[str, int], Job]:
+    """Return the training jobs of the default comparison."""
     plan = make_plan(CONTENDERS, CompareConfig(), folder)
     return trainings(plan, dict.fromkeys(plan.models, plan.config.lr))
 
 
 def in_turn(folder: Path) -> None:
+    """Run the jobs sequentially in a new process."""
     with keeping_memory():
         subprocess.run([sys.executable, "-m", "benchmarks.jobs", IN_TURN, str(folder)], check=True)  # noqa: S603
 
 
 def one_after_another(folder: Path) -> None:
+    """Run the jobs sequentially with all threads."""
     torch.set_num_threads(cores())
     for call, arguments in main_job(folder).values():
         call(*arguments)
 
 
-def seconds(way) -> tuple[float, float]:
-    """Of the clock, and those that the runs say they trained, in sum."""
+def seconds(schedule) -> tuple[float, float]:
+    """Measure the wall-clock seconds of a schedule, and the sum of the training times that the runs report."""
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        way(Path(folder))
+        schedule(Path(folder))
         taken = time.perf_counter() - begin
         return taken, sum(finished(run).seconds for run in Path(folder).iterdir() if run.is_dir())
 
 
 def main() -> None:
-    ways = (lambda folder: run_jobs(main_job(folder)), in_turn)
-    rounds = [[seconds(way) for way in ways] for _ in range(ROUNDS)]
+    schedules = (lambda folder: run_jobs(main_job(folder)), in_turn)
+    rounds = [[seconds(schedule) for schedule in schedules] for _ in range(ROUNDS)]
     runs = len(CONTENDERS) * CompareConfig().seeds
-    print(f"# The main job's runs side by side, on {cores()} cores\n\n{processor()}; {runs} runs.\n")
-    print("| round | side by side, s | in turn, s | times as fast | at most, by the runs' own times |")
+    print(f"# Parallel runs of the default comparison, on {cores()} cores\n\n{processor()}; {runs} runs.\n")
+    print("| round | parallel, s | sequential, s | speed-up | upper limit from the runs' own times |")
     print("| --- | --- | --- | --- | --- |")
     for number, ((fast, alone), (slow, threaded)) in enumerate(rounds, start=1):
         print(f"| {number} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} | {cores() * threaded / alone:.2f} |")
-    print(f"\nMedian: {statistics.median(slow / fast for (fast, _), (slow, _) in rounds):.2f} times as fast.")
+    print(f"\nMedian speed-up: {statistics.median(slow / fast for (fast, _), (slow, _) in rounds):.2f}.")
     print(
-        "\nSide by side, each run has one core to itself. A run that gets all of them is sooner done; what it gains "
-        "sets\nthe bound in the last column, which would be the number of cores if further threads brought nothing."
+        "\nA parallel run has one core; a sequential run has all cores and is faster. This gain determines the upper\n"
+        "limit of the speed-up in the last column, which would be the number of cores if further threads had no effect."
     )
 
 

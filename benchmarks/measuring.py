@@ -1,9 +1,9 @@
-"""Contenders that do the same work, in turn, round after round, in one process.
+"""Interleaved timing of contenders that do the same work, round by round in one process.
 
-Single milliseconds drift with what else a machine does; the ratio of two contenders in one round does so less. So a
-ratio is the median over rounds of the rounds' own ratios, with the range of their middle half. Each round has an order
-of its own, drawn at random, each contender warms up first, and short work is repeated within a round until it takes
-some milliseconds. Times are those of the clock on the wall.
+Absolute times drift with the load of the machine; the ratio of two contenders in one round drifts less. The result is
+therefore the median of the ratios over rounds, with their interquartile range. Each round has a random order, each
+contender is warmed up first, and short work is repeated within a round until it takes some milliseconds. Times are
+wall-clock times.
 """
 
 import gc
@@ -21,15 +21,15 @@ from torch import Tensor
 
 from foveal.profiling.timing import using_threads
 
-WARM_UP = 2  # rounds that do not count
-LEAST = 0.004  # seconds that a contender works in a round
+WARM_UP = 2  # rounds that are not counted
+LEAST = 0.004  # minimum seconds of a contender in a round
 
 Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Which contender is held against which, and the largest ratio that is aimed at, if one is."""
+    """Two contenders to compare, and the largest acceptable ratio of their figures, if there is a goal."""
 
     ours: str
     theirs: str
@@ -38,7 +38,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """Contenders, each a call that does the work once."""
+    """Contenders to time; each is a function that does the work once."""
 
     name: str
     runs: Mapping[str, Run]
@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Count:
-    """Figures of contenders that are the same in every run, such as bytes."""
+    """Deterministic figures of contenders, such as bytes."""
 
     name: str
     unit: str
@@ -57,15 +57,15 @@ class Count:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender held against another. For times, `low` to `high` is the middle half of the rounds' ratios."""
+    """Comparison of two contenders. For times, `low` to `high` is the interquartile range of the ratios over rounds."""
 
     case: str
-    threads: int | None  # None for what does not depend on them
+    threads: int | None  # None for figures that do not depend on it
     unit: str
     ours: str
     theirs: str
-    figure: float  # ours
-    beside: float  # theirs
+    figure: float  # figure of ours
+    beside: float  # figure of theirs
     ratio: float
     low: float
     high: float
@@ -73,14 +73,14 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Reached; "within noise", where the goal lies within the middle half of the ratios; missed; "" without one."""
+        """One of "reached", "within noise" (goal in the interquartile range), "missed", and "" without a goal."""
         if self.goal is None:
             return ""
         return "reached" if self.high <= self.goal else "missed" if self.low > self.goal else "within noise"
 
 
 def rows_of(case: Case | Count, threads: Sequence[int], rounds: int) -> Iterator[Row]:
-    """Measure a case with each number of threads."""
+    """Measure a case with each number of threads, and yield a row for each goal."""
     if isinstance(case, Count):
         for goal in case.goals:
             ours, theirs = case.figures[goal.ours], case.figures[goal.theirs]
@@ -99,7 +99,7 @@ def rows_of(case: Case | Count, threads: Sequence[int], rounds: int) -> Iterator
 
 
 def in_turn(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each run in every round."""
+    """Measure the milliseconds of each run in every round."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     order, shuffle = [*runs], Random(0).shuffle  # noqa: S311
     with without_collections():
@@ -113,6 +113,7 @@ def in_turn(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
 
 
 def seconds(run: Run, times: int) -> float:
+    """Measure the seconds of several calls."""
     begin = time.perf_counter()
     for _ in range(times):
         run()
@@ -121,7 +122,7 @@ def seconds(run: Run, times: int) -> float:
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Python collects no garbage meanwhile, which would count for whoever's turn it is."""
+    """Disable Python's garbage collection inside the context, since it would distort single measurements."""
     gc.collect()
     gc.disable()
     try:
@@ -131,7 +132,7 @@ def without_collections() -> Iterator[None]:
 
 
 def learning(forward: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Run:
-    """A forward pass and the gradients of its sum for some tensors."""
+    """Return a function that runs a forward pass and computes the gradients of its sum for the leaves."""
     ones = torch.ones_like(forward())
 
     def run() -> tuple[Tensor, ...]:

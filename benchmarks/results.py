@@ -1,4 +1,4 @@
-"""A benchmark's figures as Markdown, JSON and a plot."""
+"""Output of benchmark results as Markdown, JSON and a plot."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from benchmarks.measuring import Row
 from foveal.inspection.drawing.palette import BLUE, GREY, ORANGE, VERMILION
 
-WORDS = {"reached": BLUE, "within noise": ORANGE, "missed": VERMILION}  # colours that all eyes tell apart
+WORDS = {"reached": BLUE, "within noise": ORANGE, "missed": VERMILION}  # colours for colour-blind readers
 LEGEND = (
-    "ours / theirs, with the middle half of the rounds; the bar is the goal\n"
+    "ours / theirs: median and interquartile range over rounds; the bar is the goal\n"
     "blue: reached, orange: within noise, red: missed; round: one thread, square: two, diamond: counted"
 )
 MARKERS = {None: "D", 1: "o", 2: "s"}
@@ -22,7 +22,7 @@ TICKS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 def write_results(found: Mapping[str, Sequence[Row]], about: Mapping[str, str], output: Path) -> list[Path]:
-    """Beside each other, `output` with the endings md, json and png; their paths."""
+    """Write the results to `output` with the endings md, json and png, and return the paths."""
     output.parent.mkdir(parents=True, exist_ok=True)
     paths = [output.with_name(output.name + ending) for ending in (".md", ".json", ".png")]
     paths[0].write_text(markdown(found, about))
@@ -33,16 +33,19 @@ def write_results(found: Mapping[str, Sequence[Row]], about: Mapping[str, str], 
 
 
 def markdown(found: Mapping[str, Sequence[Row]], about: Mapping[str, str]) -> str:
-    lines = ["# Ratios: below one, ours takes less", "", *(f"- {name}: {what}" for name, what in about.items())]
+    """Format all results as Markdown."""
+    lines = ["# Ratios ours / theirs: below one, ours is better", ""]
+    lines += [f"- {name}: {what}" for name, what in about.items()]
     goals = [row.verdict for rows in found.values() for row in rows if row.verdict]
     lines.append("- Goals: " + ", ".join(f"{goals.count(word)} {word}" for word in WORDS))
     for part, rows in found.items():
-        lines += ["", f"## {part}", "", "| case | threads | ours | beside | ratio | middle half | goal | |"]
+        lines += ["", f"## {part}", "", "| case | threads | ours | theirs | ratio | quartiles | goal | |"]
         lines += ["| --- | ---: | --- | --- | ---: | --- | ---: | --- |", *map(line_of, rows)]
     return "\n".join(lines) + "\n"
 
 
 def line_of(row: Row) -> str:
+    """Format a row of the table."""
     ours, theirs = (f"{name}, {shown(figure, row.unit)}" for name, figure in sides(row))
     half = "" if row.threads is None else f"{row.low:.2f} to {row.high:.2f}"
     digits = 3 if row.threads is None else 2
@@ -52,15 +55,17 @@ def line_of(row: Row) -> str:
 
 
 def sides(row: Row) -> tuple[tuple[str, float], tuple[str, float]]:
+    """Return name and figure of both contenders."""
     return (row.ours, row.figure), (row.theirs, row.beside)
 
 
 def shown(figure: float, unit: str) -> str:
+    """Format a figure with its unit."""
     return f"{figure / 1e6:.1f} MB" if unit == "bytes" else f"{figure:.3g} {unit}"
 
 
 def plot(found: Mapping[str, Sequence[Row]]) -> Figure:
-    """Every ratio that has a goal, on a logarithmic axis with its middle half; a bar marks the goal."""
+    """Plot every ratio with a goal on a logarithmic axis, with its interquartile range and a bar at the goal."""
     panels = {part: rows for part, rows in found.items() if names_of(rows)}
     heights = [len(names_of(rows)) + 2 for rows in panels.values()] or [1]
     figure = Figure(figsize=(9, 0.17 * sum(heights) + 1), layout="constrained")
@@ -73,15 +78,17 @@ def plot(found: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 def names_of(rows: Sequence[Row]) -> list[str]:
-    """Of those that have a goal."""
+    """List the names of the rows with a goal."""
     return [*dict.fromkeys(name_of(row) for row in rows if row.goal is not None)]
 
 
 def name_of(row: Row) -> str:
+    """Return the name of a row in the plot."""
     return f"{row.case}: {row.ours} / {row.theirs}"
 
 
 def draw_panel(axis: Axes, part: str, rows: Sequence[Row]) -> None:
+    """Draw the ratios of one part."""
     names = names_of(rows)
     for row in rows:
         if row.goal is None:

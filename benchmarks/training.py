@@ -1,4 +1,4 @@
-"""Forward and backward pass of blocks and networks with attention: their time, and the bytes that they keep for it."""
+"""Benchmark of forward and backward passes of blocks and networks with attention: time and saved bytes."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,14 +20,14 @@ from foveal.surgery.fused.block_end import fused, fuses
 from foveal.surgery.fused.fused_blocks import use_fused_blocks
 
 IMAGE = 160
-NETWORKS = {  # name: timm's, the plain one, and the goals in bytes and time, beside whom
+NETWORKS = {  # name: timm's network, the plain network, goal in saved bytes and its contender, goal in time
     "seresnet50": ("seresnet50", "resnet50", (1.02, "plain"), 1.02),
-    "sknet50": ("skresnext50_32x4d", "resnext50_32x4d", "SKNet50", (0.75, "timm"), 0.90),
+    "sknet50": ("skresnext50_32x4d", "resnext50_32x4d", (0.75, "timm"), 0.90),
 }
 
 
 class Tail(nn.Module):
-    """The end of timm's residual block, as it stands there, with and without attention."""
+    """End of timm's residual block, with or without attention."""
 
     def __init__(self, channels: int, se: nn.Module | None):
         super().__init__()
@@ -42,18 +42,18 @@ class Tail(nn.Module):
 
 
 def fused_tail(block: Tail, c: Tensor, shortcut: Tensor) -> Tensor:
-    """As our faster blocks have it: asked for, then done.
+    """Run the fused form of a block's end, as in foveal's fused blocks.
 
     Raises:
-        RuntimeError: it cannot be done, and there is nothing to measure.
+        RuntimeError: If the fused form does not apply.
     """
     if not fuses(c, block.norm, block.se, block.act):
-        raise RuntimeError("the fused form does not apply here")
+        raise RuntimeError("the fused form does not apply to this block")
     return fused(c, block.norm, block.se, shortcut)
 
 
 def tails() -> Iterator[Case | Count]:
-    """BatchNorm, squeeze-and-excitation, addition and ReLU, at each stage of ResNet-50."""
+    """Yield BatchNorm, squeeze-and-excitation, addition and ReLU at each stage of ResNet-50."""
     for (channels, side), (layout, memory_format) in product(STAGES, LAYOUTS.items()):
         maps = [torch.randn(BATCH, channels, side, side).to(memory_format=memory_format) for _ in range(2)]
         c, shortcut = (each.requires_grad_() for each in maps)
@@ -70,12 +70,12 @@ def tails() -> Iterator[Case | Count]:
         goals = [Goal("ours", "timm", 0.90), *(Goal("ours", name) for name in [*gates][2:])]
         name = f"BN + SE + add + ReLU {BATCH}x{channels}x{side}x{side} {layout}"
         yield Case(f"{name}, training", runs, goals)
-        kept = {key: saved_bytes(each, own_tensors(blocks[key])) for key, each in passes.items()}
-        yield Count(f"{name}, kept", "bytes", kept, [Goal("ours", key) for key in ("timm", "no attention")])
+        saved = {key: saved_bytes(each, own_tensors(blocks[key])) for key, each in passes.items()}
+        yield Count(f"{name}, saved", "bytes", saved, [Goal("ours", key) for key in ("timm", "no attention")])
 
 
 def kernels() -> Iterator[Case | Count]:
-    """A selective kernel of 32 groups, at each stage of ResNeXt-50."""
+    """Yield a selective kernel with 32 groups at each stage of ResNeXt-50."""
     for (channels, side), (layout, memory_format) in product(STAGES, LAYOUTS.items()):
         width = channels // 2
         x = torch.randn(BATCH, width, side, side).to(memory_format=memory_format).requires_grad_()
@@ -88,12 +88,12 @@ def kernels() -> Iterator[Case | Count]:
         runs = {name: learning(passes[name], [x, *module.parameters()]) for name, module in modules.items()}
         name = f"SK unit {BATCH}x{width}x{side}x{side} {layout}"
         yield Case(f"{name}, training", runs, [Goal("ours", other) for other in [*modules][1:]])
-        kept = {key: saved_bytes(each, own_tensors(modules[key])) for key, each in passes.items()}
-        yield Count(f"{name}, kept", "bytes", kept, [Goal("ours", "timm")])
+        saved = {key: saved_bytes(each, own_tensors(modules[key])) for key, each in passes.items()}
+        yield Count(f"{name}, saved", "bytes", saved, [Goal("ours", "timm")])
 
 
 def networks() -> Iterator[Case | Count]:
-    """Whole networks at birth: ours, timm's with attention, the plain one."""
+    """Yield networks at initialization: ours, timm's with attention, the plain network."""
     for (name, what), (layout, memory_format) in product(NETWORKS.items(), LAYOUTS.items()):
         timms, plain, (fewer, beside), sooner = what
         models = {"ours": create_model(name), "timm": timm.create_model(timms), "plain": timm.create_model(plain)}
@@ -103,9 +103,9 @@ def networks() -> Iterator[Case | Count]:
         runs = {key: learning(passes[key], [*model.parameters()]) for key, model in models.items()}
         case = f"{name} {BATCH}x3x{IMAGE}x{IMAGE} {layout}"
         others = [*models][1:]
-        kept = {key: saved_bytes(each, own_tensors(models[key])) for key, each in passes.items()}
+        saved = {key: saved_bytes(each, own_tensors(models[key])) for key, each in passes.items()}
         goals = [Goal("ours", other, fewer if other == beside else None) for other in others]
-        yield Count(f"{case}, kept", "bytes", kept, goals)
+        yield Count(f"{case}, saved", "bytes", saved, goals)
         peaks = {key: peak_bytes(model, images) for key, model in models.items()}
         yield Count(f"{case}, peak", "bytes", peaks, [Goal("ours", other) for other in others])
         goals = [Goal("ours", other, sooner if other == "timm" else None) for other in others]

@@ -1,6 +1,6 @@
-"""One unit on a map, at inference, at every stage of a ResNet-50.
+"""Benchmark of single mechanisms at inference, at every stage of a ResNet-50.
 
-Where a map is written over, its gates are one, so that it does not fade from call to call.
+For in-place forms, the gates are 1, so that the feature map does not vanish over repeated calls.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from foveal.mechanisms.squeeze_excite import SqueezeExcite
 
 
 def units() -> Iterator[Case]:
+    """Yield SE, CBAM and SK at every stage and in both memory formats."""
     for (channels, side), (layout, memory_format) in product(STAGES, LAYOUTS.items()):
         x = torch.rand(BATCH, channels, side, side).to(memory_format=memory_format)
         shape = f"{BATCH}x{channels}x{side}x{side} {layout}"
@@ -33,6 +34,7 @@ def units() -> Iterator[Case]:
 
 
 def squeeze_excite(shape: str, x: Tensor) -> Case:
+    """Compare squeeze-and-excitation with timm's and torchvision's."""
     channels, own = x.shape[1], x.clone(memory_format=torch.preserve_format)
     ours = SqueezeExcite(channels).eval()
     open_gates(ours)
@@ -48,6 +50,7 @@ def squeeze_excite(shape: str, x: Tensor) -> Case:
 
 
 def cbam(shape: str, x: Tensor) -> Case:
+    """Compare CBAM with timm's."""
     channels, own = x.shape[1], x.clone(memory_format=torch.preserve_format)
     ours = CBAM(channels).eval()
     open_gates(ours)
@@ -62,6 +65,7 @@ def cbam(shape: str, x: Tensor) -> Case:
 
 
 def selective_kernel(shape: str, x: Tensor, layout: str) -> Case:
+    """Compare a selective kernel with timm's and with its two convolutions alone."""
     channels = x.shape[1]
     ours = SelectiveKernel(channels).eval().to(memory_format=LAYOUTS[layout])
     deployed = deploy(nn.Sequential(ours), x[:, :, :14, :14], channels_last=layout == "channels last").network
@@ -81,7 +85,7 @@ def selective_kernel(shape: str, x: Tensor, layout: str) -> Case:
 
 
 def open_gates(module: nn.Module) -> None:
-    """Gates of one, whatever the map."""
+    """Set parameters so that all gates are 1 for every input."""
     for name, weight in module.named_parameters():
         if name.endswith(("fc2.bias", "norm.bias")):
             nn.init.constant_(weight, 40.0)
@@ -90,4 +94,5 @@ def open_gates(module: nn.Module) -> None:
 
 
 def without_gradients(run: Run) -> Run:
+    """Wrap a function in `torch.no_grad`."""
     return torch.no_grad()(run)

@@ -1,9 +1,9 @@
-"""A page for each mechanism, from its docstrings: formula, picture of what is recorded, cost, departures, citation.
+"""Generate one page for each mechanism from its docstrings: formula, picture of records, cost, departures, citation.
 
-python docs/make.py [NAME ...]   every page, or some, their costs measured (one thread, a minute)
-python docs/make.py --pictures   the pictures too: each mechanism is trained on digits (some minutes)
-python docs/make.py --catalogs   instead, the facts that `foveal list` prints, counted anew
-python docs/make.py --check      compare pages with docstrings and catalogs with computed facts; writes nothing
+python docs/make.py [NAME ...]   write all pages or the named ones, with measured costs (one thread, a minute)
+python docs/make.py --pictures   also write the pictures: train each mechanism on digits (some minutes)
+python docs/make.py --catalogs   write only the catalogs that `foveal list` reads, with new counts
+python docs/make.py --check      compare pages with docstrings and catalogs with counts; write nothing
 """
 
 import inspect
@@ -27,15 +27,15 @@ from foveal.reports.look import look
 from foveal.training.config import RunConfig
 
 PAGES = Path(__file__).parent / "mechanisms"
-STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # what the stages of a ResNet-50 give out
+STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # output shapes of a ResNet-50's stages
 SHAPES = (
     (1, 64, 64),
     (1, 128, 128),
     (1, 256, 256),
     (1, 512, 512),
-)  # for mechanisms that look at images, not at maps
+)  # for mechanisms on images, not on feature maps
 BATCH = 8
-RUNS = {  # in which a mechanism is drawn; else small_cnn+NAME on digits/cluttered
+RUNS = {  # training runs for the pictures; all other mechanisms: small_cnn+NAME on digits/cluttered
     "stn": RunConfig(model="small_cnn+stn", data="digits/rts"),
     "glimpse": RunConfig(model="ram", data="digits/cluttered", epochs=80, lr=1e-3),
     "hard_crop": RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene"),
@@ -43,23 +43,25 @@ RUNS = {  # in which a mechanism is drawn; else small_cnn+NAME on digits/clutter
 
 
 def paragraphs(text: str) -> list[str]:
+    """Split a docstring into paragraphs."""
     return [part.strip("\n") for part in dedent(text).split("\n\n")]
 
 
 def sentence(words: str) -> str:
+    """Capitalize the first letter."""
     return words[0].upper() + words[1:]
 
 
 def page(name: str) -> str:
-    """All of a page but the costs."""
-    made = MECHANISMS[name]
-    title, *parts = paragraphs(inspect.getmodule(made).__doc__)
+    """Write a page without its cost section."""
+    mechanism = MECHANISMS[name]
+    title, *parts = paragraphs(inspect.getmodule(mechanism).__doc__)
     formula = [part for part in parts if part.startswith("    ")]
     departures = [part for part in parts if part.startswith("Departure")]
     remarks = [part for part in parts if part not in formula and part not in departures]
     return "\n\n".join(
         [
-            f"# {made.__name__}: `{name}`",
+            f"# {mechanism.__name__}: `{name}`",
             title,
             "## Formula",
             "```text\n" + dedent("\n\n".join(formula)) + "\n```",
@@ -69,22 +71,22 @@ def page(name: str) -> str:
             "## What is recorded",
             f"![what `foveal look` draws of a network with {name}]({name}.png)",
             "## Use",
-            "```text\n" + inspect.cleandoc(made.__doc__) + "\n```",
+            "```text\n" + inspect.cleandoc(mechanism.__doc__) + "\n```",
             "## Citation",
-            f"{made.paper}, [arXiv:{made.arxiv}](https://arxiv.org/abs/{made.arxiv}).",
+            f"{mechanism.paper}, [arXiv:{mechanism.arxiv}](https://arxiv.org/abs/{mechanism.arxiv}).",
         ]
     )
 
 
 def cost_table(name: str) -> str:
-    """What a mechanism costs at the stages of a ResNet-50; one that looks at images, with its network."""
+    """Write the cost section: a mechanism at the stages of a ResNet-50, or a mechanism on images with its network."""
     run = RUNS[name] if MECHANISMS[name].hard else None
-    of = f"images, `{run.model}` as a whole" if run else "maps"
+    inputs = f"images, the complete network `{run.model}`" if run else "feature maps"
     head = [
         "## Cost",
-        f"For {BATCH} {of}: milliseconds of a forward pass on one thread (median of {ROUNDS}), and what the\n"
-        "backward pass keeps, in units of the input.",
-        "| channels | size | parameters | MMACs each | ms | kept |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"For {BATCH} {inputs}: milliseconds of a forward pass on one thread (median of {ROUNDS}), and memory\n"
+        "saved for the backward pass, relative to the input's.",
+        "| channels | size | parameters | MMACs each | ms | saved |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     if run:
         rows = [cost_row(foveal.create_model(run.model, num_classes=10, in_chans=shape[0]), shape) for shape in SHAPES]
@@ -94,24 +96,26 @@ def cost_table(name: str) -> str:
 
 
 def cost_row(module: nn.Module, shape: tuple[int, int, int]) -> str:
+    """Measure one row of the cost table."""
     channels, height, width = shape
     counted = f"{count_parameters(module):,} | {count_macs(module, shape) / 1e6:,.2f}"
-    measured = f"{milliseconds(module, shape):.1f} | {kept(module, shape):.1f}"
+    measured = f"{milliseconds(module, shape):.1f} | {saved_share(module, shape):.1f}"
     return f"| {channels} | {height}x{width} | {counted} | {measured} |"
 
 
 def milliseconds(module: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Measure the milliseconds of a forward pass."""
     return time_inference({"": module}, torch.rand(BATCH, *shape))[""]
 
 
-def kept(module: nn.Module, shape: tuple[int, int, int]) -> float:
-    """Bytes that autograd keeps from a forward pass, weights aside, over those of the input."""
+def saved_share(module: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Compute the bytes that autograd saves in a forward pass, without parameters, relative to the input's bytes."""
     x = torch.rand(BATCH, *shape, requires_grad=True)
     return saved_bytes(lambda: module.train()(x), module.parameters()) / x.untyped_storage().nbytes()
 
 
 def draw_page(name: str) -> None:
-    """Train a small network with a mechanism on digits, and draw what it attends to."""
+    """Train a small network with a mechanism on digits, and draw its attention."""
     with tempfile.TemporaryDirectory() as folder:
         settings = RUNS.get(name) or RunConfig(model=f"small_cnn+{name}", data="digits/cluttered")
         foveal.train(settings, folder)
@@ -119,29 +123,29 @@ def draw_page(name: str) -> None:
 
 
 def stale() -> list[str]:
-    """The mechanisms whose pages say something else than their docstrings."""
+    """List the mechanisms with pages that differ from their docstrings."""
     paths = {name: PAGES / f"{name}.md" for name in MECHANISMS}
     return [name for name, path in paths.items() if not (path.is_file() and page(name) in path.read_text())]
 
 
 def mechanism_facts() -> list[dict[str, object]]:
-    """What `foveal.mechanisms.catalog` keeps, from the classes themselves."""
+    """Compute the entries of `foveal.mechanisms.catalog` from the classes."""
     return [
         {
             "name": name,
-            "long_name": long_name(made),
-            "domain": made.domain,
-            "kind": "hard" if made.hard else "soft",
-            "attaches": made.attaches,
-            "parameters": count_parameters(made(CHANNELS)),
-            "paper": made.paper,
+            "long_name": long_name(mechanism),
+            "domain": mechanism.domain,
+            "kind": "hard" if mechanism.hard else "soft",
+            "attaches": mechanism.attaches,
+            "parameters": count_parameters(mechanism(CHANNELS)),
+            "paper": mechanism.paper,
         }
-        for name, made in MECHANISMS.items()
+        for name, mechanism in MECHANISMS.items()
     ]
 
 
 def network_facts() -> dict[str, dict[str, int]]:
-    """What `foveal.networks.catalog` keeps: weights and MACs, counted on the meta device."""
+    """Compute the entries of `foveal.networks.catalog`: parameters and MACs, counted on the meta device."""
     facts = {}
     for name in NAMES:
         image = IMAGES.get(name, IMAGENET)
@@ -152,7 +156,7 @@ def network_facts() -> dict[str, dict[str, int]]:
 
 
 def catalogs() -> dict[Path, str]:
-    """Text of both catalogs, a line for each entry."""
+    """Return path and text of both catalogs, with one line for each entry."""
     package = Path(foveal.__file__).parent
     rows = ",\n".join(f" {json.dumps(each, ensure_ascii=False)}" for each in mechanism_facts())
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(each)}" for name, each in network_facts().items())

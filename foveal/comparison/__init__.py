@@ -1,1 +1,1 @@
-"""Is attention worth its cost? Plans, controls, jobs, verdicts."""
+"""Comparison of attention mechanisms at measured cost: plans, controls, jobs, statistical verdicts."""

@@ -1,8 +1,9 @@
-"""Compare: contenders, seeds, one recipe for all; figures, verdicts, and what each contender learned.
+"""Comparison of contenders over several seeds with one training recipe: errors, costs, verdicts, audits and scores.
 
-Everything but the mechanism is the same for all contenders of a seed: the split, the order of the images and how they
-are augmented, the start of the backbone, the epochs, the learning rate. Where a rate is searched for, each contender
-has the same number of trials. All choices are made on validation; each run reads the test part once, at its end.
+Everything except the mechanism is the same for all contenders of a seed: the split, the order of the images and their
+augmentation, the initialization of the backbone, the number of epochs and the learning rate. If the learning rate is
+tuned, each contender has the same number of trials. All choices are made on the validation part; each run evaluates the
+test part once, at its end.
 """
 
 import statistics
@@ -26,14 +27,14 @@ from foveal.training.load_model import load_model
 from foveal.training.run_folder import Result, predicted_right
 from foveal.training.train import train
 
-EXAMINED = 500  # images of a part, drawn at random: an audit and a score of all would take as long as the training
+EXAMINED = 500  # random images for audit and score; on all images they would take as long as the training
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Examination:
-    """Audit and score of a trained run; neither where it has no attention, or where they failed for a reason."""
+    """Audit and score of a trained run; both are None if the network has no attention or the examination failed."""
 
     audit: AuditResult | None = None
     score: ScoreResult | None = None
@@ -42,25 +43,26 @@ class Examination:
 
 @dataclass(frozen=True)
 class ContenderResult:
-    """A contender's figures. Errors in per cent of the test part, by seed; one that failed has its reason instead."""
+    """Results of one contender: test errors in per cent by seed, costs, and the reason for each failed seed."""
 
     name: str
     model: str
     lr: float
     errors: dict[int, float]
-    balanced: dict[int, float]  # errors in per cent, the mean over classes
-    recall: dict[str, float]  # by class, the mean over seeds
+    balanced: dict[int, float]  # balanced errors in per cent: the mean over classes
+    recall: dict[str, float]  # by class, mean over seeds
     cost: Cost
     failed: dict[int, str] = field(default_factory=dict)
     examination: Examination | None = None  # of the `first` seed
 
     @property
     def first(self) -> int | None:
-        """The first seed that did not fail."""
+        """The first seed that did not fail; None if all failed."""
         return min(self.errors, default=None)
 
     @property
     def mean(self) -> float:
+        """The mean error over seeds; NaN if all failed."""
         return statistics.mean(self.errors.values()) if self.errors else float("nan")
 
     @property
@@ -71,12 +73,12 @@ class ContenderResult:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """What was compared, and how it ended."""
+    """Results of a comparison: the plan, one row for each contender, and verdicts against the baseline."""
 
     plan: Plan
     rows: tuple[ContenderResult, ...]
-    verdicts: dict[str, Verdict]  # of each contender but the baseline
-    pairs: dict[str, dict[int, McNemar]]  # by seed: of two trained networks, never the verdict
+    verdicts: dict[str, Verdict]  # of each contender except the baseline
+    pairs: dict[str, dict[int, McNemar]]  # by contender and seed: test of two trained networks, not of the methods
     seconds: float
 
 
@@ -88,23 +90,28 @@ def compare(
     on_progress: Progress = lambda done, of: None,
     **changes: Any,
 ) -> ComparisonResult:
-    """Train contenders over several seeds with one recipe, judge them, and measure what each costs.
+    """Train contenders over several seeds with one recipe, test their differences, and measure their costs.
 
-    In a script of your own, call it under `if __name__ == "__main__":`, since its jobs are processes.
+    Jobs run in separate processes, so a script must call this function under `if __name__ == "__main__":`.
 
     Args:
-        contenders: "none" for the plain backbone; a mechanism with its options, "sk:groups=8"; the controls "wider" and
-            "deeper", the plain backbone as large as the dearest contender; "twin=none" renames one. See
-            `foveal.comparison.plan`.
-        config: data, backbone, seeds, and all that the runs share; the main job's if left out.
-        output: the folder; named after data and backbone if left out. The same comparison is continued there, job by
-            job and epoch by epoch, also with more contenders or seeds.
-        on_progress: called with the number of epochs done and of all.
-        changes: fields of `foveal.CompareConfig` by name, instead of those of `config`: `data="digits/rts", seeds=5`.
+        contenders (Sequence[str]): "none" for the plain backbone; a mechanism with its options, such as "sk:groups=8";
+            the controls "wider" and "deeper", the plain backbone scaled to the parameter count of the most expensive
+            contender; "twin=none" gives a contender another name. See `foveal.comparison.plan`.
+        config (CompareConfig | None): Data, backbone, seeds and the recipe of all runs; None for the defaults.
+        output (str | Path | None): The output folder; None for a name made of data and backbone. If the folder holds
+            the same comparison, it is continued at the last finished epoch of each job. Contenders and seeds can be
+            added.
+        on_progress (Callable[[int, int], None]): Called with the number of finished epochs and of all epochs.
+        changes: Fields of `foveal.CompareConfig` that replace those of `config`: `data="digits/rts", seeds=5`.
+
+    Returns:
+        A `ComparisonResult`: `plan`, `rows` (one `ContenderResult` for each contender), `verdicts` against the
+        baseline, `pairs` (McNemar's tests by seed) and `seconds`. `foveal.write_report` makes a page of it.
 
     Raises:
-        ValueError: no contender, or one twice; one that cannot stand in the backbone; an unknown field; a folder that
-            holds another comparison.
+        ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, a
+            field is unknown, or `output` holds another comparison.
     """
     base = config or CompareConfig()
     for name in changes:
@@ -113,10 +120,10 @@ def compare(
 
 
 def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> ComparisonResult:
-    """Run what is planned and not done yet. A contender that fails is reported as failed, and the others go on."""
+    """Run the unfinished jobs of a plan. A contender that fails is reported as failed, and the others continue."""
     begin = time.perf_counter()
     plan.write()
-    of = plan.config.epochs * (plan.config.seeds + plan.config.tune) * len(plan.models)
+    epochs = plan.config.epochs * (plan.config.seeds + plan.config.tune) * len(plan.models)
     folders = [folder for name in plan.models for folder in (*plan.runs(name), *plan.trials(name))]
 
     done = sum(map(epochs_done, folders))
@@ -124,21 +131,21 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> Compa
     def count(reports: int) -> None:
         nonlocal done
         done += reports
-        on_progress(done, of)
+        on_progress(done, epochs)
 
     searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name))) for name in longest_first(plan)}
     rates = run_jobs(searches, count) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
     jobs = trainings(plan, rates)
     results = run_jobs(jobs, count)
     rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
-    told = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
-    examined = run_jobs({name: (examine, (folder, plan.config.data)) for name, folder in told.items()})
+    first_runs = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
+    examined = run_jobs({name: (examine, (folder, plan.config.data)) for name, folder in first_runs.items()})
     rows = tuple(replace(row, examination=examination_of(examined.get(row.name))) for row in rows)
     return ComparisonResult(plan, rows, *compute_pairs_and_verdicts(plan, rows), time.perf_counter() - begin)
 
 
 def trainings(plan: Plan, rates: Mapping[str, float | Failed]) -> dict[tuple[str, int], Job]:
-    """The run of each contender that has a learning rate, and seed."""
+    """Return the training job of each seed and each contender with a learning rate."""
     return {
         (name, seed): (run, (plan.run_config(name, seed, rate), folder))
         for name in longest_first(plan)
@@ -148,16 +155,17 @@ def trainings(plan: Plan, rates: Mapping[str, float | Failed]) -> dict[tuple[str
 
 
 def longest_first(plan: Plan) -> list[str]:
-    """The contenders in an order in which no core waits for a late one."""
+    """Order the contenders by decreasing time of a run, so that no long job starts last."""
     return sorted(plan.models, key=lambda name: -plan.seconds[name])
 
 
 def run(config: RunConfig, folder: Path) -> Result:
+    """Train one run, resumed if its folder exists, and report each epoch."""
     return train(config, folder, resume=True, on_epoch=lambda line: report())
 
 
 def examine(folder: Path, data: str) -> Examination:
-    """Audit and score a trained run on some images; both are also written into its folder."""
+    """Audit and score a trained run on random images, and write both results to its folder."""
     opened = load_model(str(folder))
     if not any(find_tap_points(opened.network)):
         return Examination()
@@ -170,10 +178,12 @@ def examine(folder: Path, data: str) -> Examination:
 
 
 def examination_of(found: Examination | Failed | None) -> Examination | None:
+    """Convert the result of an examination's job to an `Examination`."""
     return Examination(failed=found.reason) if isinstance(found, Failed) else found
 
 
 def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any]) -> ContenderResult:
+    """Collect the results of a contender over its seeds."""
     by_seed = {seed: rate if isinstance(rate, Failed) else results[name, seed] for seed in range(plan.config.seeds)}
     done = {seed: result for seed, result in by_seed.items() if isinstance(result, Result)}
     failed = {seed: result.reason for seed, result in by_seed.items() if isinstance(result, Failed)}
@@ -193,7 +203,7 @@ def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str,
 def compute_pairs_and_verdicts(
     plan: Plan, rows: Sequence[ContenderResult]
 ) -> tuple[dict[str, Verdict], dict[str, dict[int, McNemar]]]:
-    """The verdict over seeds and, seed by seed, McNemar's p, of each contender that has a seed with the baseline."""
+    """Compute verdicts, and McNemar's tests by seed, for contenders that share a finished seed with the baseline."""
     errors = {row.name: row.errors for row in rows}
     base = errors[plan.baseline]
     shared = {

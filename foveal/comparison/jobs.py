@@ -1,8 +1,8 @@
-"""Jobs side by side: plain calls, spread over processes; one that fails is told of, and the others go on.
+"""Parallel jobs: function calls in several processes; a failure is returned as a result, and the others continue.
 
-A process a core with one thread each, or one a GPU. A process that is killed from outside takes the pool with it: the
-jobs that were at work then are tried again one by one, so that the one that dies is known. Processes end with the one
-that started them, however that ended.
+There is one process for each GPU, else one single-threaded process for each core. If a process is killed from outside,
+the whole pool breaks; the jobs that were running are then repeated one by one to find the one that dies. Worker
+processes exit when their parent process ends, for whatever reason.
 """
 
 import os
@@ -21,43 +21,43 @@ from foveal.core.names import one_line
 from foveal.profiling.environment import cores
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
-TICK = 0.5  # seconds between two looks at the progress
+TICK = 0.5  # seconds between two updates of the progress
 
-_counts: Any = None  # steps of each process of the pool, where this is one of them
-_number = 0  # of this process
+_counts: Any = None  # steps of each worker process; None outside a worker
+_number = 0  # index of this worker process
 
 Key = TypeVar("Key", bound=Hashable)
-Job = tuple[Callable[..., Any], tuple[Any, ...]]  # of a module's function, and what it is called with
+Job = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
 
 
 @dataclass(frozen=True)
 class Failed:
-    """What became of a job that did not end well."""
+    """Result of a job that raised an exception or was killed with its process."""
 
     reason: str
 
 
 def run_jobs(jobs: Mapping[Key, Job], on_report: Callable[[int], None] = lambda count: None) -> dict[Key, Any]:
-    """Each job's result, or `Failed`, in the order of the jobs; they begin in this order too.
+    """Run jobs in parallel, and return each job's result or `Failed`. Jobs start in their order.
 
     Args:
-        jobs: calls by key.
-        on_report: called with the number of reports (`report`) that the jobs have made since the last call.
+        jobs: Key to function and arguments.
+        on_report: Called with the number of calls of `report` in all jobs since the last call.
     """
     results: dict[Key, Any] = {}
     while left := {key: job for key, job in jobs.items() if key not in results}:
         for key in attempt(left, workers(), results, on_report):
             if attempt({key: left[key]}, 1, results, on_report):
-                results[key] = Failed("its process was killed, as a system short of memory does")
+                results[key] = Failed("its process was killed, possibly for lack of memory")
     return {key: results[key] for key in jobs}
 
 
 def attempt(
     jobs: Mapping[Key, Job], count: int, results: dict[Key, Any], on_report: Callable[[int], None]
 ) -> list[Key]:
-    """Run jobs until all are done or a process dies; the jobs that were at work then."""
+    """Run jobs until all are done or a process dies; in that case, return the jobs that were running."""
     context = get_context("spawn")
-    begun, counts = context.Value("i", 0), context.RawArray("l", count)  # each process writes a number of its own
+    begun, counts = context.Value("i", 0), context.RawArray("l", count)  # each process writes its own entry
     reported = 0
     with keeping_memory():
         pool = ProcessPoolExecutor(min(count, len(jobs)), context, initializer=begin, initargs=(begun, counts))
@@ -78,20 +78,21 @@ def attempt(
 
 
 def guarded(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a function, and return `Failed` if it raises an exception."""
     try:
         return call(*arguments)
-    except Exception as error:  # whatever it is: the other jobs go on
+    except Exception as error:  # any exception: the other jobs continue
         return Failed(f"{type(error).__name__}: {one_line(error)}")
 
 
 def report() -> None:
-    """Count a step of the job at work, for the process that runs the jobs; does nothing outside a job."""
+    """Count a step of the running job for `on_report`; outside a job, do nothing."""
     if _counts is not None:
         _counts[_number] += 1
 
 
 def begin(begun: Any, counts: Any) -> None:
-    """A process starts: one thread, one GPU where there are some, and an end when its parent ends."""
+    """Initialize a worker process: one thread, one GPU if there are any, and exit when the parent ends."""
     global _counts, _number
     torch.set_num_threads(1)
     Thread(target=end_with_parent, daemon=True).start()
@@ -104,6 +105,7 @@ def begin(begun: Any, counts: Any) -> None:
 
 
 def end_with_parent() -> None:
+    """Wait until the parent process ends, then exit."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -111,6 +113,7 @@ def end_with_parent() -> None:
 
 
 def visible_gpus() -> list[str]:
+    """List the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
     if not torch.cuda.device_count():
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -120,13 +123,16 @@ def visible_gpus() -> list[str]:
 
 
 def workers() -> int:
-    """How many jobs run at a time: the GPUs, else the cores, that this process may use."""
+    """Return the number of parallel jobs: the number of GPUs, else of cores, that this process may use."""
     return len(visible_gpus()) or cores()
 
 
 @contextmanager
 def keeping_memory() -> Iterator[None]:
-    """For processes started meanwhile: glibc keeps what was freed, since pages for fresh large tensors cost time."""
+    """Make glibc keep freed memory in processes that are started in this context.
+
+    New pages for large tensors would otherwise cost time at each allocation.
+    """
     earlier = dict(os.environ)
     os.environ.update({name: value for name, value in MALLOC.items() if name not in earlier})
     try:

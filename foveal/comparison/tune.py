@@ -1,8 +1,8 @@
-"""A search for the learning rate, the same for each contender: a recipe favours the network that it was tuned for.
+"""Learning-rate search with the same budget for each contender, since a recipe favours the network it was tuned for.
 
-Trials are whole runs with a seed that no comparison uses; the first has the recipe's own rate, the others what optuna's
-tree-structured Parzen estimator asks for within a factor of `SPAN` of it. The validation part chooses, the test part is
-not read. Finished trials are not run again.
+Trials are complete runs with a seed that no comparison uses. The first trial has the recipe's learning rate; the others
+are suggested by optuna's tree-structured Parzen estimator within a factor of `SPAN` of it. The rate is selected on the
+validation part; the test part is not used. Finished trials are not repeated.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SPAN = 10.0
 
 
 def tuned_rate(config: RunConfig, trials: Sequence[Path]) -> float:
-    """The rate with the best accuracy on the validation part, of as many trials as there are folders for their runs."""
+    """Return the learning rate with the best validation accuracy, with one trial for each folder in `trials`."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -29,10 +29,10 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path]) -> float:
         rate = trial.suggest_float("lr", config.lr / SPAN, config.lr * SPAN, log=True)
         try:
             _, _, lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, on_epoch=lambda line: report())
-        except FloatingPointError:  # a rate too high
+        except FloatingPointError:  # the learning rate is too high
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         study.tell(trial, max(line["validation_accuracy"] for line in lines))
     if not any(trial.value is not None for trial in study.trials):
-        raise FloatingPointError(f"no learning rate of {len(trials)} gave a finite loss")
+        raise FloatingPointError(f"none of {len(trials)} learning rates gave a finite loss; use a smaller lr")
     return float(study.best_params["lr"])

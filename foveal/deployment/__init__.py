@@ -1,1 +1,1 @@
-"""A model for inference: a faster copy that is checked, or a file for another runtime."""
+"""Deployment: faster copies for inference that are checked against the model, and files for other runtimes."""

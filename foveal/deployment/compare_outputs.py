@@ -1,17 +1,17 @@
-"""How far the outputs of a rewritten model are from those of the original."""
+"""Difference between the outputs of a rewritten model and those of the original."""
 
 from collections.abc import Iterable
 
 from torch import Tensor
 
 
-def largest_difference(expected: Iterable[Tensor], given: Iterable[Tensor]) -> float:
-    """Largest absolute difference between paired tensors, relative to the largest magnitude in the expected one.
+def largest_difference(expected: Iterable[Tensor], actual: Iterable[Tensor]) -> float:
+    """Compute the largest absolute difference of paired tensors, relative to the largest magnitude of the expected one.
 
-    Infinity where a difference is not finite.
+    Return infinity if a difference is not finite.
     """
     worst = 0.0
-    for wanted, own in zip(expected, given, strict=True):
-        off = (own - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)
+    for reference, own in zip(expected, actual, strict=True):
+        off = (own - reference).abs().max() / reference.abs().max().clamp(min=1e-12)
         worst = max(worst, float(off.nan_to_num(nan=float("inf"))))
     return worst

@@ -1,4 +1,4 @@
-"""Data flow between modules: which module reads the output of which, in one forward pass."""
+"""Data flow between modules in one forward pass: which module reads the output of which."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,27 +11,29 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-NORMS: dict[str, Callable[[Any], nn.Module]] = {  # class to what is left of it
+NORMS: dict[str, Callable[[Any], nn.Module]] = {  # class of a norm to the module that remains after folding
     "torch.nn.modules.batchnorm.BatchNorm1d": lambda norm: nn.Identity(),
     "torch.nn.modules.batchnorm.BatchNorm2d": lambda norm: nn.Identity(),
     "timm.layers.norm_act.BatchNormAct2d": lambda norm: norm.act,
 }
 
 
-LOOKS = {"__get__", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "__len__"}  # at no number
+LOOKS = {"__get__", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "__len__"}  # read no values
 
 
 def class_of(module: nn.Module) -> str:
+    """Return the qualified name of a module's class."""
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def hooked(module: nn.Module) -> bool:
+    """Return True if a module has forward or backward hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 @dataclass(frozen=True)
 class Follows:
-    """A module that takes just what another one gave, both by path."""
+    """A pair of modules, by path: the input of `then` is exactly the output of `first`."""
 
     first: str
     then: str
@@ -39,7 +41,10 @@ class Follows:
 
 @torch.no_grad()
 def followers(model: nn.Module, images: Tensor) -> list[Follows]:
-    """Leaf modules that take just what another one gave, which nobody else takes; each called once, without hooks."""
+    """Find pairs of leaf modules where the second is the only reader of the first one's output.
+
+    Both modules are called exactly once and have no hooks.
+    """
     watched = Uses()
     paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -50,8 +55,8 @@ def followers(model: nn.Module, images: Tensor) -> list[Follows]:
             stack.callback(module.register_forward_pre_hook(watched.enters(path)).remove)
             stack.callback(module.register_forward_hook(watched.leaves(path)).remove)
         stack.enter_context(watched)
-        given = model(images)
-    for each in tensors([given]):
+        outputs = model(images)
+    for each in tensors([outputs]):
         watched.uses[getattr(each, "made_by", "")] += 1
     return [
         pair
@@ -61,13 +66,13 @@ def followers(model: nn.Module, images: Tensor) -> list[Follows]:
 
 
 def is_step(module: nn.Module, places: int) -> bool:
-    """Whether a module is one that makes a map by itself, at one place, and shows it to nobody."""
+    """Return True if a module is a leaf or a norm, is registered at one path only, and has no hooks."""
     whole = not [*module.children()] or class_of(module) in NORMS
     return whole and places == 1 and not hooked(module)
 
 
 class Uses(TorchFunctionMode):
-    """Counts who takes what each module gave; what a module does with it inside counts as one use."""
+    """Torch-function mode that counts the readers of each module's output; a reading module counts once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,6 +81,8 @@ class Uses(TorchFunctionMode):
         self.uses: Counter[str] = Counter()
 
     def enters(self, path: str) -> Any:
+        """Return the forward pre-hook of the module at `path`."""
+
         def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
             self.calls[path] += 1
             for each in tensors(args[:1]):
@@ -86,6 +93,8 @@ class Uses(TorchFunctionMode):
         return enter
 
     def leaves(self, path: str) -> Any:
+        """Return the forward hook of the module at `path`."""
+
         def leave(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             if isinstance(out, Tensor) and not any(out is each for each in tensors(args)):
                 out.made_by, out.made_at = path, out._version  # type: ignore[attr-defined]
@@ -102,4 +111,5 @@ class Uses(TorchFunctionMode):
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a nested structure."""
     return (each for each in tree_leaves(tree) if isinstance(each, Tensor))

@@ -1,7 +1,8 @@
-"""A model as a file that runs without this library: an ONNX graph, or a program of PyTorch's.
+"""Export of a model to a file that runs without this library: an ONNX graph or a `torch.export` program.
 
-Taps leave no trace in it; their attention weights are further outputs where they are asked for. The file is read back
-and run on another number of images of another size, and what differs from the model is refused.
+Taps are not part of the exported graph; their attention weights are additional outputs on request. The file is read
+back and run on another batch size and another image size, and an error is raised if its outputs differ from the
+model's.
 """
 
 import logging
@@ -26,13 +27,13 @@ Outputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Exported:
-    """A written file and what was measured of it.
+    """A written file and its measurements.
 
     Attributes:
-        path: of the file.
-        outputs: their names; after the logits, where each attention stands.
-        any_size: whether it takes images of any size, or just of the one that it was exported with.
-        difference: of its outputs from the model's, the largest relative to the largest number of that output.
+        path: Path of the file.
+        outputs: Names of the outputs: "logits", then the path of each mechanism.
+        any_size: True if the file accepts images of any size, False if only of the size that it was exported with.
+        difference: Largest difference of an output from the model's, relative to the largest magnitude of that output.
     """
 
     path: Path
@@ -46,8 +47,8 @@ class Exported:
         return f"any batch, {size}, largest difference {self.difference:.1e}{named}"
 
 
-class Showing(nn.Module):
-    """A model whose attention weights are outputs, by where they stand."""
+class WithAttention(nn.Module):
+    """A wrapper that returns the logits and, on request, the attention weights by the path of their mechanism."""
 
     def __init__(self, model: nn.Module, attention: bool):
         super().__init__()
@@ -55,12 +56,12 @@ class Showing(nn.Module):
         named = ((path, module) for path, module in model.named_modules() if isinstance(module, Tap))
         self.taps = {path.rpartition(".")[0]: module for path, module in named} if attention else {}
         if attention and not self.taps:
-            raise ValueError(f"attention=True: {type(model).__name__} has no mechanism of ours to show")
+            raise ValueError(f"attention=True: {type(model).__name__} has no mechanism of foveal; use attention=False")
 
     def forward(self, images: Tensor) -> Outputs:
-        shown: Outputs = {}
+        recorded: Outputs = {}
         handles = [
-            tap.register_forward_hook(lambda _, __, weights, path=path: shown.update({path: weights}))
+            tap.register_forward_hook(lambda _, __, weights, path=path: recorded.update({path: weights}))
             for path, tap in self.taps.items()
         ]
         try:
@@ -69,83 +70,100 @@ class Showing(nn.Module):
             for handle in handles:
                 handle.remove()
         if not isinstance(logits, Tensor):
-            raise TypeError(f"model: it answers a {type(logits).__name__}, one tensor of logits is needed")
-        silent = [path for path in self.taps if path not in shown]
-        if silent:
-            raise ValueError(f"attention=True: {silent[0]!r} was not called")
-        return {LOGITS: logits, **{path: shown[path] for path in self.taps}}
+            raise TypeError(f"model: its output is a {type(logits).__name__}, but must be one tensor of logits")
+        unused = [path for path in self.taps if path not in recorded]
+        if unused:
+            raise ValueError(f"attention=True: the forward pass does not call {unused[0]!r}; use attention=False")
+        return {LOGITS: logits, **{path: recorded[path] for path in self.taps}}
 
 
 @torch.no_grad()
 def export(
     model: nn.Module, images: Tensor, output: str | Path, *, attention: bool = False, tolerance: float = 1e-4
 ) -> Exported:
-    """Write a model in evaluation mode as a file for other runtimes: for any number of images, if it can of any size.
+    """Export a model in evaluation mode to a file for other runtimes, for any batch size and, if possible, image size.
+
+    The file is read back and compared with the model on other inputs before it is written to `output`.
 
     Args:
-        model: from images to one tensor of logits; it stays as it is.
-        images: (B, C, H, W), as the model takes them.
-        output: a file that ends in .onnx (needs `pip install foveal[export]`) or in .pt2, for `torch.export.load`.
-        attention: give the weights of each mechanism of ours as a further output, named by its place.
-        tolerance: the largest difference that is accepted, relative to the largest number of an output.
+        model (torch.nn.Module): A model from images to one tensor of logits. It is not changed.
+        images (torch.Tensor): A batch (B, C, H, W) of inputs of the model.
+        output (str | Path): A path that ends in ".onnx" (needs `pip install foveal[export]`) or in ".pt2", a file for
+            `torch.export.load`.
+        attention (bool): Add the attention weights of each mechanism of foveal as outputs, named by their paths.
+        tolerance (float): Largest accepted difference, relative to the largest magnitude of an output.
 
     Returns:
-        The path and the figures.
+        An `Exported`: `path`, names of the `outputs`, `any_size` and `difference`.
 
     Raises:
-        ValueError: another ending; `images` are not four-dimensional; there is no attention to show; the file answers
-            differently, and then it is not written; onnxruntime is missing; images in bfloat16 for an ONNX file.
-        TypeError: the model answers something other than a tensor.
+        ValueError: If the ending is unknown, `images` is not a non-empty batch (B, C, H, W), there is no attention to
+            export, the outputs differ by more than `tolerance` (nothing is written then), onnxruntime is missing, or an
+            ONNX file is requested for bfloat16 images.
+        TypeError: If the model's output is not one tensor.
+
+    Examples:
+        >>> import foveal, tempfile, torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     exported = foveal.export(model, torch.rand(2, 3, 40, 40), f"{folder}/model.pt2")
+        >>> exported.outputs, exported.any_size, exported.difference < 1e-4
+        (('logits',), True, True)
     """
     path = Path(output)
     write = lookup("ending of output", path.suffix, WRITERS)
     if images.ndim != 4 or not len(images):
-        raise ValueError(f"images of shape {tuple(images.shape)}: a batch (B, C, H, W) is needed")
-    images = images if len(images) > 1 else images.repeat(2, 1, 1, 1)  # one image would mean one for ever
+        raise ValueError(f"images of shape {tuple(images.shape)}: must be a non-empty batch (B, C, H, W)")
+    images = images if len(images) > 1 else images.repeat(2, 1, 1, 1)  # torch.export fixes a batch size of 1
     with eval_mode(model), no_fast_path(), tempfile.TemporaryDirectory() as folder:
-        showing = Showing(model, attention).eval()
-        more, larger = others(images)
-        program, any_size = exported_program(showing, images, larger)
+        wrapper = WithAttention(model, attention).eval()
+        more, larger = check_images(images)
+        program, any_size = exported_program(wrapper, images, larger)
         draft = Path(folder) / path.name
-        run = write(program, draft, [LOGITS, *showing.taps])
+        run = write(program, draft, [LOGITS, *wrapper.taps])
         checked = [more, larger] if any_size else [more]
-        difference = max(difference_of(showing(each), run(each)) for each in checked)
+        difference = max(difference_of(wrapper(each), run(each)) for each in checked)
         if not difference <= tolerance:
             raise ValueError(
-                f"tolerance={tolerance:g}: the exported model differs by {difference:.2g}; nothing is written"
+                f"tolerance={tolerance:g}: the exported model differs by {difference:.2g}; no file was written"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draft.read_bytes())
-    return Exported(path, (LOGITS, *showing.taps), any_size, difference)
+    return Exported(path, (LOGITS, *wrapper.taps), any_size, difference)
 
 
-def others(images: Tensor) -> list[Tensor]:
-    """Another number of images, and one of another size."""
+def check_images(images: Tensor) -> list[Tensor]:
+    """Return random images in another batch size, and one random image of another size."""
     batch, channels, height, width = images.shape
     shapes = (batch + 1, channels, height, width), (1, channels, height + 32, width + 64)
     return [images.new_empty(shape).normal_() for shape in shapes]
 
 
-def exported_program(showing: Showing, images: Tensor, larger: Tensor) -> tuple[Any, bool]:
-    """The program for any batch, and whether for any size too: some networks, or their programs, admit one alone."""
+def exported_program(wrapper: WithAttention, images: Tensor, larger: Tensor) -> tuple[Any, bool]:
+    """Export a program for any batch size, and return it with True if it accepts any image size.
+
+    Some networks, or their exported programs, accept one image size only.
+    """
     batch = torch.export.Dim("batch", min=1)
     sides = {
         axis: torch.export.Dim(name, min=min(33, images.shape[axis])) for axis, name in ((2, "height"), (3, "width"))
     }
     try:
-        showing(larger)
-        return torch.export.export(showing, (images,), dynamic_shapes=({0: batch, **sides},)), True
-    except Exception:  # whatever the exporter, or somebody's forward, raises where a size must be fixed
-        showing(images)  # what is wrong at this size too is said by the model
-        return torch.export.export(showing, (images,), dynamic_shapes=({0: batch},)), False
+        wrapper(larger)
+        return torch.export.export(wrapper, (images,), dynamic_shapes=({0: batch, **sides},)), True
+    except Exception:  # any exception of the exporter or of the model's forward, if the size must be fixed
+        wrapper(images)  # raises the model's own error if it also fails at this size
+        return torch.export.export(wrapper, (images,), dynamic_shapes=({0: batch},)), False
 
 
 def write_program(program: Any, path: Path, names: list[str]) -> Callable[[Tensor], Outputs]:
+    """Write a `torch.export` program, and return a function that runs the file."""
     torch.export.save(program, path)
     return torch.export.load(path).module()
 
 
 def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor], Outputs]:
+    """Write an ONNX file, and return a function that runs the file in onnxruntime."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -154,15 +172,15 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.onnx.export(program, f=path, dynamo=True, output_names=names, external_data=False, verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    entrance = session.get_inputs()[0].name
+    input_name = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Outputs:
         if images.dtype == torch.bfloat16:
             raise ValueError(
-                f"images of {images.dtype}: an ONNX file cannot be run on them here, and so not be checked"
+                f"images of {images.dtype}: onnxruntime cannot run the ONNX file on them to check it; use float32"
             )
-        answers = session.run(names, {entrance: images.cpu().numpy()})
-        return {name: torch.from_numpy(each).to(images.device) for name, each in zip(names, answers, strict=True)}
+        outputs = session.run(names, {input_name: images.cpu().numpy()})
+        return {name: torch.from_numpy(each).to(images.device) for name, each in zip(names, outputs, strict=True)}
 
     return run
 
@@ -170,5 +188,6 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
 WRITERS = {".onnx": write_onnx, ".pt2": write_program}
 
 
-def difference_of(expected: Outputs, given: Outputs) -> float:
-    return largest_difference(expected.values(), [given[name] for name in expected])
+def difference_of(expected: Outputs, actual: Outputs) -> float:
+    """Compute the largest relative difference over all outputs."""
+    return largest_difference(expected.values(), [actual[name] for name in expected])

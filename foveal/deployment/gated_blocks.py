@@ -1,12 +1,13 @@
-"""Residual blocks at inference whose squeeze-and-excitation costs nearly nothing.
+"""Residual blocks for inference with squeeze-and-excitation at almost no cost.
 
 The squeeze is a mean, and a 1x1 convolution with weights W and bias b is linear: mean(W y + b) = W mean(y) + b. So the
-first layer of the excitation, V z + c with z the mean of the convolution's output, is (V W) mean(y) + (V b + c): one
-matrix made beforehand, which reads the convolution's input, of a quarter of the channels in a bottleneck. The gate is
-known before the convolution runs, and weighing joins the addition of the shortcut: out = shortcut + gate * branch.
+first layer of the excitation, V z + c with z the mean of the convolution's output, equals (V W) mean(y) + (V b + c).
+V W is computed once. It is applied to the convolution's input, which has a quarter of the channels in a bottleneck. The
+gate is thus known before the convolution runs, and is applied in the addition of the shortcut:
+out = shortcut + gate * branch.
 
-After a convolution of another kind (a basic block's 3x3) the gate reads its output, and weighing joins the addition
-all the same. Both need the norm between them folded.
+After another convolution (the 3x3 convolution of a basic block), the gate is computed from its output, and is also
+applied in the addition. Both forms need the norm between convolution and gate to be folded.
 """
 
 from typing import Any
@@ -28,11 +29,11 @@ from foveal.surgery.wrapper import Attached
 
 
 class KnownGate(nn.Module):
-    """The gate of a squeeze-and-excitation (B, C, 1, 1), out of the map before a convolution or after it.
+    """The gate (B, C, 1, 1) of a squeeze-and-excitation, computed from the input or the output of a convolution.
 
     Args:
-        squeeze_excite: whose gate it is.
-        conv: the 1x1 convolution to whose output that belongs, where the map given is the one before it.
+        squeeze_excite: The squeeze-and-excitation.
+        conv: The 1x1 convolution before the squeeze-and-excitation, if the gate is computed from its input; else None.
     """
 
     def __init__(self, squeeze_excite: SqueezeExcite, conv: nn.Conv2d | None = None):
@@ -47,19 +48,19 @@ class KnownGate(nn.Module):
 
 @torch.no_grad()
 def composed(linear: nn.Linear, conv: nn.Conv2d) -> nn.Linear:
-    """A 1x1 convolution, then a linear layer, as one linear layer; multiplied in double precision."""
+    """Compose a 1x1 convolution and a following linear layer into one linear layer, in double precision."""
     weight = linear.weight.double() @ conv.weight.double().flatten(1)
     bias = torch.zeros_like(weight[:, 0]) if linear.bias is None else linear.bias.double()
     if conv.bias is not None:
         bias = bias + linear.weight.double() @ conv.bias.double()
-    made = nn.Linear(conv.in_channels, linear.out_features, device=weight.device, dtype=linear.weight.dtype)
-    made.weight.copy_(weight)
-    made.bias.copy_(bias)
-    return made.requires_grad_(False).eval()
+    layer = nn.Linear(conv.in_channels, linear.out_features, device=weight.device, dtype=linear.weight.dtype)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer.requires_grad_(False).eval()
 
 
 def weighed_sum(block: Any, shortcut: Tensor, gate: Tensor, conv: nn.Module, branch: Tensor) -> Tensor:
-    """shortcut + gate * branch in one pass, in the memory of the branch, which conv made, where nobody can see it."""
+    """Compute shortcut + gate * branch in one pass; in place in `branch`, the output of `conv`, where that is safe."""
     if block.downsample is not None:
         shortcut = block.downsample(shortcut)
     if can_write_in_place(branch, conv):
@@ -68,6 +69,8 @@ def weighed_sum(block: Any, shortcut: Tensor, gate: Tensor, conv: nn.Module, bra
 
 
 class TimmBottleneck(timm_resnet.Bottleneck):
+    """timm's bottleneck with the gate applied in the addition of the shortcut."""
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
         y = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(y)))))
@@ -75,6 +78,8 @@ class TimmBottleneck(timm_resnet.Bottleneck):
 
 
 class TimmBasicBlock(timm_resnet.BasicBlock):
+    """timm's basic block with the gate applied in the addition of the shortcut."""
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
         y = self.conv2(y)
@@ -82,6 +87,8 @@ class TimmBasicBlock(timm_resnet.BasicBlock):
 
 
 class TorchvisionBottleneck(torchvision_resnet.Bottleneck):
+    """torchvision's bottleneck with the gate applied in the addition of the shortcut."""
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
@@ -89,13 +96,15 @@ class TorchvisionBottleneck(torchvision_resnet.Bottleneck):
 
 
 class TorchvisionBasicBlock(torchvision_resnet.BasicBlock):
+    """torchvision's basic block with the gate applied in the addition of the shortcut."""
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.conv2(y)
         return self.relu(weighed_sum(self, x, self.bn2[1](y), self.conv2, y))
 
 
-GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # what a block becomes, its end, where its gate is
+GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # new class, last layer's number, path of the gate
     timm_resnet.Bottleneck: (TimmBottleneck, "3", "se"),
     timm_resnet.BasicBlock: (TimmBasicBlock, "2", "se"),
     torchvision_resnet.Bottleneck: (TorchvisionBottleneck, "3", "bn3"),
@@ -104,33 +113,33 @@ GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # what a blo
 
 
 def gate_blocks(model: nn.Module) -> list[str]:
-    """Change the blocks that it can of a model whose norms are folded, in place; the paths of their gates."""
+    """Replace residual blocks of a model with folded norms where possible, in place; return their gates' paths."""
     found = [(path, module, gated(module)) for path, module in [*model.named_modules()] if type(module) in GATED]
     return [f"{path}.{at}".lstrip(".") for path, _, at in found if at]
 
 
 def gated(block: nn.Module) -> str | None:
-    """Change one block; the path of its gate within it, or None where it stays as it is."""
-    becomes, end, at = GATED[type(block)]
+    """Replace one block's class and gate; return the gate's path within the block, or None if it is not changed."""
+    new_class, end, at = GATED[type(block)]
     conv, norm, place = block.get_submodule(f"conv{end}"), block.get_submodule(f"bn{end}"), getattr(block, at)
     if isinstance(place, Attached) and place is norm and [*place._modules][:1] == ["host"] and len(place) == 2:
         norm, at = place.host, f"{at}.{[*place._modules][1]}"
     attention = None if getattr(block, at.partition(".")[0]) is None else block.get_submodule(at)
     squeeze_excite = as_ours(attention)
-    shown = any(hooked(each) for each in (conv, norm, place, attention) if each is not None)
-    if squeeze_excite is None or shown or type(conv) is not nn.Conv2d or type(norm) is not nn.Identity:
+    has_hooks = any(hooked(each) for each in (conv, norm, place, attention) if each is not None)
+    if squeeze_excite is None or has_hooks or type(conv) is not nn.Conv2d or type(norm) is not nn.Identity:
         return None
     before = end == "3"
     if before and not is_pointwise(conv):
         return None
     set_module(block, at, KnownGate(squeeze_excite, conv if before else None).eval())
-    block.__class__ = becomes
+    block.__class__ = new_class
     return at
 
 
 @torch.no_grad()
 def as_ours(attention: Any) -> SqueezeExcite | None:
-    """A squeeze-and-excitation as one of ours: ours itself, or timm's where it computes the same; else None."""
+    """Return the mechanism as foveal's `SqueezeExcite`, converted from timm's if it computes the same; else None."""
     if type(attention) is SqueezeExcite:
         return attention
     if type(attention) is not SEModule or attention.add_maxpool:
@@ -139,9 +148,9 @@ def as_ours(attention: Any) -> SqueezeExcite | None:
     if kinds != (nn.Identity, nn.ReLU, "Sigmoid"):
         return None
     channels, hidden = attention.fc1.in_channels, attention.fc1.out_channels
-    made = SqueezeExcite(channels, bias=attention.fc1.bias is not None, divisor=hidden, reduction=channels)
+    converted = SqueezeExcite(channels, bias=attention.fc1.bias is not None, divisor=hidden, reduction=channels)
     for name in ("fc1", "fc2"):
-        theirs, ours = getattr(attention, name), getattr(made, name)
+        theirs, ours = getattr(attention, name), getattr(converted, name)
         ours.weight = nn.Parameter(theirs.weight.flatten(1), requires_grad=False)
         ours.bias = theirs.bias
-    return made
+    return converted

@@ -1,7 +1,7 @@
-"""1x1 convolutions at inference as the matrix products that they are.
+"""1x1 convolutions as matrix products, for inference.
 
-With the channels last, a map is a matrix with a row for each position, and a 1x1 convolution its product with the
-weights. PyTorch's convolution comes to the same product by way of copies.
+In the channels-last memory format, a feature map is a matrix with one row for each position, and a 1x1 convolution is
+its product with the weights. PyTorch's convolution computes the same product with additional copies.
 """
 
 import torch
@@ -12,7 +12,7 @@ from foveal.ops.fast_path import fast_path_applies
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution of stride 1, without groups or padding; as a product where its input's channels come last."""
+    """1x1 convolution of stride 1 without groups or padding, as a matrix product for channels-last inputs."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not fast_path_applies(input) or not input.is_contiguous(memory_format=torch.channels_last):
@@ -21,7 +21,7 @@ class Pointwise(nn.Conv2d):
 
 
 def multiply_pointwise(model: nn.Module) -> int:
-    """Make products of the 1x1 convolutions of a model, in place; their number."""
+    """Replace the 1x1 convolutions of a model with `Pointwise`, in place; return their number."""
     found = [each for each in model.modules() if type(each) is nn.Conv2d and is_pointwise(each)]
     for each in found:
         each.__class__ = Pointwise
@@ -29,4 +29,5 @@ def multiply_pointwise(model: nn.Module) -> int:
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Return True for a 1x1 convolution of stride 1 without padding and groups."""
     return (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)

@@ -1,9 +1,10 @@
-"""Pruning: channel gates that are the same for every image, folded into the layer before or after them.
+"""Pruning: folding of channel gates that are the same for every image into the layer before or after them.
 
-A gate g that does not depend on the image turns conv(x) g into one convolution with scaled weights, and norm(x) g into
-one norm. Between the two may stand what commutes with a scale from 0: a ReLU, a pooling. Where the layer before cannot
-take it over (a SiLU stands between), a convolution that alone reads what is weighed does. A gate is left where it is if
-anything else reads the same map, if no layer is there, or if the answers would change.
+If a gate g does not depend on the image, conv(x) g is one convolution with scaled weights, and norm(x) g is one norm.
+Operations that commute with a non-negative scale, such as ReLU and pooling, may lie between layer and gate. If the
+layer before cannot absorb the gate (for instance, because a SiLU lies between them), it is folded into the convolution
+after it, if that is the only reader of the gate's output. A gate is kept if another module reads the same feature map,
+if there is no such layer, or if the outputs would change.
 """
 
 import copy
@@ -29,19 +30,19 @@ from foveal.profiling.timing import time_inference
 
 Scalable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.modules.batchnorm._BatchNorm | nn.GroupNorm
 Commuting = nn.Identity | nn.ReLU | nn.LeakyReLU | nn.PReLU | nn.MaxPool2d | nn.AvgPool2d | nn.Dropout | nn.Dropout2d
-TRACED = 4  # images for the pass that shows what feeds what
+TRACED = 4  # images of the pass that traces the data flow
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A copy of a network without its constant gates.
+    """A copy of a network without its constant gates, and its measurements.
 
     Attributes:
-        model: the copy.
-        folded: by gate, the layer that took it over.
-        refused: constant gates that stay, with the reason.
-        change: the largest change of an answer on the given images, as a share of the largest answer.
-        milliseconds: of a pass over the first batch, before and after; one thread, medians, measured in turn.
+        model: The copy.
+        folded: Path of each folded gate to the path of the layer that absorbed it.
+        refused: Path of each constant gate that was kept to the reason.
+        change: Largest change of an output on the given images, relative to the largest output.
+        milliseconds: Forward pass over the first batch, before and after: medians of interleaved runs on one thread.
     """
 
     model: nn.Module
@@ -52,45 +53,57 @@ class Pruned:
 
     def __str__(self) -> str:
         lines = [f"{path}: folded into {layer}" for path, layer in self.folded.items()]
-        lines += [f"{path}: stays, {reason}" for path, reason in self.refused.items()]
+        lines += [f"{path}: kept, {reason}" for path, reason in self.refused.items()]
         before, after = self.milliseconds
-        told = f"answers change by {self.change:.1e} of the largest at most; {before:.2f} ms before, {after:.2f} after"
-        return "\n".join([*lines, told] if lines else ["no gate is constant"])
+        figures = (
+            f"largest change of an output: {self.change:.1e} of the largest output; "
+            f"{before:.2f} ms before, {after:.2f} ms after"
+        )
+        return "\n".join([*lines, figures] if lines else ["no gate is constant"])
 
 
 class Refused(Exception):  # noqa: N818 (no error)
-    """Why a gate stays; never leaves this file."""
+    """Reason for which a gate is kept; raised and caught only in this file."""
 
 
 @torch.no_grad()
 def prune_constant(
     model: nn.Module, loader: Iterable[Any], *, tolerance: float = 1e-3, extra: Extra | None = None
 ) -> Pruned:
-    """Fold channel gates that do not depend on the image into the layers beside them, in a copy of the network.
+    """Fold channel gates that do not depend on the image into the adjacent layers, in a copy of the network.
 
-    The copy is one to run, in evaluation mode: foveal knows no longer how it was made, and saves no checkpoint of it.
-    A gate that did not learn yet counts as constant, too.
+    The copy is for inference, in evaluation mode. It has no record of its construction, so foveal cannot save it as a
+    checkpoint. A gate that is still untrained counts as constant.
 
     Args:
-        model: as for `foveal.watch`. It is left as it is.
-        loader: batches as for `foveal.audit`; all images are kept in memory, and every one's answer is compared.
-        tolerance: the largest change of an answer, as a share of the largest answer, up to which a gate is folded.
+        model (torch.nn.Module): A model as for `foveal.watch`. It is not changed.
+        loader (Iterable): Batches as for `foveal.audit`: images (B, C, H, W), alone or first in a tuple. All images are
+            kept in memory, and their outputs are compared.
+        tolerance (float): Largest accepted change of an output, relative to the largest output.
+        extra (dict | None): Additional classes with attention, as for `foveal.watch`.
+
+    Returns:
+        A `Pruned`: the copy (`model`), the `folded` and the `refused` gates, `change` and `milliseconds`.
 
     Raises:
-        TypeError: `model` is no module.
-        ValueError: a model without attention; a loader without images.
+        TypeError: If `model` is not a module.
+        ValueError: If the model has no attention, or the loader has no images.
 
-    >>> print(foveal.prune_constant(network, loader))
+    Examples:
+        >>> import foveal, torch
+        >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1, identity=True)
+        >>> foveal.prune_constant(model, [torch.rand(4, 1, 32, 32)]).folded["features.0.attention"]
+        'features.0.norm'
     """
     check_model(model)
     batches = list(iter_images(loader, model))
     if not batches:
-        raise ValueError("loader: no image came of it")
+        raise ValueError("loader: contains no images; at least one batch is needed")
     watching = watch(model, "statistics", extra=extra)
     owners = owners_of(model, watching)
     paths = {module: path for path, module in model.named_modules()}
     with eval_mode(model), watching as seen:
-        wanted = answers(model, batches)
+        expected = outputs_of(model, batches)
     pruned = copy.deepcopy(model).eval()
     folded, refused, change = {}, {}, 0.0
     for path in seen.paths():
@@ -99,7 +112,7 @@ def prune_constant(
             continue
         try:
             fold = Fold(pruned, paths[owners[statistics.path]], statistics, batches[0][:TRACED])
-            change = fold.checked(batches, wanted, tolerance)
+            change = fold.checked(batches, expected, tolerance)
             folded[path] = fold.path
         except Refused as reason:
             refused[path] = str(reason)
@@ -109,77 +122,79 @@ def prune_constant(
     return Pruned(pruned, folded, refused, change, (times["before"], times["after"]))
 
 
-def answers(model: nn.Module, batches: list[Tensor]) -> list[Tensor]:
-    """Every output of a model over all batches, each as one row of numbers."""
+def outputs_of(model: nn.Module, batches: list[Tensor]) -> list[Tensor]:
+    """Compute each output tensor of a model over all batches, flattened."""
     outputs = [[each.clone() for each in tree_leaves(model(images)) if isinstance(each, Tensor)] for images in batches]
     return [torch.cat([each.flatten() for each in parts]) for parts in zip(*outputs, strict=True)]
 
 
 class Fold:
-    """One gate, folded into one layer of a network.
+    """Folding of one gate into one layer of a network.
 
     Args:
-        model: the network.
-        path: of the module whose gate it is.
-        told: the gate.
-        images: for a pass that shows what feeds it.
+        model: The network.
+        path: Path of the module with the gate.
+        statistics: Statistics of the gate.
+        images: Inputs of the pass that traces the data flow.
 
     Raises:
-        Refused: nothing was changed then.
+        Refused: If the gate cannot be folded; the network is unchanged.
     """
 
-    def __init__(self, model: nn.Module, path: str, told: Statistics, images: Tensor):
+    def __init__(self, model: nn.Module, path: str, statistics: Statistics, images: Tensor):
         self.model, self.site = model, path
         self.owner = model.get_submodule(path)
-        self.gate = told.across_images.mean
+        self.gate = statistics.across_images.mean
         trace = Flow(self.owner, model)
         trace.run(images)
-        if told.call or len(trace.owner_calls) != 1:
-            raise Refused("it is not called just once, on a tensor and for a tensor")
-        given, out = trace.owner_calls[0]
-        scaled = given * self.gate.to(given.dtype).view(-1, *[1] * (given.ndim - 2))
-        if given.shape != out.shape or not torch.allclose(scaled, out, rtol=1e-2, atol=1e-2 * float(out.abs().max())):
-            raise Refused("it does more than to scale the channels of what it is given")
+        if statistics.call or len(trace.owner_calls) != 1:
+            raise Refused("its module is not called exactly once with a tensor as input and output")
+        x, out = trace.owner_calls[0]
+        scaled = x * self.gate.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
+        if x.shape != out.shape or not torch.allclose(scaled, out, rtol=1e-2, atol=1e-2 * float(out.abs().max())):
+            raise Refused("its module does more than scale the channels of its input")
         self.layer, self.dim = trace.layer_beside(bool((self.gate >= 0).all()))
         if self.layer.weight is None or self.layer.weight.shape[self.dim] != len(self.gate):
-            raise Refused(f"{type(self.layer).__name__} beside it has no weight for each channel")
+            raise Refused(f"the adjacent {type(self.layer).__name__} has no weight for each channel")
         self.path = next(name for name, module in model.named_modules() if module is self.layer)
 
-    def checked(self, batches: list[Tensor], wanted: list[Tensor], tolerance: float) -> float:
-        """Fold, and take it back if the answers change."""
-        given_out = [self.layer.weight, self.layer.bias]
-        scaled = [self.layer.weight] if self.dim else [weight for weight in given_out if weight is not None]
-        held = [weight.clone() for weight in scaled]
+    def checked(self, batches: list[Tensor], expected: list[Tensor], tolerance: float) -> float:
+        """Fold the gate and return the change of the outputs; undo it and raise `Refused` if they change too much."""
+        parameters = [self.layer.weight, self.layer.bias]
+        scaled = [self.layer.weight] if self.dim else [weight for weight in parameters if weight is not None]
+        stored = [weight.clone() for weight in scaled]
         for weight in scaled:
             weight.mul_(self.gate.to(weight).view(-1, *[1] * (weight.ndim - 1 - self.dim)))
         self.put(nn.Identity())
-        change = largest_difference(wanted, answers(self.model, batches))
+        change = largest_difference(expected, outputs_of(self.model, batches))
         if not change <= tolerance:
             self.put(self.owner)
-            for weight, values in zip(scaled, held, strict=True):
+            for weight, values in zip(scaled, stored, strict=True):
                 weight.copy_(values)
-            raise Refused(f"the answers would change by {change:.1e} of the largest")
+            raise Refused(f"the outputs would change by {change:.1e} of the largest output")
         return change
 
     def put(self, module: nn.Module) -> None:
+        """Put a module in place of the gate's module."""
         parent, _, name = self.site.rpartition(".")
         setattr(self.model.get_submodule(parent), name, module)
 
 
 class Flow(TorchFunctionMode):
-    """One pass: which module gave out which tensor, and who read it. Of nested modules only the outermost counts."""
+    """Trace of one forward pass: the module that returned each tensor, and its readers; outermost modules only."""
 
     def __init__(self, owner: nn.Module, model: nn.Module):
         super().__init__()
         self.owner, self.model = owner, model
-        self.steps: list[tuple[nn.Module, Any, Any]] = []  # module, what it was given, what it gave out
+        self.steps: list[tuple[nn.Module, Any, Any]] = []  # module, its first input, its output
         self.readers: dict[int, set[nn.Module | None]] = defaultdict(set)
-        self.given: Tensor | None = None  # to the owner, before anybody changes it
+        self.owner_input: Tensor | None = None  # copied before any operation in place
         self.owner_calls: list[tuple[Tensor, Tensor]] = []
         self.running: list[nn.Module] = []
-        self.held: list[Any] = []  # so that no tensor's id serves a second one
+        self.alive: list[Any] = []  # keeps tensors alive so that their ids stay unique
 
     def run(self, images: Tensor) -> None:
+        """Run the model and record its data flow."""
         leaves = [each for each in self.model.modules() if isinstance(each, Scalable) or not [*each.children()]]
         leaves += [] if self.owner in leaves else [self.owner]
         handles = [module.register_forward_pre_hook(self.begin) for module in leaves]
@@ -196,12 +211,12 @@ class Flow(TorchFunctionMode):
     def begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.running.append(module)
         if module is self.owner:
-            self.given = args[0].clone() if args and isinstance(args[0], Tensor) else None
+            self.owner_input = args[0].clone() if args and isinstance(args[0], Tensor) else None
 
     def end(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        self.held.append((args, out))
-        if module is self.owner and self.given is not None and isinstance(out, Tensor):
-            self.owner_calls.append((self.given, out.clone()))
+        self.alive.append((args, out))
+        if module is self.owner and self.owner_input is not None and isinstance(out, Tensor):
+            self.owner_calls.append((self.owner_input, out.clone()))
         self.running.pop()
         if not self.running:
             self.steps.append((module, args[0] if args else None, out))
@@ -211,12 +226,12 @@ class Flow(TorchFunctionMode):
         if any(isinstance(each, Tensor) for each in tree_leaves(out)):
             for each in tree_leaves((args, kwargs)):
                 if isinstance(each, Tensor):
-                    self.held.append(each)
+                    self.alive.append(each)
                     self.readers[id(each)].add(self.running[0] if self.running else None)
         return out
 
     def layer_beside(self, positive: bool) -> tuple[Scalable, int]:
-        """The layer that can take the gate over, and the dimension of its weight that does."""
+        """Return the layer that can absorb the gate, and the dimension of its weight to scale."""
         try:
             return self.layer_before(positive), 0
         except Refused:
@@ -226,35 +241,36 @@ class Flow(TorchFunctionMode):
             return after, 1
 
     def layer_before(self, positive: bool) -> Scalable:
-        """The layer whose output the gate weighs; Refused where there is none, or others read what it gives out."""
+        """Return the layer before the gate; raise Refused if there is none or its output has other readers."""
         chain: list[nn.Module] = []
         links: list[Any] = []
-        for module, given, out in reversed(self.steps):
+        for module, x, out in reversed(self.steps):
             if module is self.owner:
-                chain, links = [module], [given]
+                chain, links = [module], [x]
             elif links and out is links[-1]:
-                for part in (module, *module.children()):  # timm's norms hold their activation
+                for part in (module, *module.children()):  # timm's norms contain their activation
                     if not (isinstance(part, Scalable) or (positive and isinstance(part, Commuting))):
-                        raise Refused(f"{type(part).__name__} before it takes no scale{'' if positive else ' below 0'}")
+                        kind = "scale" if positive else "negative scale"
+                        raise Refused(f"the {type(part).__name__} before it does not commute with a {kind}")
                 chain.append(module)
                 if isinstance(module, Scalable):
                     self.check(chain, links)
                     return module
-                links.append(given)
-        raise Refused("no module gives out what it weighs")
+                links.append(x)
+        raise Refused("no module returns the tensor that it scales")
 
     def layer_after(self) -> nn.Conv2d | None:
-        """The one convolution that reads what the gate gives out, where nothing else does."""
+        """Return the convolution that is the only reader of the gate's output, or None."""
         out = next(out for module, _, out in self.steps if module is self.owner)
-        conv = next((module for module, given, _ in self.steps if given is out and module is not self.owner), None)
+        conv = next((module for module, x, _ in self.steps if x is out and module is not self.owner), None)
         if not isinstance(conv, nn.Conv2d) or conv.groups > 1:
             return None
         self.check([self.owner, conv], [out])
         return conv
 
     def check(self, chain: list[nn.Module], links: list[Any]) -> None:
-        """Whether the tensors between modules are read by these alone, and the layer at their end is called once."""
+        """Raise Refused if the tensors between the modules have other readers, or the layer is called repeatedly."""
         if set().union(*(self.readers[id(link)] for link in links)) - {*chain}:
-            raise Refused("what it shares with its neighbour feeds something else, too")
+            raise Refused("the tensor between it and the adjacent layer has another reader")
         if sum(module is chain[-1] for module, _, _ in self.steps) > 1:
-            raise Refused("the layer beside it is called several times in a pass")
+            raise Refused("the adjacent layer is called several times in one pass")

@@ -1,1 +1,1 @@
-"""Does the attention work? Audit, score, localization, deletion and insertion, the analyses of the papers."""
+"""Evaluation of attention: audit, score, localization, deletion and insertion, analyses of the papers."""

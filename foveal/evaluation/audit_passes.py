@@ -1,4 +1,4 @@
-"""Forward and backward passes of an audit: over all images, for gradients, for time."""
+"""Forward and backward passes of an audit: statistics over all images, gradients, times."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ from foveal.inspection.watch import Recording, watch
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
 from foveal.profiling.timing import now, using_threads
 
-GRADIENT = 4  # images for the backward pass: one would do, but for a norm over the batch
+GRADIENT = 4  # images of the backward pass; BatchNorm needs more than one
 
 
-ROUNDS = 5  # timed passes, after one to warm up
+ROUNDS = 5  # timed passes, after one warm-up pass
 
 
 def owners_of(model: nn.Module, watching: watch) -> dict[str, nn.Module]:
-    """The module whose attention a place is, for a Tap the one that holds it; all in the model's order."""
+    """Map each place to the module with its attention (for a Tap, the parent), in the order of the model's modules."""
     modules = unwrapped_modules(model)
     names = {module: name for name, module in modules.items()}
     taps = {path: place.module for path, place in watching.places.items() if place.spec is None}
@@ -38,39 +38,42 @@ def owners_of(model: nn.Module, watching: watch) -> dict[str, nn.Module]:
 
 
 class AuditState:
-    """What all images showed. Beside statistics: the sizes of maps, and values of what is a few numbers an image."""
+    """Observations of an audit over all images: statistics, sizes of feature maps, values of geometric attention."""
 
     def __init__(self, seen: Recording, untrained: set[str]) -> None:
-        self.untrained = untrained  # places that change nothing yet
+        self.untrained = untrained  # places that are still the identity of their initialization
         self.seen, self.count, self.first = seen, 0, torch.empty(0)
         self.sizes: dict[nn.Module, tuple[int, int] | None] = {}
         self.collapsed: set[nn.Module] = set()
-        self.received_nonzero_input: set[nn.Module] = set()  # given more than zeros
+        self.received_nonzero_input: set[nn.Module] = set()
         self.values: dict[str, list[Tensor]] = defaultdict(list)
 
     def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Record whether the input has non-zero values, and its height and width."""
         x = args[0] if args else None
         if not isinstance(x, Tensor) or x.any():
             self.received_nonzero_input.add(module)
         self.sizes[module] = (int(x.shape[2]), int(x.shape[3])) if isinstance(x, Tensor) and x.ndim == 4 else None
 
     def on_convolution(self, owner: nn.Module, conv: nn.Conv2d, args: tuple[Any, ...], out: Tensor) -> None:
-        """A convolution that pads, so as to keep the map, and gives out one position of several."""
+        """Record a padded convolution of stride 1 with one output position although its input has several."""
         if out.shape[-2:] == (1, 1) != args[0].shape[-2:] and keeps_size(conv):
             self.collapsed.add(owner)
 
     def keep_values(self, path: str, weights: Tensor) -> None:
+        """Store the weights of one batch."""
         self.values[path].append(weights.detach().cpu())
 
 
 def keeps_size(conv: nn.Conv2d) -> bool:
+    """Return True for a padded convolution of stride 1."""
     return max(conv.stride) == 1 and conv.padding not in ("valid", (0, 0))
 
 
 def run_over_images(
     model: nn.Module, batches: Iterator[Tensor], watching: watch, owners: Mapping[str, nn.Module]
 ) -> AuditState:
-    """All images once."""
+    """Run the model once over all images, and collect the observations."""
     with torch.no_grad(), watching as seen, hooks_on(model) as hooks:
         fresh = {path for path, owner in owners.items() if any(map(is_untrained, parts_above(model, path, owner)))}
         state = AuditState(seen, fresh)
@@ -86,16 +89,19 @@ def run_over_images(
             try:
                 model(images)
             except (RuntimeError, AssertionError) as error:
-                raise ValueError(f"loader: images {tuple(images.shape)} stop the model: {error}") from error
+                raise ValueError(
+                    f"loader: the model fails on images of shape {tuple(images.shape)}: {error}"
+                ) from error
             state.first = state.first if state.count else images
             state.count += len(images)
     if not state.count:
-        raise ValueError("loader: no image came of it")
+        raise ValueError("loader: contains no images; at least one batch is needed")
     return state
 
 
 @contextmanager
 def hooks_on(model: nn.Module) -> Iterator[Hooks]:
+    """Provide hooks on a model, removed at the end of the context."""
     hooks = Hooks(model, lambda path, reason: None)
     try:
         yield hooks
@@ -106,8 +112,9 @@ def hooks_on(model: nn.Module) -> Iterator[Hooks]:
 def reached_by_gradient(
     model: nn.Module, images: Tensor, owners: Mapping[str, nn.Module], places: Mapping[str, TapPoint]
 ) -> dict[str, bool]:
-    """Whether the answer's gradient reaches a place: the weights at a Tap; else the module's parameters, or what it
-    gives out where it has none.
+    """Determine for each place if the output's gradient reaches it.
+
+    The gradient is taken at the weights of a Tap, else at the module's parameters, or at its output if it has none.
     """
     met: dict[str, list[Tensor]] = defaultdict(list)
     images = images.detach().clone().requires_grad_(images.is_floating_point())
@@ -121,23 +128,23 @@ def reached_by_gradient(
             if not met[path]:
                 hooks.add(tap or module, lambda _, __, out, path=path: met[path].extend(tensors(out)))
         total = sum((each.float().sum() for each in tensors(plain(images))), torch.zeros(()))
-        asked = {path: [each for each in found if each.requires_grad] for path, found in met.items()}
-        flat = [each for found in asked.values() for each in found]
+        differentiable = {path: [each for each in found if each.requires_grad] for path, found in met.items()}
+        flat = [each for found in differentiable.values() for each in found]
         if not flat or not total.requires_grad:
             return dict.fromkeys(owners, False)
         gradients = torch.autograd.grad(total, flat, allow_unused=True)
     reached = {id(each) for each, gradient in zip(flat, gradients, strict=True) if gradient is not None}
-    return {path: any(id(each) in reached for each in asked[path]) for path in owners}
+    return {path: any(id(each) in reached for each in differentiable[path]) for path in owners}
 
 
 def tensors(out: Any) -> list[Tensor]:
-    """Those that may have a gradient."""
+    """List the floating-point tensors in a nested output, which may have a gradient."""
     return [each for each in tree_leaves(out) if isinstance(each, Tensor) and each.is_floating_point()]
 
 
 @contextmanager
 def requiring_grad(weights: Sequence[Tensor]) -> Iterator[None]:
-    """Frozen weights too, for a while."""
+    """Make frozen parameters require gradients inside the context."""
     frozen = [weight for weight in weights if not weight.requires_grad]
     for weight in frozen:
         weight.requires_grad_(True)
@@ -150,7 +157,7 @@ def requiring_grad(weights: Sequence[Tensor]) -> Iterator[None]:
 
 @torch.no_grad()
 def time_shares(model: nn.Module, images: Tensor, owners: Mapping[str, nn.Module]) -> dict[str, float]:
-    """The median share of a forward pass that each place's module takes, on one thread."""
+    """Measure the median share of the forward pass's time in each place's module, on one thread."""
     passes: list[dict[nn.Module, float]] = []
     with using_threads(1), hooks_on(model) as hooks:
         for module in {*owners.values(), model}:
@@ -163,11 +170,12 @@ def time_shares(model: nn.Module, images: Tensor, owners: Mapping[str, nn.Module
 
 
 def add_time(spent: dict[nn.Module, float], module: nn.Module, seconds: float) -> None:
+    """Add seconds to the time of a module."""
     spent[module] += seconds
 
 
 def narrow_widths(module: nn.Module) -> Iterator[int]:
-    """The widths, 0 or 1, to which the layers of a module narrow."""
+    """Yield hidden widths of 0 and 1 of a module's layers."""
     layers = [each for each in module.modules() if isinstance(each, nn.Linear | nn.modules.conv._ConvNd)]
     if any(layer.weight.numel() == 0 for layer in layers):
         yield 0
@@ -177,20 +185,21 @@ def narrow_widths(module: nn.Module) -> Iterator[int]:
 
 
 def in_and_out(layer: nn.Linear | nn.modules.conv._ConvNd) -> tuple[int, int]:
+    """Return the numbers of input and output channels of a layer."""
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     return layer.in_channels, layer.out_channels
 
 
 def parts_above(model: nn.Module, path: str, owner: nn.Module) -> list[nn.Module]:
-    """The owner of a place and, where it is a part of one, the mechanism that joins it to the network."""
+    """List the owner of a place and, if it is a part of an attached mechanism, that mechanism."""
     modules = unwrapped_modules(model)
     above = [modules.get(path[:end]) for end in range(len(path)) if path[end] == "."]
     return [owner, *(module for module in above if module is not None and hasattr(module, "attaches"))]
 
 
 def is_untrained(module: nn.Module) -> bool:
-    """Whether a module still changes nothing: its strength is 0, or its last layer or norm where it starts so."""
+    """Return True if a module is still the identity of its initialization: its strength or its last layer is 0."""
     strengths = [each.s for each in module.children() if isinstance(each, ZeroInitGate) and each.s is not None]
     if strengths:
         return not any(bool(s.any()) for s in strengths)

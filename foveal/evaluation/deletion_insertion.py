@@ -1,17 +1,18 @@
-"""Deletion and insertion curves (Petsiuk et al., 2018, RISE): does what a map marks carry the answer?
+"""Deletion and insertion curves (Petsiuk et al., 2018, RISE) of attention maps.
 
-    deletion    pixels take the image's mean colour, the largest weight first: the probability should fall early
-    insertion   a blurred image gets its pixels back in the same order: the probability should rise early
+    deletion    pixels are set to the image's mean colour, largest weight first: the probability should fall early
+    insertion   pixels of a blurred image are restored in the same order: the probability should rise early
 
-What is told is the area under the curve of the probability over the share of the pixels, from 0 to 1, by the
-trapezoidal rule over `STEPS` equal steps: for a good map small in deletion, large in insertion. A pixel has the weight
-of the cell of the map that it lies in. Pixels of one weight, as those of a cell or of a transform's region, come in a
-random order, the same for every map.
+The result is the area under the curve of the class probability over the share of pixels, from 0 to 1, by the
+trapezoidal rule with `STEPS` equal steps: small is good for deletion, large for insertion. A pixel has the weight of
+the map's cell that contains it. Pixels of equal weight, such as those of one cell or of a transform's region, are taken
+in a random order that is the same for every map.
 
-Departures: ten steps for all image sizes; the blur's width goes with the image (five pixels of 224 in the authors'
-code, which hide nothing in a small image); the mean colour of each image, where theirs takes zeros after normalisation.
+Departures: ten steps for all image sizes; the blur's width is proportional to the image (five pixels of 224 in the
+authors' code, which hide nothing in a small image); the mean colour of each image, where the authors' code uses zeros
+after normalisation.
 
-This file knows no model: an answer is a function of images. Axes: B batch, C channel, H W image.
+Axes: B batch, C channel, H W image.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,41 +27,41 @@ from foveal.evaluation.metrics import Interval, interval
 
 STEPS = 10
 BLUR = 1 / 8  # standard deviation as a share of the shorter side
-SEED = 0  # of the order of pixels of one weight
+SEED = 0  # seed for the order of pixels of equal weight
 
-Answer = Callable[[Tensor], Tensor]  # from images to the probability of each one's class, (B,)
+Answer = Callable[[Tensor], Tensor]  # images to the probability (B,) of each image's class
 Name = Literal["deletion", "insertion"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 
 @dataclass(frozen=True)
 class DeletionInsertionResult:
-    """The area under a curve of one place, 0 to 1; its differences are image by image."""
+    """Area under one curve of one place, 0 to 1, and its paired differences from two baselines."""
 
     path: str
     curve: Name
     auc: Interval
-    vs_center_baseline: Interval  # less that of the map's own weights dealt out from the centre
-    vs_shuffled_baseline: Interval  # less that of another image's map
+    vs_center_baseline: Interval  # area minus that of the map's weights sorted from the centre outwards
+    vs_shuffled_baseline: Interval  # area minus that of another image's map
 
     @property
     def beats_both(self) -> bool:
-        """Whether the area is smaller (insertion: larger) than both nulls', with intervals that exclude them."""
+        """True if the area is smaller (insertion: larger) than both baselines' and the intervals exclude 0."""
         if self.curve == "deletion":
             return self.vs_center_baseline.high < 0 and self.vs_shuffled_baseline.high < 0
         return self.vs_center_baseline.low > 0 and self.vs_shuffled_baseline.low > 0
 
     def __str__(self) -> str:
-        beats = "beats both nulls" if self.beats_both else "not better than chance"
-        wanted = "small" if self.curve == "deletion" else "large"
+        outcome = "beats both nulls" if self.beats_both else "not better than chance"
+        good = "small" if self.curve == "deletion" else "large"
         return (
-            f"{self.path}: area under {self.curve} {self.auc} ({wanted} is good), less "
-            f"centred {self.vs_center_baseline}, less another image's {self.vs_shuffled_baseline}: {beats}"
+            f"{self.path}: area under {self.curve} {self.auc} ({good} is good), minus "
+            f"centred {self.vs_center_baseline}, minus another image's {self.vs_shuffled_baseline}: {outcome}"
         )
 
 
 def deletion_insertion_results(path: str, found: Tensor) -> list[DeletionInsertionResult]:
-    """Both curves of a place from the areas (2, 3, N) of its maps, the centred ones and other images'."""
+    """Summarize both curves of a place, given the areas (2, 3, N) of its maps, centred maps and other images' maps."""
     return [
         DeletionInsertionResult(path, name, interval(own), interval(own - central), interval(own - other))
         for name, (own, central, other) in zip(NAMES, found, strict=True)
@@ -68,9 +69,9 @@ def deletion_insertion_results(path: str, found: Tensor) -> list[DeletionInserti
 
 
 def curve_areas(answer: Answer, images: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """The areas under deletion and insertion of M maps (B, H, W) of the same images (B, C, H, W): (2, M, B).
+    """Compute the areas (2, M, B) under deletion and insertion of M maps (B, H, W) of the same images (B, C, H, W).
 
-    It asks for 3 + 2 (STEPS - 1) M answers.
+    `answer` is called 3 + 2 (STEPS - 1) M times.
     """
     grey, blurry = images.mean((2, 3), keepdim=True).expand_as(images), blurred(images)
     whole, ends = answer(images), (answer(grey), answer(blurry))
@@ -86,12 +87,12 @@ def curve_areas(answer: Answer, images: Tensor, maps: Sequence[Tensor]) -> Tenso
 
 
 def auc(points: list[Tensor]) -> Tensor:
-    """Under a curve over [0, 1] of points (B,) at equal distances: (B,)."""
+    """Compute the area (B,) under a curve over [0, 1] of equidistant points (B,)."""
     return torch.trapezoid(torch.stack(points), dx=1 / (len(points) - 1), dim=0)
 
 
 def removal_order(maps: Tensor, image: tuple[int, int]) -> Tensor:
-    """When each pixel's turn is, from 0, those of the largest weight first: (B, H, W) of the image."""
+    """Compute the rank (B, H, W) of each pixel of the image, from 0 for the largest weight."""
     weights = F.interpolate(maps[:, None].float().cpu(), image, mode="nearest-exact").flatten(1)  # (B, H W)
     mixed = torch.randperm(weights.shape[1], generator=torch.Generator().manual_seed(SEED))
     chosen = mixed[weights[:, mixed].argsort(dim=1, descending=True, stable=True)]
@@ -99,7 +100,7 @@ def removal_order(maps: Tensor, image: tuple[int, int]) -> Tensor:
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Images under a Gaussian of a width of `BLUR`, cut at two standard deviations; at the edges they are mirrored."""
+    """Blur images with a Gaussian of width `BLUR`, truncated at two standard deviations, with reflected edges."""
     deviation = BLUR * min(images.shape[2:])
     reach = int(2 * deviation)
     line = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)

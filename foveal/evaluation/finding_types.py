@@ -1,14 +1,14 @@
-"""What can be found of an attention: the whole vocabulary, with what each finding means and what to do about it."""
+"""Types of findings of an audit, each with its explanation and its remedy."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class FindingType:
-    """What a finding says beside its name."""
+    """Properties of a type of finding."""
 
     is_fault: bool
-    figure_format: str  # how its figure is told
+    figure_format: str  # format of its figure
     explanation: str
     remedy: str
 
@@ -17,133 +17,133 @@ FINDING_TYPES = {
     "never called": FindingType(
         True,
         "",
-        "It is registered, but no forward pass reaches it, so the network has its weights and not its effect.",
-        "Call it in the forward pass of the module that owns it, or take it away.",
+        "The module is registered but not called in a forward pass, so its weights have no effect.",
+        "Call it in the forward pass of the module that owns it, or remove it.",
     ),
     "not in the graph": FindingType(
         True,
         "",
-        "It is called, but no gradient of the network's answer reaches it, so it neither acts nor learns.",
-        "Look for a result that is dropped, a detach() or a no_grad().",
+        "The module is called, but no gradient of the network's output reaches it: it has no effect and cannot learn.",
+        "Look for an unused result, a detach() or a no_grad().",
     ),
     "not finite": FindingType(
         True,
         "",
-        "Some weights are infinite or not a number, and so is what they weigh.",
-        "Look for a division, a logarithm or half precision before them.",
+        "Some attention weights are infinite or NaN, and so are the features that they scale.",
+        "Look for a division, a logarithm or half precision in their computation.",
     ),
     "hidden width 0": FindingType(
         True,
         "",
-        "A layer has no weights, so what comes after it is the same for every image.",
-        "Choose a reduction below the number of channels.",
+        "A layer has no weights, so the output of the next layer is the same for every image.",
+        "Use a reduction below the number of channels.",
     ),
     "hidden width 1": FindingType(
         False,
         "",
-        "All weights are functions of one and the same number, so they can only rise and fall together.",
-        "Choose a smaller reduction where channels are few.",
+        "All attention weights are functions of a single hidden value, so they cannot vary independently.",
+        "Use a smaller reduction if there are few channels.",
     ),
     "collapsed map": FindingType(
         True,
-        "{:.0f} positions stand for each one",
-        "Where a map of positions should be there is a single number, which looks nowhere.",
-        "Give each convolution the padding dilation * (kernel - 1) / 2.",
+        "one weight for {:.0f} positions",
+        "The spatial map has a single position, so it cannot distinguish positions.",
+        "Set the padding of each convolution to dilation * (kernel - 1) / 2.",
     ),
     "constant": FindingType(
         True,
-        "{:.1e} at most between images",
-        "It is the same for every image, so what is learned is a constant and not attention.",
-        "foveal.prune_constant folds a channel gate into the layer beside it; or take it away.",
+        "deviation of at most {:.1e} between images",
+        "The weights are the same for every image: a learned constant, not attention.",
+        "Fold a channel gate into the adjacent layer with foveal.prune_constant, or remove the mechanism.",
     ),
     "uniform": FindingType(
         True,
-        "{:.1e} within an image",
-        "Within an image all its weights are alike, so it prefers nothing and can only scale.",
-        "See if its input differs between channels or positions at all, and train longer or take it away.",
+        "deviation of at most {:.1e} within an image",
+        "All weights within an image are equal, so the mechanism only scales its input as a whole.",
+        "Check that its input differs between channels or positions; train longer, or remove the mechanism.",
     ),
     "saturated closed": FindingType(
         True,
         "{:.1%} of the weights",
-        "Nearly all weights are at the lower end of their range, where they let least pass and gradients vanish.",
-        "Lower the learning rate, normalise what it reads, or take it away.",
+        "Nearly all weights are at the lower end of their range, where they suppress their input and gradients vanish.",
+        "Lower the learning rate, normalize the input of the mechanism, or remove it.",
     ),
     "saturated open": FindingType(
         True,
         "{:.1%} of the weights",
-        "Nearly all weights are at the upper end of their range, where it changes nothing and gradients vanish.",
-        "Take it away: the network answers about the same.",
+        "Nearly all weights are at the upper end of their range, where they have no effect and gradients vanish.",
+        "Remove the mechanism: the outputs stay about the same.",
     ),
     "saturated at both ends": FindingType(
         False,
         "{:.1%} of the weights",
-        "Nearly all weights are at one end of their range or the other: it selects, but hardly learns any more.",
-        "Lower the learning rate or normalise what it reads, if it should still learn.",
+        "Nearly all weights are at the lower or the upper end of their range: they select, but gradients vanish.",
+        "To train further, lower the learning rate or normalize the input of the mechanism.",
     ),
     "saturated on one key": FindingType(
         True,
         "{:.3f} of each query's weight",
-        "Nearly all weight goes to a single position each time, so that gradients vanish.",
-        "Scale the logits by the root of the head's width, or normalise queries and keys.",
+        "For each query, nearly all weight is on a single key, so gradients vanish.",
+        "Divide the logits by the square root of the head's width, or normalize queries and keys.",
     ),
     "at birth": FindingType(
         False,
         "",
-        "It is still the identity that it started as, so it changes nothing yet.",
-        "Train it.",
+        "The mechanism is still the identity of its initialization and has no effect yet.",
+        "Train the network.",
     ),
     "branch never chosen": FindingType(
         True,
         "{:.1%} of the selection",
-        "A branch is computed for every image and next to nothing of it comes through.",
-        "Leave the branch out.",
+        "A branch is computed for every image, but its weight is close to 0.",
+        "Remove the branch.",
     ),
     "branch always chosen": FindingType(
         True,
         "{:.1%} of the selection",
-        "One branch is chosen for every image and channel, so the others are computed for nothing.",
-        "Put that branch in the place of the whole.",
+        "One branch is selected for every image and channel; the other branches have no effect.",
+        "Replace the mechanism with that branch.",
     ),
     "stuck at the identity": FindingType(
         True,
-        "{:.1e} of half the image at most",
-        "Its transforms show every image as it is.",
-        "Raise the learning rate of its localisation, or take it away.",
+        "shift of at most {:.1e} of half the image",
+        "The transform is the identity for every image.",
+        "Raise the learning rate of its localisation network, or remove the mechanism.",
     ),
     "flipped": FindingType(
         True,
         "{:.1%} of the images",
-        "What it shows is mirrored: a scale crossed zero in training.",
-        "Lower the learning rate of its localisation, or take a family whose scales are exponentials.",
+        "The transform mirrors the image: a scale changed its sign in training.",
+        "Lower the learning rate of its localisation network, or use a family with exponential scales.",
     ),
     "collapsed": FindingType(
         True,
         "{:.1%} of the images",
-        "It shows a region with next to no area, so that what comes after sees one colour.",
-        "Lower the learning rate of its localisation, or take a family whose scales are exponentials.",
+        "The transform shows a region with almost no area, so its output is nearly constant.",
+        "Lower the learning rate of its localisation network, or use a family with exponential scales.",
     ),
     "outside the image": FindingType(
         True,
-        "{:.1%} of what it shows",
-        "Most of what it shows is padding.",
-        "Pad with the border or the background's value, and lower the learning rate of its localisation.",
+        "{:.1%} of its output",
+        "Most of the transform's output is padding.",
+        "Pad with the border or the background value, and lower the learning rate of its localisation network.",
     ),
     "never moves": FindingType(
         True,
-        "{:.1e} of half the image at most",
-        "All glimpses of an image look at the same place.",
-        "See that the policy gets its reward's gradient, and raise its spread.",
+        "shift of at most {:.1e} of half the image",
+        "All glimpses at an image have the same location.",
+        "Check that the policy receives the gradient of the reward, and raise its standard deviation.",
     ),
     "in a corner": FindingType(
         True,
         "{:.1%} of the glimpses",
-        "Nearly all glimpses look at a corner of the image, out of which the policy's gradient does not lead.",
-        "Lower the policy's learning rate, so that the network learns to read first.",
+        "Nearly all glimpses are at a corner of the image, where the policy's gradient does not move them away.",
+        "Lower the policy's learning rate, so that the network first learns to classify.",
     ),
     "unseen": FindingType(
         False,
         "",
-        "Its weights cannot be seen, so nothing is said of them.",
-        "See the reason.",
+        "Its weights cannot be recorded, so they were not audited.",
+        "See the reason in the note.",
     ),
 }

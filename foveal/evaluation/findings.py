@@ -1,7 +1,7 @@
-"""Findings: what is wrong with the attention of a place, read off its Records and Statistics. Knows no model.
+"""Findings on the attention of a place, derived from its Records and Statistics.
 
-A threshold says where a difference begins that could matter, not where noise ends: what lies below is as good as
-nothing, in a network that was trained. `foveal.evaluation.finding_types` has the vocabulary.
+A threshold is the smallest difference that could matter in practice, not a noise level: in a trained network, smaller
+differences have no effect. `foveal.evaluation.finding_types` defines the types of findings.
 
 Axes: as in `foveal.core.record`, and N images or crops.
 """
@@ -18,25 +18,25 @@ from foveal.inspection.record_statistics import BINS, Statistics
 from foveal.ops.geometry import IDENTITY
 from foveal.ops.warps import grid_of, outline
 
-ALIKE = 1e-3  # of the range: a quarter of one step of an 8-bit image, so weights that differ less scale alike
-ALIKE_SHARES = 1e-2  # of the mean weight, where weights sum to one: a mean over all, to a hundredth
-EDGE = 2 / BINS  # of the range, at either end: a sigmoid's slope there is below 0.008, of 0.25 in its middle
-NEARLY = 0.95  # of all weights: what the few others do is not the place's work
-ONE_KEY = 0.98  # sum of squares of weights that sum to one: the largest is then at least 0.98
-RARE = 0.01  # of a selection: a branch of which so little comes through could be left out
-MOVED = 0.01  # of half the image: below half a pixel on images of up to 100 pixels, which interpolation hides
-FLIPPED = 0.01  # of the images: more than one odd one
-TINY = 1e-3  # of the image's area, a 32nd of its side: one pixel of a 32-pixel image
-OUTSIDE = 0.5  # of what is shown: more of it is padding than image
-STEPS = 8  # points along the side of the grid at which transforms are compared
+ALIKE = 1e-3  # share of the range, a quarter of one step of an 8-bit image: smaller differences of weights are equal
+ALIKE_SHARES = 1e-2  # the same for weights that sum to one, as a share of the mean weight
+EDGE = 2 / BINS  # share of the range at either end; there a sigmoid's slope is below 0.008, and 0.25 in its middle
+NEARLY = 0.95  # share of all weights that counts as nearly all
+ONE_KEY = 0.98  # sum of squares of weights that sum to one: the largest weight is then at least 0.98
+RARE = 0.01  # share of a selection: a branch with less could be removed
+MOVED = 0.01  # share of half the image: below half a pixel up to 100 pixels, which interpolation hides
+FLIPPED = 0.01  # share of the images: more than a single outlier
+TINY = 1e-3  # share of the image's area, 1/32 of its side: one pixel of a 32-pixel image
+OUTSIDE = 0.5  # share of the output: more padding than image
+STEPS = 8  # points along the side of the grid on which transforms are compared
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found at a place."""
+    """A finding at one place."""
 
     path: str
-    type: str  # of `FINDING_TYPES`
+    type: str  # a key of `FINDING_TYPES`
     figure: float | None = None
     note: str = ""
 
@@ -50,20 +50,20 @@ class Finding:
 
     def __str__(self) -> str:
         figure = "" if self.figure is None else self.definition.figure_format.format(self.figure)
-        told = ", ".join(each for each in (figure, self.note) if each)
-        return f"{self.type}: {told}" if told else self.type
+        details = ", ".join(each for each in (figure, self.note) if each)
+        return f"{self.type}: {details}" if details else self.type
 
 
 def findings_of(
     seen: Record | Statistics, path: str, *, untrained: bool = False, weighed: tuple[int, int] | None = None
 ) -> list[Finding]:
-    """What is to be said of a place.
+    """Compute the findings at a place.
 
     Args:
         seen: Statistics of gates, masks, selections and affinities; a Record of transforms, crops and glimpses.
-        where: its path.
-        untrained: it still has the start at which it changes nothing.
-        weighed: height and width of the map that a mask weighs.
+        path: Path of the place.
+        untrained: True if the mechanism is still at its initialization as the identity.
+        weighed: Height and width of the feature map that a mask weights.
     """
     if isinstance(seen, Record):
         judged = judge_paths(seen, untrained) if seen.kind == "glimpse" else judge_transforms(seen, untrained)
@@ -76,6 +76,7 @@ Judged = Iterator[tuple[str, float | None, str]]
 
 
 def judge_weights(seen: Statistics, untrained: bool, weighed: tuple[int, int] | None) -> Judged:
+    """Yield the findings on weights."""
     if not seen.across_images.mean.isfinite().all():
         yield "not finite", None, ""
     elif weighed is not None and collapsed_map(seen, weighed):
@@ -88,18 +89,19 @@ def judge_weights(seen: Statistics, untrained: bool, weighed: tuple[int, int] | 
     else:
         saturated = list(judge_saturation(seen))
         yield from saturated
-        if not any(what in ("saturated open", "saturated closed") for what, _, _ in saturated):  # which says it all
+        if not any(what in ("saturated open", "saturated closed") for what, _, _ in saturated):  # these imply the rest
             yield from judge_constant(seen)
             yield from judge_uniform(seen)
 
 
 def collapsed_map(seen: Statistics, weighed: tuple[int, int]) -> bool:
+    """Return True if a mask has one position although its feature map has several."""
     mask = seen.kind == "mask" and seen.axes.endswith("H W") and not seen.hard
     return mask and seen.across_images.mean.shape[-2:] == (1, 1) and weighed != (1, 1)
 
 
 def summed(seen: Statistics) -> int:
-    """Over how many trailing dimensions the weights sum to one."""
+    """Return the number of trailing dimensions over which the weights sum to one; 0 if they do not."""
     last = {"affinity": 2 if seen.axes.endswith("Y X") else 1, "mask": 2 if seen.axes == "B H W" else 0}
     dims = last.get(seen.kind, 0)
     if not dims or seen.value_range[0] < 0:
@@ -109,7 +111,7 @@ def summed(seen: Statistics) -> int:
 
 
 def scale_and_limit(seen: Statistics) -> tuple[float, float]:
-    """What deviations are measured in, and the largest that is none."""
+    """Return the unit of deviations, and the largest deviation in this unit that counts as none."""
     if summed(seen):
         return float(seen.across_images.mean.mean()), ALIKE_SHARES
     low, high = seen.value_range
@@ -119,6 +121,7 @@ def scale_and_limit(seen: Statistics) -> tuple[float, float]:
 
 
 def judge_constant(seen: Statistics) -> Judged:
+    """Yield a finding if the weights do not depend on the image."""
     scale, limit = scale_and_limit(seen)
     deviation = float(seen.across_images.variance.max()) ** 0.5 / scale
     if seen.count > 1 and deviation <= limit:
@@ -126,6 +129,7 @@ def judge_constant(seen: Statistics) -> Judged:
 
 
 def judge_uniform(seen: Statistics) -> Judged:
+    """Yield a finding if all weights within an image are equal."""
     scale, limit = scale_and_limit(seen)
     deviation = float(seen.within_image.variance.max()) ** 0.5 / scale
     if seen.across_images.mean.numel() > seen.within_image.mean.numel() and deviation <= limit:
@@ -133,6 +137,7 @@ def judge_uniform(seen: Statistics) -> Judged:
 
 
 def judge_saturation(seen: Statistics) -> Judged:
+    """Yield a finding if nearly all weights are at the ends of their range, or on one key."""
     dims = summed(seen)
     if dims:
         squares = (seen.across_images.variance + seen.across_images.mean**2).flatten(-dims)
@@ -144,7 +149,10 @@ def judge_saturation(seen: Statistics) -> Judged:
 
 
 def judge_ends(seen: Statistics) -> Judged:
-    """By the histogram, in whose ends also lies what a learned strength drove out of the range; that is no end."""
+    """Yield findings on the ends of the range, from the histogram.
+
+    The end bins also count weights outside the range, from a learned strength; these are not saturated.
+    """
     low, high = seen.value_range
     shares = seen.histogram / seen.histogram.sum() if seen.histogram is not None else torch.zeros(BINS)
     bins = round(EDGE * BINS)
@@ -163,12 +171,12 @@ def judge_ends(seen: Statistics) -> Judged:
 
 
 def judge_selection(seen: Statistics) -> Judged:
-    """Weights (K, C) of K branches."""
+    """Yield findings on a selection, with weights (K, C) of K branches."""
     chosen = seen.across_images.mean.mean(-1)  # (K,)
     for branch, share in enumerate(chosen.tolist()):
         if share >= 1 - RARE:
             yield "branch always chosen", share, f"branch {branch}"
-        elif share <= RARE and float(chosen.max()) < 1 - RARE:  # else the one that is always chosen says it
+        elif share <= RARE and float(chosen.max()) < 1 - RARE:  # otherwise "branch always chosen" implies it
             yield "branch never chosen", share, f"branch {branch}"
     even = 1 / len(chosen)
     off = max(float(seen.across_images.largest.max()) - even, even - float(seen.across_images.smallest.min()))
@@ -177,7 +185,7 @@ def judge_selection(seen: Statistics) -> Judged:
 
 
 def judge_transforms(seen: Record, untrained: bool) -> Judged:
-    """Transforms of images, or several of each image, in order."""
+    """Yield findings on transforms, one or several for each image."""
     several = seen.values.flatten(1, -3) if seen.axes == "B K 2 3" else seen.values[:, None]  # (B, K, ...)
     values = several.flatten(0, 1).float()  # (N, ...)
     if not values.isfinite().all():
@@ -191,7 +199,7 @@ def judge_transforms(seen: Record, untrained: bool) -> Judged:
     spread = float(grid.unflatten(0, several.shape[:2]).std(0, correction=0).max())
     if len(several) > 1 and spread <= MOVED:
         yield "constant", spread, ""
-    area = signed_area(outline(values)) / 4  # of the image's
+    area = signed_area(outline(values)) / 4  # share of the image's area
     for what, bad, most in (("flipped", area <= -TINY, FLIPPED), ("collapsed", area.abs() < TINY, FLIPPED)):
         share = float(bad.float().mean())
         if share > most:
@@ -202,13 +210,13 @@ def judge_transforms(seen: Record, untrained: bool) -> Judged:
 
 
 def signed_area(points: Tensor) -> Tensor:
-    """Of polygons (N, P, 2): (N,); above zero where they run clockwise, since y points down."""
+    """Compute the signed areas (N,) of polygons (N, P, 2); positive if clockwise, since y points down."""
     x, y = points.unbind(-1)
     return (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1) / 2
 
 
 def judge_paths(seen: Record, untrained: bool) -> Judged:
-    """Paths (B, T, 2)."""
+    """Yield findings on paths of glimpses (B, T, 2)."""
     path = seen.values.float()
     if not path.isfinite().all():
         yield "not finite", None, ""

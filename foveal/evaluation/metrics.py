@@ -1,16 +1,16 @@
-"""Does the attention look at the object? Records against true boxes. This file knows no model.
+"""Localization metrics: attention maps of Records against true boxes.
 
-Every Record that says where becomes a map over the image, `looked_at`; a gate says what, not where, and has none. A map
-is scored, image by image, by
+`looked_at` converts a Record with spatial information to a map over the image; a channel gate has none. Each map is
+scored by
 
-    pointing    whether its largest weight lies in the box (Zhang et al., 2018, the pointing game)
-    energy      the share of its weight that lies in the box (Wang et al., 2020)
-    iou         the overlap of the box with the cells from a threshold up, over their union
+    pointing    1 if its largest weight lies in the box (Zhang et al., 2018, the pointing game)
+    energy      share of its weight inside the box (Wang et al., 2020)
+    iou         intersection over union of the box and the cells above a threshold
 
-and set against two nulls, which have the same weights and have not seen the image: `centred`, each map's own weights
-dealt out from the centre, and `another`, the map of another image.
+and compared with two baselines that have the same weights but do not depend on the image: `centred`, the map's weights
+sorted from the centre outwards, and `another`, the map of another image.
 
-Boxes are x0, y0, x1, y1 in pixels of the image, from edge to edge. Axes: B batch, H W map, P points.
+Boxes are x0, y0, x1, y1 in pixels of the image, measured at pixel edges. Axes: B batch, H W map, P points.
 """
 
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
 
 
 def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
-    """Where a Record says that the model looks: weights from 0, (B, H, W) over the image; None where it says only what.
+    """Convert a Record to non-negative maps (B, H, W) over the image; None if it has no spatial information.
 
-    A mask is its weights, their mean over channels where it has some; transforms, crops and glimpses are 1 in the
-    region that they show (a glimpse: in its sharpest patch) and 0 elsewhere, in pixels; an affinity is what each
-    position gets from all queries and heads.
+    A mask gives its weights, averaged over channels if there are any. Transforms, crops and glimpses give 1 inside the
+    region that they show (for a glimpse, its sharpest patch) and 0 outside, in pixels. An affinity gives the mean
+    weight that each position receives from all queries and heads.
     """
     values = record.values.float()
     if record.kind == "mask":
@@ -47,18 +47,18 @@ def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
 
 
 def received(axes: str, values: Tensor, image: tuple[int, int]) -> Tensor | None:
-    """What the keys of an affinity get, where they are a map; the few before it are class token and registers."""
+    """Average the weights that the keys receive, if the keys form a map; drops class token and registers before it."""
     if axes.endswith("Y X"):
         return values.flatten(1, -3).mean(1)  # (B, Y, X)
     if "N" in axes.split():
-        return None  # windows: the keys of one are not those of another
+        return None  # windows have different keys
     keys = values.flatten(1, -2).mean(1)  # (B, K)
     tokens = layout(keys.shape[1], *image)
     return tokens.map(keys) if tokens else None
 
 
 def squares(path: Tensor, size: tuple[int, int], image: tuple[int, int]) -> Tensor:
-    """1 in the rectangles of a size in pixels around the places of a path (B, T, 2), 0 elsewhere: (B, H, W)."""
+    """Rasterize rectangles of a size in pixels around the points of a path (B, T, 2): (B, H, W), 1 inside, else 0."""
     x, y = (path[..., 0, None] + 1) * (image[1] / 2), (path[..., 1, None] + 1) * (image[0] / 2)
     columns, rows = torch.arange(image[1]) + 0.5, torch.arange(image[0]) + 0.5
     within_x, within_y = (columns - x).abs() <= size[1] / 2, (rows - y).abs() <= size[0] / 2  # (B, T, W), (B, T, H)
@@ -66,7 +66,7 @@ def squares(path: Tensor, size: tuple[int, int], image: tuple[int, int]) -> Tens
 
 
 def polygon(points: Tensor, height: int, width: int) -> Tensor:
-    """1 at the pixels whose centres lie in a polygon (B, P, 2) of normalised points, 0 elsewhere: (B, H, W)."""
+    """Rasterize polygons (B, P, 2) in normalised coordinates: 1 at pixel centres inside, 0 outside, (B, H, W)."""
     x, y = centres(width, points), centres(height, points)[:, None]
     inside = torch.zeros(len(points), height, width, dtype=torch.bool, device=points.device)
     for start, end in zip(points.unbind(1), points.roll(-1, 1).unbind(1), strict=True):
@@ -77,20 +77,20 @@ def polygon(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def coverage(boxes: Tensor, image: tuple[int, int], cells: tuple[int, int]) -> Tensor:
-    """The share of each cell of a map (H, W) over an image (height, width) that a box covers: (B, H, W)."""
+    """Compute the share (B, H, W) of each cell of a map that a box covers; `image` is height and width in pixels."""
     x0, y0, x1, y1 = boxes.unbind(1)
     return covered(y0, y1, image[0], cells[0])[:, :, None] * covered(x0, x1, image[1], cells[1])[:, None, :]
 
 
 def covered(low: Tensor, high: Tensor, length: int, cells: int) -> Tensor:
-    """The share of each of `cells` equal parts of a length that lies between two points (B,): (B, cells)."""
+    """Compute the share (B, cells) of each of `cells` equal parts of a length that lies between two points (B,)."""
     edges = torch.arange(cells + 1, device=low.device) * (length / cells)
     between = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
     return between.clamp(min=0) * (cells / length)
 
 
 def pointing(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
-    """Whether the centre of the cell of largest weight lies in the box; of several the share that does: (B,)."""
+    """Compute the pointing game (B,): 1 if the centre of the largest cell lies in the box; the mean for ties."""
     largest = (maps == maps.amax((1, 2), keepdim=True)).to(maps.dtype)
     height, width = maps.shape[1:]
     x, y = (centres(width, maps) + 1) * (image[1] / 2), (centres(height, maps) + 1) * (image[0] / 2)
@@ -100,13 +100,13 @@ def pointing(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
 
 
 def energy(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
-    """The share of each map's weight inside its box, 0 for a map without any: (B,)."""
+    """Compute the share (B,) of each map's weight inside its box; 0 for a map of zeros."""
     inside = (maps * coverage(boxes, image, (maps.shape[1], maps.shape[2]))).sum((1, 2))
     return inside / maps.sum((1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 def iou(maps: Tensor, boxes: Tensor, image: tuple[int, int], threshold: float = 0.5) -> Tensor:
-    """Intersection over union of the box and the cells from `threshold` up, 0 to 1 of the map's range: (B,)."""
+    """Compute the intersection over union (B,) of the box and the cells of at least `threshold` of the map's range."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     chosen = (maps >= low + threshold * (high - low)).to(maps.dtype)
     cover = coverage(boxes, image, (maps.shape[1], maps.shape[2]))
@@ -115,7 +115,7 @@ def iou(maps: Tensor, boxes: Tensor, image: tuple[int, int], threshold: float = 
 
 
 def centered_maps(maps: Tensor) -> Tensor:
-    """Each map's own weights, the largest in the centre and the smallest in the corners: (B, H, W)."""
+    """Sort each map's weights from the centre (largest) to the corners (smallest): (B, H, W)."""
     height, width = maps.shape[1:]
     distance = centres(height, maps)[:, None].square() + centres(width, maps).square()
     out = torch.empty_like(maps).flatten(1)
@@ -124,7 +124,7 @@ def centered_maps(maps: Tensor) -> Tensor:
 
 
 def shuffled_maps(maps: Tensor) -> Tensor:
-    """The map of another image of the batch, the one before: (B, H, W)."""
+    """Replace each map with the map of the previous image of the batch: (B, H, W)."""
     return maps.roll(1, 0)
 
 
@@ -141,7 +141,7 @@ class Interval:
 
 
 def interval(values: Tensor) -> Interval:
-    """The mean over images (N,), by the normal distribution: for some dozens of images and more."""
+    """Compute the mean over images (N,) and its 95 % interval by the normal approximation, for dozens of images."""
     mean = values.double().mean().item()
     error = TWO_SIDED_95 * values.double().std().item() / len(values) ** 0.5
     return Interval(mean, mean - error, mean + error)

@@ -1,18 +1,18 @@
-"""Analyses of the papers: what their attention depends on, as functions of a model and images.
+"""Analyses of the papers: dependence of attention on class, object size and pose.
 
-Excitation by class (Hu et al., 2018, Figures 6 and 7 of the journal's version): for the images n of class k, the mean
-of a place's gates s_n, channel by channel, and their standard deviation. In SE-ResNet-50 early gates are about the same
-for all classes and later ones are not.
+Excitation by class (Hu et al., 2018, Figures 6 and 7 of the journal version): mean and standard deviation of the gates
+s_n over the images n of class k, for each channel. In SE-ResNet-50, early gates are about the same for all classes, and
+later ones are not.
 
-Selection by size (Li et al., 2019, Figures 3 and 4): the central object is enlarged, by a crop of the middle
-that is brought back to the image's size; the mean attention of the branch of the larger kernel less that of the smaller
-one rises with the size of the object, in early and middle blocks.
+Selection by size (Li et al., 2019, Figures 3 and 4): the central object is enlarged by cropping the centre and resizing
+it to the image's size. The mean attention to the branch with the larger kernel minus that to the smaller one increases
+with the object's size, in early and middle blocks.
 
 Pose before and after (Jaderberg et al., 2015, sec. 4: a transformer learns to bring its objects to one pose): theta
-maps output to input, so an object's box is, in what the transformer gives out, theta^-1 of its corners. A box has no
-angle; rotation is not measured.
+maps output to input, so an object's box in the transformer's output is theta^-1 of its corners. A box has no angle;
+rotation is not measured.
 
-Only sums are kept of gates and selections, so a loader of any length fits.
+Only sums of gates and selections are stored, so a loader may have any length.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,19 +29,19 @@ from foveal.inspection.drawing.paper_figures import draw_classes, draw_poses, dr
 from foveal.inspection.watch import watch
 from foveal.ops.geometry import affine_grid, sample
 
-CHANNELS = 50  # of those of a place that the figure of the classes shows, as the paper's does
+CHANNELS = 50  # channels in the figure by class, as in the paper's
 
 
 @dataclass(frozen=True, eq=False)
 class Excitation:
-    """Gates by class. K classes; each place has its own C channels.
+    """Gates by class, for K classes; C is the number of channels of a place.
 
     Attributes:
-        classes: their K names.
-        counts: images of each, (K,).
-        means: by place (K, C): the mean gates of a class; not a number where it has no image.
-        deviations: by place (K, C): the standard deviation over the images of a class.
-        overall: by place (C,): the mean gates of all images.
+        classes: Names of the K classes.
+        counts: Number of images of each class, (K,).
+        means: By place, (K, C): mean gates of a class; NaN for a class without images.
+        deviations: By place, (K, C): standard deviation over the images of a class.
+        overall: By place, (C,): mean gates of all images.
     """
 
     classes: tuple[str, ...]
@@ -51,25 +51,25 @@ class Excitation:
     overall: dict[str, Tensor]
 
     def between(self) -> dict[str, float]:
-        """By place: the standard deviation between the classes' means, the mean over channels; 0 is class-agnostic."""
-        held = self.counts > 0
-        return {path: mean[held].std(0, correction=0).mean().item() for path, mean in self.means.items()}
+        """Compute the standard deviation between class means by place, averaged over channels; 0 is class-agnostic."""
+        present = self.counts > 0
+        return {path: mean[present].std(0, correction=0).mean().item() for path, mean in self.means.items()}
 
     def draw(self, classes: Sequence[str] | None = None, channels: int = CHANNELS) -> Picture:
-        """A panel for each place, a line for each class; of two classes at most also the spread within each.
+        """Draw a panel for each place with a line for each class; for one or two classes, also the standard deviation.
 
         Args:
-            classes: which; all that have images if left out.
-            channels: how many at most, spread evenly over those of a place.
+            classes: Names of classes; None for all that have images.
+            channels: Maximum number of channels, evenly spaced over those of a place.
 
         Raises:
-            ValueError: a class that is not known or has no image.
+            ValueError: If a class is unknown or has no image.
         """
-        held = [name for name, count in zip(self.classes, self.counts.tolist(), strict=True) if count]
-        names = held if classes is None else list(classes)
+        present = [name for name, count in zip(self.classes, self.counts.tolist(), strict=True) if count]
+        names = present if classes is None else list(classes)
         for name in names:
-            if name not in held:
-                raise ValueError(f"classes: {name!r} has no image; there are {', '.join(held)}")
+            if name not in present:
+                raise ValueError(f"classes: {name!r} has no image; classes with images: {', '.join(present)}")
         rows = [self.classes.index(name) for name in names]
         means = {path: torch.cat([mean[rows], self.overall[path][None]]) for path, mean in self.means.items()}
         figure = draw_classes(means, {at: each[rows] for at, each in self.deviations.items()}, names, channels)
@@ -78,68 +78,77 @@ class Excitation:
 
 @dataclass(frozen=True, eq=False)
 class SelectionBySize:
-    """The mean share of each branch, by place and by the size of the central object.
+    """Mean share of each branch, by place and by size of the central object.
 
     Attributes:
-        scales: the S enlargements.
-        shares: by place (S, K), means over images and channels, one in sum over the K branches.
+        scales: The S enlargements.
+        shares: By place, (S, K): means over images and channels, which sum to one over the K branches.
     """
 
     scales: tuple[float, ...]
     shares: dict[str, Tensor]
 
     def differences(self) -> dict[str, Tensor]:
-        """By place: the share of the last branch, of the largest kernel, less that of the first: (S,)."""
+        """Compute, by place, the share of the last branch (largest kernel) minus that of the first: (S,)."""
         return {path: share[:, -1] - share[:, 0] for path, share in self.shares.items()}
 
     def draw(self) -> Picture:
-        says = f"share of each branch at {', '.join(self.shares)}, with the object enlarged {self.scales} times"
-        return Picture(draw_sizes(self.shares, self.scales), says)
+        """Draw the share of each branch against the enlargement."""
+        alt_text = f"share of each branch at {', '.join(self.shares)}, with the object enlarged {self.scales} times"
+        return Picture(draw_sizes(self.shares, self.scales), alt_text)
 
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """Where the objects lie and how large they are: x, y and size, in sides of the image; N images.
+    """Poses of the objects in N images: x, y and size, relative to the image's side.
 
     Attributes:
-        before: (N, 3) in the input.
-        after: by place (N, 3), in what that transformer gives out.
+        before: Poses in the input, (N, 3).
+        after: By place, poses in the transformer's output, (N, 3).
     """
 
     before: Tensor
     after: dict[str, Tensor]
 
     def deviations(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Standard deviations of x, y and the size's logarithm to the base 2: (3,) before, and by place after.
-
-        Of the logarithm, since a transformer that enlarges all objects alike leaves their variation as it is.
-        """
+        """Compute the standard deviations of x, y and log2(size), which ignores a common enlargement: (3,) each."""
         return deviation(self.before), {path: deviation(poses) for path, poses in self.after.items()}
 
     def draw(self) -> Picture:
+        """Draw centres and sizes of the objects before and after each transformer."""
         before, after = self.deviations()
         sheet = {path: (self.after[path], spread) for path, spread in after.items()}
-        says = f"centres and sizes of {len(self.before)} objects before and after {', '.join(sheet)}"
-        return Picture(draw_poses((self.before, before), sheet), says)
+        alt_text = f"centres and sizes of {len(self.before)} objects before and after {', '.join(sheet)}"
+        return Picture(draw_poses((self.before, before), sheet), alt_text)
 
 
 def excitation_by_class(model: nn.Module, loader: Iterable[Batch], classes: Sequence[str]) -> Excitation:
-    """The mean gates of each class, place by place, and how they vary within a class.
+    """Compute mean and standard deviation of channel gates for each class and place.
 
     Args:
-        model: with gates of channels; run in evaluation mode, and left as it was.
-        loader: batches of images as the model wants them and labels; what follows is not read.
-        classes: the name of each label, from 0.
+        model (torch.nn.Module): A model with channel gates. It is run in evaluation mode and not changed.
+        loader (Iterable): Batches (images, labels, ...): inputs (B, C, H, W) of the model and labels (B,).
+        classes (Sequence[str]): The name of each label, from 0.
+
+    Returns:
+        An `Excitation`: `counts`, and `means`, `deviations` and `overall` by place; `draw()` gives a picture.
 
     Raises:
-        ValueError: a model without gates of channels, a loader without images, a label without a name.
+        ValueError: If the model has no channel gates, the loader has no images, or a label has no name.
+
+    Examples:
+        >>> import foveal, torch
+        >>> model = foveal.create_model("small_cnn+se", num_classes=2, in_chans=1)
+        >>> loader = [(torch.rand(4, 1, 32, 32), torch.tensor([0, 1, 1, 1]))]
+        >>> foveal.excitation_by_class(model, loader, ["cat", "dog"]).counts
+        tensor([1, 3])
     """
     count = len(classes)
     counts, sums, squares = torch.zeros(count), dict[str, Tensor](), dict[str, Tensor]()
     for (_, labels, *_), seen in passes(model, loader, "gate", ("B C",)):
         labels = labels.cpu().long()
         if labels.min() < 0 or labels.max() >= count:
-            raise ValueError(f"classes: {count} names, but there are labels from {labels.min()} to {labels.max()}")
+            raise ValueError(f"classes: {count} names, but labels from {labels.min()} to {labels.max()}")
         counts += labels.bincount(minlength=count)
         for path, record in seen.items():
             gates = record.values.double()
@@ -160,19 +169,28 @@ def excitation_by_class(model: nn.Module, loader: Iterable[Batch], classes: Sequ
 def selection_by_size(
     model: nn.Module, images: Tensor | Iterable[Batch], scales: Sequence[float] = (1.0, 1.5, 2.0)
 ) -> SelectionBySize:
-    """The mean share of each branch of every selective kernel, as the object in the middle grows.
+    """Compute the mean share of each branch of every selective kernel while the central object is enlarged.
 
     Args:
-        model: run in evaluation mode, and left as it was.
-        images: as the model wants them, (B, C, H, W), or a loader of batches of images and what else there is. It is
-            read once.
-        scales: how much larger; 1 is the image as it is.
+        model (torch.nn.Module): A model with selective kernels. It is run in evaluation mode and not changed.
+        images (torch.Tensor | Iterable): Inputs (B, C, H, W) of the model, or batches (images, ...), read once.
+        scales (Sequence[float]): Enlargements, 1 or more; 1 is the original image.
+
+    Returns:
+        A `SelectionBySize`: `scales`, and `shares` (S, K) by place; `draw()` gives a picture.
 
     Raises:
-        ValueError: a model without selection among branches, no images, a scale below 1.
+        ValueError: If the model has no selection among branches, there are no images, or a scale is below 1.
+
+    Examples:
+        >>> import foveal, torch
+        >>> model = foveal.create_model("small_cnn+sk:groups=8", num_classes=2, in_chans=1)
+        >>> selection = foveal.selection_by_size(model, torch.rand(4, 1, 32, 32), scales=(1, 1.5, 2))
+        >>> [share.shape for share in selection.shares.values()][0]
+        torch.Size([3, 2])
     """
     if not scales or min(scales) < 1:
-        raise ValueError(f"scales={tuple(scales)}: from 1, where the whole image is seen")
+        raise ValueError(f"scales={tuple(scales)}: must be 1 or more; 1 shows the whole image")
     batches: Iterable[Batch] = [(images,)] if isinstance(images, Tensor) else images
     larger = ((enlarged(batch[0], scale),) for batch in batches for scale in scales)
     sums: dict[str, list[Tensor]] = {}
@@ -189,24 +207,35 @@ def selection_by_size(
 
 
 def pose_before_and_after(model: nn.Module, loader: Iterable[Batch]) -> Poses:
-    """The poses of the objects in the input, and in what each spatial transformer makes of it.
+    """Compute the poses of objects in the input and in the output of each spatial transformer.
 
-    Of several transformers each is measured against the input alone, as if it stood there.
+    Each of several transformers is applied to the boxes in the input, as if it were the only one.
 
     Args:
-        model: run in evaluation mode, and left as it was.
-        loader: batches of images as the model wants them, labels and boxes (B, 4): x0, y0, x1, y1 in pixels.
+        model (torch.nn.Module): A model with spatial transformers. It is run in evaluation mode and not changed.
+        loader (Iterable): Batches (images, labels, boxes): inputs (B, C, H, W) of the model, labels (B,), and boxes
+            (B, 4) as x0, y0, x1, y1 in pixels.
+
+    Returns:
+        A `Poses`: `before` (N, 3), and `after` (N, 3) by place; `deviations()` and `draw()` summarize them.
 
     Raises:
-        ValueError: a model without a transform that has an inverse, as a spline has none; a loader without images or
-            boxes; a box outside its image; a transform that shows a line or a point.
+        ValueError: If no transform of the model has an inverse (splines have none), the loader has no images or boxes,
+            a box is outside its image, or a transform shows a line or a point.
+
+    Examples:
+        >>> import foveal, torch
+        >>> model = foveal.create_model("stn_cnn", num_classes=2, in_chans=1)
+        >>> batch = torch.rand(1, 1, 40, 40), torch.tensor([0]), torch.tensor([[10.0, 10.0, 30.0, 30.0]])
+        >>> foveal.pose_before_and_after(model, [batch]).before
+        tensor([[0.5000, 0.5000, 0.5000]])
     """
     before: list[Tensor] = []
     after: dict[str, list[Tensor]] = {}
     for batch, seen in passes(model, loader, "transform", ("B 2 3", "B 3 3")):
         boxes = boxes_of(batch)
         if boxes is None:
-            raise ValueError("loader: images, labels and boxes are needed")
+            raise ValueError("loader: a batch must have three parts: images, labels and boxes")
         corners = normalised_corners(boxes, *batch[0].shape[2:])
         before.append(pose(corners))
         for path, record in seen.items():
@@ -217,11 +246,7 @@ def pose_before_and_after(model: nn.Module, loader: Iterable[Batch]) -> Poses:
 def passes(
     model: nn.Module, loader: Iterable[Batch], kind: str, axes: tuple[str, ...]
 ) -> Iterator[tuple[Batch, dict[str, Record]]]:
-    """Batch by batch, the Records of a kind and of such axes, by path, on the CPU.
-
-    Raises:
-        ValueError: no such Record, or no batch.
-    """
+    """Yield each batch with its Records of the given kind and axes, by path, on the CPU; ValueError without any."""
     empty = True
     with eval_mode(model), torch.no_grad():
         for batch in loader:
@@ -231,42 +256,39 @@ def passes(
             found = {path: each for path, each in zip(seen.paths(), seen, strict=True) if each.kind == kind}
             found = {path: each for path, each in found.items() if each.axes in axes}
             if not found:
-                raise ValueError(f"{type(model).__name__} shows no {kind} of axes {' or '.join(map(repr, axes))}")
+                raise ValueError(f"{type(model).__name__} has no {kind} of axes {' or '.join(map(repr, axes))}")
             yield batch, found
     if empty:
-        raise ValueError("loader: it gave no images")
+        raise ValueError("loader: contains no images; at least one batch is needed")
 
 
 def enlarged(images: Tensor, scale: float) -> Tensor:
-    """The middle of images (B, C, H, W), a `scale`-th of each side, at their full size."""
+    """Crop the centre of images (B, C, H, W), 1 / `scale` of each side, and resize it to full size."""
     theta = torch.tensor([[[1 / scale, 0.0, 0.0], [0.0, 1 / scale, 0.0]]], device=images.device)
     grid = affine_grid(theta, images.shape[2], images.shape[3])
     return images if scale == 1 else sample(images, grid.expand(len(images), -1, -1, -1))
 
 
 def normalised_corners(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The corners of boxes (B, 4) in pixels, clockwise from the upper left, normalised: (B, 4, 2)."""
+    """Convert boxes (B, 4) in pixels to normalised corners (B, 4, 2), clockwise from the upper left."""
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(1, (4, 2))
     return 2 * corners / torch.tensor([width, height]) - 1
 
 
 def undone(record: Record, points: Tensor) -> Tensor:
-    """Where points (B, N, 2) of the input lie in what a transform gives out."""
+    """Map points (B, N, 2) of the input to the output of a transform."""
     theta = record.values.double()
     last = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=theta.dtype).expand(len(theta), 1, 3)
     matrix = theta if theta.shape[1] == 3 else torch.cat([theta, last], 1)
     inverse, info = torch.linalg.inv_ex(matrix)
     if info.any():
-        raise ValueError(f"{record.path!r}: a transform shows a line or a point; see foveal.audit")
+        raise ValueError(f"{record.path!r}: a transform has no inverse: it shows a line or a point; see foveal.audit")
     moved = torch.cat([points.double(), torch.ones_like(points[..., :1]).double()], -1) @ inverse.mT
     return (moved[..., :2] / moved[..., 2:]).float()
 
 
 def pose(corners: Tensor) -> Tensor:
-    """Centre and size of quadrilaterals of normalised corners (B, 4, 2), in sides of the image: x, y, size (B, 3).
-
-    The size is the root of the area; the centre, the corners' mean.
-    """
+    """Compute poses (B, 3) of corners (B, 4, 2), relative to the image's side: mean x and y, root of the area."""
     places = (corners + 1) / 2
     (x, y), (u, v) = places.unbind(-1), places.roll(-1, 1).unbind(-1)
     area = ((x * v - u * y).sum(1) / 2).abs()
@@ -274,4 +296,5 @@ def pose(corners: Tensor) -> Tensor:
 
 
 def deviation(poses: Tensor) -> Tensor:
+    """Compute the standard deviations (3,) of x, y and log2(size)."""
     return torch.stack([*poses[:, :2].unbind(1), poses[:, 2].log2()], 1).std(0, correction=0)

@@ -1,1 +1,1 @@
-"""Networks by name: recipes of backbone + mechanism, the few networks that are not one, weights of other libraries."""
+"""Networks by name: recipes (backbone + mechanism), complete architectures, and weights of other libraries."""

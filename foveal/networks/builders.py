@@ -1,4 +1,4 @@
-"""The backbones and networks that foveal builds itself, by name: what `timm.create_model` does not know."""
+"""Registry of the backbones and networks that foveal builds itself and `timm.create_model` does not have."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from foveal.networks.stn_cnn import STNCNN
 
 
 def resnext26_32x4d(**options: Any) -> nn.Module:
-    """The backbone of SKNet-26, two blocks a stage, which timm has no name for."""
+    """Create the backbone of SKNet-26: two blocks in each stage. timm has no name for it."""
     return ResNet(Bottleneck, cardinality=32, base_width=4, **{"layers": (2, 2, 2, 2), **options})
 
 
@@ -40,11 +40,13 @@ UNTRAINED: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def without_weights(name: str, made: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def without_weights(name: str, constructor: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Wrap a constructor so that `pretrained=True` raises a ValueError."""
+
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
         if pretrained:
-            raise ValueError(f"{name}: nobody offers pretrained weights")
-        return made(**options)
+            raise ValueError(f"pretrained=True: there are no pretrained weights of {name!r}; use pretrained=False")
+        return constructor(**options)
 
     return build
 
@@ -52,5 +54,5 @@ def without_weights(name: str, made: Callable[..., nn.Module]) -> Callable[..., 
 OWN: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception_v3,
     "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
-    **{name: without_weights(name, made) for name, made in UNTRAINED.items()},
+    **{name: without_weights(name, constructor) for name, constructor in UNTRAINED.items()},
 }

@@ -1,6 +1,7 @@
-"""Costs of the networks by name, beside the figures that their papers report.
+"""Costs of the networks by name, and the costs reported in their papers.
 
-Ours are kept in `catalog.json`, so that listing them imports no torch; a test compares them with computed ones.
+Our costs are stored in `catalog.json`, so that listing them does not import torch; a test compares them with computed
+costs.
 
 The papers are Hu et al., 2018, Li et al., 2019, and Woo et al., 2018.
 """
@@ -15,7 +16,7 @@ from foveal.networks.recipes import NAMES, RECIPES
 
 @dataclass(frozen=True)
 class Reported:
-    """What a paper says of a network, in millions. Multiplications with addition, which papers call FLOPs."""
+    """Cost of a network as its paper reports it, in millions. MACs are multiply-adds; the papers call them FLOPs."""
 
     source: str
     parameters: float | None = None
@@ -39,31 +40,31 @@ REPORTED = {
 
 SMALL = dict.fromkeys(("seresnet20", "seresnet32", "seresnet56", "seresnet110", "sknet29"), (3, 32, 32))
 IMAGES = {"se_inception_v3": (3, 299, 299), "small_cnn": (1, 42, 42), "stn_cnn": (1, 42, 42), **SMALL}
-IMAGENET = (3, 224, 224)  # of all others, at 1,000 classes; of those below that size at 10
+IMAGENET = (3, 224, 224)  # image size of all other networks, with 1,000 classes; smaller image sizes have 10 classes
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A network's own facts, as `foveal list --models` prints them."""
+    """Properties of one network, as printed by `foveal list --models`."""
 
     name: str
     backbone: str
-    mechanism: str  # empty where the network is not a backbone with attention
-    image: tuple[int, int, int]  # C, H, W, at which it is counted
+    mechanism: str  # empty if the network is not a backbone with an attached mechanism
+    image: tuple[int, int, int]  # (C, H, W) for which the cost is counted
     parameters: int
     macs: int  # for one image
     reported: Reported | None
 
 
 def describe_models() -> Iterator[ListedModel]:
-    """Yield each network with its cost at its own image size, and the figures of its paper."""
-    kept = json.loads(files("foveal.networks").joinpath("catalog.json").read_text())
+    """Yield each network with its cost at its image size, and the cost reported in its paper."""
+    stored = json.loads(files("foveal.networks").joinpath("catalog.json").read_text())
     for name in NAMES:
         spec = RECIPES.get(name)
         parts = (spec.backbone, spec.mechanism.partition(":")[0]) if spec else (name, "")
-        yield ListedModel(name, *parts, IMAGES.get(name, IMAGENET), **kept[name], reported=REPORTED.get(name))
+        yield ListedModel(name, *parts, IMAGES.get(name, IMAGENET), **stored[name], reported=REPORTED.get(name))
 
 
 def classes_of(image: tuple[int, int, int]) -> int:
-    """Count the classes at which a network for images (C, H, W) is listed: 1,000 from 224 pixels, else 10."""
+    """Return the number of classes for a network on images (C, H, W): 1,000 from 224 pixels, else 10."""
     return 1000 if image[1] >= IMAGENET[1] else 10

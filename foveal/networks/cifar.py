@@ -1,8 +1,10 @@
 """Residual networks for images of 32x32 pixels (He et al., 2016, sec. 4.2; Xie et al., 2017, sec. 5.3).
 
-A 3x3 convolution, three stages of which the second and third halve the map, the mean over all positions, a layer of
-logits. The blocks are timm's, so that attention finds its place in them. Departure from He et al.: where the width
-changes the shortcut is a 1x1 convolution with BatchNorm, as in most code for these images, not a padding with zeros.
+A 3x3 convolution, three stages (the second and the third halve the height and width of the feature map), global
+average pooling and a linear classifier. The blocks are timm's, so that attention can be attached in them.
+
+Departure from He et al.: where the width changes, the shortcut is a 1x1 convolution with BatchNorm, as in most code for
+these images, not zero padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,16 +16,16 @@ from torch import Tensor, nn
 
 
 class CifarResNet(nn.Module):
-    """Images (B, C, H, W) of 8 pixels and more to logits (B, num_classes).
+    """Residual network for small images: (B, C, H, W) with sides of at least 8 pixels to logits (B, num_classes).
 
     Args:
         block: timm's `BasicBlock` or `Bottleneck`.
-        blocks: in each of the three stages.
-        widths: of each stage's blocks.
-        stem: channels of the first convolution.
-        num_classes: of the answer.
-        in_chans: C, of the images.
-        options: for the blocks, as `cardinality=16, base_width=32`.
+        blocks: Number of blocks in each of the three stages.
+        widths: Width of the blocks in each stage.
+        stem: Output channels of the first convolution.
+        num_classes: Number of classes.
+        in_chans: Channels C of the images.
+        options: Arguments of the blocks, such as `cardinality=16, base_width=32`.
     """
 
     def __init__(
@@ -59,24 +61,25 @@ class CifarResNet(nn.Module):
 def stage(
     block: type[BasicBlock | Bottleneck], blocks: int, channels: int, width: int, stride: int, **options: Any
 ) -> nn.Sequential:
+    """Create one stage: a block with the given stride and channel change, then blocks of stride 1."""
     out_channels = width * block.expansion
     first = block(channels, width, stride, shortcut(channels, out_channels, stride), **options)
     return nn.Sequential(first, *(block(out_channels, width, **options) for _ in range(blocks - 1)))
 
 
 def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """What brings a stage's input to the width and size of its output; nothing where they are alike."""
+    """Create the projection shortcut of a stage; None if its input and output have the same shape."""
     if channels == out_channels and stride == 1:
         return None
     return nn.Sequential(nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 def resnet(depth: int) -> Callable[..., nn.Module]:
-    """ResNet-20, 32, 56, 110: 6 n + 2 layers."""
+    """Return the constructor of ResNet-20, 32, 56 or 110, of depth 6 n + 2."""
     return partial(CifarResNet, BasicBlock, blocks=((depth - 2) // 6,) * 3, widths=(16, 32, 64), stem=16)
 
 
 def resnext29_16x32d(**options: Any) -> nn.Module:
-    """ResNeXt-29, 16x32d: three bottlenecks a stage, in 16 groups of 32 channels and more."""
+    """Create ResNeXt-29, 16x32d: three bottlenecks in each stage, with 16 groups of at least 32 channels."""
     plain = {"blocks": (3, 3, 3), "widths": (64, 128, 256), "stem": 64}
     return CifarResNet(Bottleneck, cardinality=16, base_width=32, **{**plain, **options})

@@ -1,7 +1,7 @@
-"""Inception-v3 with its auxiliary head, which speaks in training alone.
+"""Inception-v3 with its auxiliary head, which is used only in training.
 
-The network is timm's. Departure from it: `forward` returns logits in evaluation also where there is an auxiliary head,
-as torchvision's does, and leaves that head out for images so small that it cannot be run.
+The network is timm's. Departure from it: in evaluation mode `forward` returns only the logits even if the network has
+an auxiliary head, as torchvision's does; and the head is skipped for images that are too small for it.
 """
 
 from collections.abc import Callable
@@ -10,25 +10,25 @@ import timm
 from timm.models.inception_v3 import InceptionV3
 from torch import Tensor, nn
 
-AUXILIARY_WEIGHT = 0.4  # of the auxiliary loss
-AUXILIARY_SIDE = 17  # of the map that the auxiliary head needs: an image of 299 pixels gives it
+AUXILIARY_WEIGHT = 0.4  # weight of the auxiliary loss
+AUXILIARY_SIDE = 17  # minimum side of the auxiliary head's input map; an image of 299 pixels gives 17
 
 
 class AuxiliaryInceptionV3(InceptionV3):
-    """timm's Inception-v3; in training it returns logits and auxiliary logits."""
+    """timm's Inception-v3 that returns logits and auxiliary logits in training, and logits in evaluation."""
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.forward_postaux(self.forward_preaux(x))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x = self.forward_preaux(x)
-        speaks = self.training and self.aux_logits and min(x.shape[2:]) >= AUXILIARY_SIDE
-        auxiliary = self.AuxLogits(x) if speaks else None
+        use_head = self.training and self.aux_logits and min(x.shape[2:]) >= AUXILIARY_SIDE
+        auxiliary = self.AuxLogits(x) if use_head else None
         logits = self.forward_head(self.forward_postaux(x))
         return logits if auxiliary is None else (logits, auxiliary)
 
     def loss(self, outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, criterion: Callable[..., Tensor]) -> Tensor:
-        """The loss of the logits and, weighted, of the auxiliary logits."""
+        """Compute the loss of the logits plus the weighted loss of the auxiliary logits."""
         if isinstance(outputs, Tensor):
             return criterion(outputs, labels)
         logits, auxiliary = outputs
@@ -36,7 +36,7 @@ class AuxiliaryInceptionV3(InceptionV3):
 
 
 def inception_v3(pretrained: bool = False, aux_logits: bool = True, **options: object) -> nn.Module:
-    """timm's `inception_v3`, as an `AuxiliaryInceptionV3`."""
+    """Create timm's `inception_v3` as an `AuxiliaryInceptionV3`."""
     model = timm.create_model("inception_v3", pretrained=pretrained, aux_logits=aux_logits, **options)
     model.__class__ = AuxiliaryInceptionV3
     return model

@@ -1,11 +1,12 @@
-"""Other people's weights: a state dict in somebody's layout, loaded into ours.
+"""State-dict key layouts of other libraries, and loading of their state dicts into our networks.
 
-A layout is a short list of renamings. They are tried in turn, the plain one first; the first under which every name
-and shape fits is taken. Where attention stands depends on the host (in timm's slot `se`, behind torchvision's `bn3`):
-`@` in a renaming is the path of the attention that stands within the module named before it.
+A layout is a short list of renamings. All layouts are tried, the plain one first, and the first with the largest share
+of matching names and shapes is used. The path of an attached mechanism depends on the host network (timm's slot `se`,
+after torchvision's `bn3`): `@` in a renaming is the path of the mechanism that is attached inside the module named
+before it.
 
-A layout tells no stride: pytorchcv's `seresnet50` has its stride in the first 1x1 convolution, timm's and ours in the
-3x3, as pytorchcv's `seresnet50b`.
+A layout does not determine the stride: pytorchcv's `seresnet50` has its stride in the first 1x1 convolution; timm's
+network and ours have it in the 3x3 convolution, as pytorchcv's `seresnet50b`.
 """
 
 import re
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from foveal.core.names import first_line
 from foveal.surgery.attachments import attachments, missing_parameters, plain_name
 
-Renaming = tuple[str, str | Callable[[re.Match[str]], str]]  # a pattern and what stands for it, as `re.sub` has them
+Renaming = tuple[str, str | Callable[[re.Match[str]], str]]  # pattern and replacement, as in `re.sub`
 FIRST_BRANCH: tuple[Renaming, ...] = (  # of a selective kernel: the plain convolution and its norm
     (r"\.conv2\.branches\.0\.conv\.", ".conv2."),
     (r"\.conv2\.branches\.0\.norm\.", ".bn2."),
@@ -38,7 +39,7 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
         (r"\.conv([13])\.bn\.", r".bn\1."),
         *FIRST_BRANCH,
     ),
-    "attention-module": (  # of CBAM's authors, Jongchan/attention-module
+    "attention-module": (  # CBAM's authors, Jongchan/attention-module
         (r"\.cbam\.ChannelGate\.mlp\.1\.", ".@.channel.fc1."),
         (r"\.cbam\.ChannelGate\.mlp\.3\.", ".@.channel.fc2."),
         (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".@.spatial.conv."),
@@ -54,8 +55,8 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
         (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_bn_di_1\.", r"layer\1.@.spatial.7."),
         (r"^bam(\d)\.spatial_att\.gate_s\.gate_s_conv_final\.", r"layer\1.@.spatial.9."),
     ),
-    "ecanet": ((r"\.eca\.", ".@."),),  # of ECA's authors, BangguWu/ECANet
-    "moskomule": (  # moskomule/senet.pytorch, and the many that copied its SELayer, which has no biases
+    "ecanet": ((r"\.eca\.", ".@."),),  # ECA's authors, BangguWu/ECANet
+    "moskomule": (  # moskomule/senet.pytorch, and the many copies of its SELayer, which has no biases
         (r"\.se\.fc\.0\.", ".@.fc1."),
         (r"\.se\.fc\.2\.", ".@.fc2."),
     ),
@@ -80,21 +81,21 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
         *FIRST_BRANCH,
     ),
 }
-OPTIONAL = ("AuxLogits.", "num_batches_tracked")  # a head for training alone; a counter that old files lack
+OPTIONAL = ("AuxLogits.", "num_batches_tracked")  # a head that is used only in training; a counter missing in old files
 CONTAINERS = ("state_dict", "model", "state_dict_ema", "model_ema")
-WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, `torch.compile`, our checkpoints
-ASIDE = ("optimizer.", "ema.")  # what our checkpoints hold beside the weights
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # prefixes of DistributedDataParallel, `torch.compile`, our checkpoints
+ASIDE = ("optimizer.", "ema.")  # other tensors in our checkpoints
 
 
 @dataclass(frozen=True)
 class KeyMatch:
-    """How a state dict fits a model."""
+    """Result of matching the keys and shapes of a state dict to a model."""
 
     layout: str
-    state: dict[str, Tensor]  # plain names
+    state: dict[str, Tensor]  # with plain names
     missing: list[str]
     unexpected: list[str]
-    shapes: list[str]  # names whose shapes differ
+    shapes: list[str]  # names with different shapes
 
     @property
     def problems(self) -> int:
@@ -102,42 +103,42 @@ class KeyMatch:
 
     @property
     def likeness(self) -> float:
-        """The share of names, of the model's and of the state dict's, that fit."""
+        """The share of matching names among those of the model and the state dict together."""
         alike = len(self.state) - len(self.unexpected) - len(self.shapes)
         return alike / max(1, len(self.state) + len(self.missing))
 
 
 def match_keys(model: nn.Module, state: Mapping[str, Any], layout: str | None = None) -> KeyMatch:
-    """How a state dict fits a model under a layout, or under the one that fits best. Only names and shapes are read.
+    """Match a state dict to a model under one layout, or under the best-matching one. Reads only names and shapes.
 
     Raises:
-        ValueError: an unknown layout.
+        ValueError: If the layout is unknown.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout={layout!r}: there are {', '.join(LAYOUTS)}")
+        raise ValueError(f"layout={layout!r}: must be one of {', '.join(LAYOUTS)}")
     present, tensors = {plain_name(model, key): key for key in model.state_dict()}, unwrapped(state)
     fits = [match_layout(model, present, each, tensors) for each in (LAYOUTS if layout is None else (layout,))]
     return max(fits, key=lambda each: each.likeness)
 
 
 def load_matched(model: nn.Module, best: KeyMatch) -> None:
-    """Load what fits into a model, in place.
+    """Load a matched state dict into a model, in place.
 
     Raises:
-        ValueError: it does not fit; the first names that differ are listed, and the model is as it was.
+        ValueError: If names or shapes differ. The message lists the first of them; the model is unchanged.
     """
     present = {plain_name(model, key): key for key in model.state_dict()}
     if best.problems:
         raise ValueError(f"the weights do not fit this {type(model).__name__}: {difference(model, present, best)}")
     if missing_parameters(model, best.state, identity=False) - missing_parameters(model, best.state, identity=True):
         names = ", ".join(each.mechanism for each in attachments(model) if not each.identity)
-        warnings.warn(f"the weights hold no attention: {names} keeps the values that it started with", stacklevel=3)
+        warnings.warn(f"the weights contain no attention: {names} keeps its initial values", stacklevel=3)
     current = model.state_dict()
     model.load_state_dict({key: best.state.get(plain, current[key]) for plain, key in present.items()})
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """The tensors of a file, by name. Pickles are read with `weights_only`, which executes nothing."""
+    """Read the tensors of a file, by name. Pickles are read with `weights_only=True`, which executes no code."""
     if not path.is_file():
         raise ValueError(f"weights: there is no file {str(path)!r}")
     try:
@@ -151,7 +152,7 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict inside a training checkpoint, without what DistributedDataParallel and `torch.compile` prefix."""
+    """Extract the state dict of a checkpoint and remove the prefixes of DistributedDataParallel and `torch.compile`."""
     inner = next((state[key] for key in CONTAINERS if isinstance(state.get(key), Mapping)), state)
     tensors = {key: value for key, value in inner.items() if isinstance(value, Tensor) and not key.startswith(ASIDE)}
     while tensors and (prefix := next(iter(tensors)).partition(".")[0] + ".") in WRAPPERS:
@@ -162,7 +163,7 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def match_layout(model: nn.Module, present: dict[str, str], layout: str, state: dict[str, Tensor]) -> KeyMatch:
-    """How a state dict fits under one layout. `present` maps plain names to the model's."""
+    """Match a state dict under one layout. `present` maps plain names to the model's names."""
     current = dict(zip(present, model.state_dict().values(), strict=True))
     here = set(present.values())
     renamed = {plain_name(model, attachment_key(model, here, key, layout)): value for key, value in state.items()}
@@ -176,20 +177,21 @@ def match_layout(model: nn.Module, present: dict[str, str], layout: str, state: 
 
 
 def as_layer(value: Tensor, like: Tensor | None) -> Tensor:
-    """A 1x1 convolution's weight as a linear layer's, or the other way round, where the model holds that."""
+    """Reshape the weight of a 1x1 convolution to that of a linear layer, or the reverse, if the model needs it."""
     if like is None or {value.ndim, like.ndim} != {2, 4} or value.shape[:2] != like.shape[:2]:
         return value
     return value.reshape(like.shape) if value.numel() == like.numel() else value
 
 
 def rename(key: str, layout: str) -> str:
+    """Apply the renamings of a layout to a key."""
     for pattern, by in LAYOUTS[layout]:
         key = re.sub(pattern, by, key)
     return key
 
 
 def attachment_key(model: nn.Module, here: Container[str], key: str, layout: str) -> str:
-    """A name renamed, with the path where the attention stands; the name as it was where none of that name is here."""
+    """Rename a key and insert the path of the attached mechanism; return the key as is if the model has no such key."""
     name = rename(key, layout)
     module, at, weight = name.partition(".@.")
     if not at:
@@ -199,11 +201,11 @@ def attachment_key(model: nn.Module, here: Container[str], key: str, layout: str
     return next((each for each in names if each in here), key)
 
 
-def full_strength(model: nn.Module, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of an attention that never had a strength count in full: a strength of one."""
+def full_strength(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a strength of one for each mechanism with loaded weights that have no strength parameter."""
     inserted = [module for attachment in attachments(model) for module in attachment.modules]
-    named = [name for each in inserted if any(name in held for name in each.own) for name in each.own]
-    return {name: torch.ones(1) for name in named if name.endswith("strength.s") and name not in held}
+    named = [name for each in inserted if any(name in state for name in each.own) for name in each.own]
+    return {name: torch.ones(1) for name in named if name.endswith("strength.s") and name not in state}
 
 
 def optional(name: str) -> bool:
@@ -211,10 +213,11 @@ def optional(name: str) -> bool:
 
 
 def difference(model: nn.Module, present: dict[str, str], best: KeyMatch) -> str:
-    """The first names that differ, in one line."""
+    """Describe the first names and shapes that differ, in one line."""
     current = model.state_dict()
     parts = [
-        f"{name} is {tuple(current[present[name]].shape)} here and {tuple(best.state[name].shape)} there"
+        f"{name} has shape {tuple(current[present[name]].shape)} in the model and "
+        f"{tuple(best.state[name].shape)} in the weights"
         for name in best.shapes[:2]
     ]
     for kind, names in (("missing", best.missing), ("unexpected", best.unexpected)):

@@ -1,4 +1,4 @@
-"""Weights from a file or a state dict into a network; and where they do not fit, into which one they would."""
+"""Loading of weights from a file or a state dict; if they do not fit, the error names the nearest known network."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,33 +13,38 @@ from foveal.networks.factory import create_model
 from foveal.networks.key_layouts import load_matched, match_keys, read
 from foveal.networks.recipes import RECIPES
 
-OFTEN = ("wide_resnet50_2", "efficientnet_b0", "convnext_tiny")  # met beside the backbones of our own networks
+OFTEN = ("wide_resnet50_2", "efficientnet_b0", "convnext_tiny")  # common networks beside the backbones of our recipes
 
 
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layout: str | None = None) -> str:
-    """Load weights in our layout or somebody else's into a model, in place.
+    """Load weights into a model in place, from the key layout of foveal or of another library.
 
-    Weights without any attention fit as well: the attention that was attached keeps its values, with a warning where
-    it did not start as the identity. Weights of an attention of others fit one that did: it then counts in full.
-    Optional are the auxiliary head of Inception and BatchNorm's counters.
+    Weights of the plain backbone also fit a model with attached mechanisms: the mechanisms keep their values, with a
+    warning if they did not start as the identity. If a mechanism started as the identity and the loaded mechanism has
+    no strength parameter, its strength is set to one. The auxiliary head of Inception and BatchNorm's counters
+    (`num_batches_tracked`) are optional.
 
     Args:
-        model: of `foveal.create_model`, or anybody's, with or without attachments.
-        source: a safetensors file, a file that `torch.save` wrote (read without executing anything), or a state dict.
-        layout: one of `foveal.networks.key_layouts.LAYOUTS`: plain (ours, timm's and torchvision's), timm-sknet,
-            attention-module (CBAM's authors), moskomule (moskomule/senet.pytorch, for a model of SE with `bias=False`),
-            pytorchcv; left out, that which fits.
+        model (torch.nn.Module): A model of `foveal.create_model` or any other, with or without attached mechanisms.
+        source (str | Path | Mapping[str, Any]): A safetensors file, a file written by `torch.save` (read with
+            `weights_only=True`, which executes no code), or a state dict.
+        layout (str | None): One of `foveal.networks.key_layouts.LAYOUTS`: "plain" (foveal, timm and torchvision),
+            "timm-sknet", "attention-module" (CBAM's authors), "ecanet" (ECA's authors), "moskomule"
+            (moskomule/senet.pytorch, for SE with `bias=False`) or "pytorchcv". None selects the best match.
 
     Returns:
-        The name of the layout that fitted.
+        The name of the layout that was used.
 
     Raises:
-        TypeError: `model` is no module.
-        ValueError: no layout fits, or not the named one; the first names that differ are listed with the network that
-            the weights are nearest to, and the model is as it was. A file that cannot be read; an unknown layout.
+        TypeError: If `model` is not a module.
+        ValueError: If no layout, or not the named one, fits (the message lists the first differing names and the
+            nearest known network; the model is unchanged), the file cannot be read, or the layout is unknown.
 
-    >>> load_weights(create_model("seresnet18"), create_model("seresnet18").state_dict())
-    'plain'
+    Examples:
+        >>> import foveal
+        >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1)
+        >>> foveal.load_weights(model, model.state_dict())
+        'plain'
     """
     check_model(model)
     state = source if isinstance(source, Mapping) else read(Path(source))
@@ -52,19 +57,19 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
 
 
 def nearest(state: Mapping[str, Any]) -> str:
-    """Which network by name a state dict is nearest to: first which backbone, then which attention in it."""
+    """Describe the known network that a state dict matches best: first the backbone, then the mechanism in it."""
     backbones = dict.fromkeys([*(recipe.backbone for recipe in RECIPES.values()), *OFTEN])
     backbone = max(backbones, key=lambda name: match_keys(shapes_of(name), state).likeness)
     recipes = [name for name, recipe in RECIPES.items() if recipe.backbone == backbone]
     fits = {name: match_keys(shapes_of(name), state) for name in (backbone, *recipes)}
     name = max(fits, key=lambda name: fits[name].likeness)
     if fits[name].likeness < 0.5:
-        return "they are near to no network that is known by name"
-    return f"they are nearest to {name}, in the layout {fits[name].layout!r}"
+        return "they match no known network"
+    return f"they match best {name!r}, in the layout {fits[name].layout!r}"
 
 
 @cache
 def shapes_of(name: str) -> nn.Module:
-    """A network without its weights' values."""
+    """Create a network on the meta device, with shapes but without values."""
     with torch.device("meta"):
         return create_model(name)

@@ -1,30 +1,31 @@
-"""The recurrent attention model (Mnih et al., 2014): a few glimpses at an image, one after the other, then an answer.
+"""Recurrent attention model (Mnih et al., 2014): a sequence of glimpses at an image, then a classification.
 
     g_t = relu(Ws relu(Wp rho(x, l_t)) + Wl relu(Wq l_t))        glimpse network, sec. 3: 128 + 128 to 256
     h_t = relu(Wr h_{t-1} + Wj g_t)                              core network, 256
-    l_{t+1} ~ N(mu(h_t), std^2), b_t = Wb h_t                    where to look next, and the reward to expect
-    y = Wa h_T                                                   the answer, after the last glimpse
+    l_{t+1} ~ N(mu(h_t), std^2), b_t = Wb h_t                    next location, and the expected reward
+    y = Wa h_T                                                   logits, after the last glimpse
 
-The reward is 1 for a right answer and 0 for a wrong one. What is minimised is the cross-entropy of the answer; minus
-the sum over t of log p(l_{t+1} | h_t) (reward - b_t), which is REINFORCE; and the squared error of the baseline b_t.
+The reward is 1 for a correct classification and 0 otherwise. The loss is the sum of three terms: the cross-entropy of
+the classification; minus the sum over t of log p(l_{t+1} | h_t) (reward - b_t), which is REINFORCE; and the squared
+error of the baseline b_t.
 
-Locations are detached, so that the policy learns from the reward alone; the reward's gradient goes on, through the
-policy, into core and glimpse network, which must keep what tells where to look next (detached from them, the policy
-did not find the object of an easy toy). The baseline teaches nobody but itself. In training the first location is
-uniform over the image and those that follow are drawn from the policy. In evaluation all is deterministic: it begins
-in the centre and follows the policy's mean; or `samples` paths are drawn as in training, from a stream of their own,
-and the probabilities that they end in are averaged.
+Locations are detached, so the policy learns only from the reward. The gradient of the reward continues through the
+policy into core and glimpse network, which must encode where to look next (detached from them, the policy did not
+find the object in an easy toy problem). The baseline's gradient changes only the baseline. In training, the first
+location is uniform over the image, and the following locations are drawn from the policy. Evaluation is deterministic:
+the first location is the centre, and the following locations are the policy's means; or `samples` paths are drawn as
+in training, from a separate random generator, and their class probabilities are averaged.
 
-Weights start as He et al. (2015) say. Under PyTorch's own start three layers leave a fifteenth of what an image adds
-to the state, and the policy can hardly tell images apart.
+Weights are initialized as in He et al. (2015). With PyTorch's default initialization, only a fifteenth of an image's
+contribution to the state remains after three layers, and the policy can hardly distinguish images.
 
-Measured, on 3,000 cluttered digits of 60x60 pixels, in a minute and a half of one core:
+Measured on 3,000 cluttered digits of 60x60 pixels, in a minute and a half on one core:
 
     foveal train --model ram --data digits/cluttered --epochs 80 --lr 1e-3                   24.8, 24.3 % test error
     foveal train --model ram:policy=random --data digits/cluttered --epochs 80 --lr 1e-3     48.5, 47.5 %
 
-for seeds 0 and 1, with six glimpses. (The paper has endless digits: 4.96 % with four glimpses, 14.4 % with eight random
-ones.)
+for seeds 0 and 1, with six glimpses. (The paper generates an unlimited number of digits: 4.96 % with four glimpses,
+14.4 % with eight random ones.)
 """
 
 from collections.abc import Callable
@@ -36,39 +37,44 @@ from torch.nn import functional as F
 
 from foveal.mechanisms.glimpse import Glimpse
 
-WHAT, WHERE, STATE = 128, 128, 256  # widths, of the patch's and of the place's hidden layer, and of g and h
+WHAT, WHERE, STATE = 128, 128, 256  # widths of the patch's and of the location's hidden layer, and of g and h
 POLICIES = ("learned", "random")
-STREAM = 0  # seed of what is drawn in evaluation
+STREAM = 0  # seed of the locations that are drawn in evaluation
 
 
 class Walk(NamedTuple):
-    """What a training pass hands to the loss."""
+    """Output of a forward pass in training mode, the input of the loss."""
 
     logits: Tensor  # (B, num_classes)
     path: Tensor  # (B, T, 2): l_t
     expected: Tensor  # (B, T - 1): b_t
-    density: Tensor  # (B, T - 1): log p(l_{t+1} | h_t), but for a constant
+    density: Tensor  # (B, T - 1): log p(l_{t+1} | h_t), up to a constant
 
 
 class RAM(nn.Module):
-    """Images (B, C, H, W) of any size to logits (B, num_classes); in training to a `Walk`, which `loss` takes.
+    """Recurrent attention model: images (B, C, H, W) of any size to logits (B, num_classes).
+
+    In training mode, `forward` returns a `Walk`, the input of `loss`.
 
     Args:
-        num_classes: of the answer.
-        in_chans: C, of the images.
-        glimpses: T.
-        size: g, side of a patch in its own pixels.
-        scales: K, patches a glimpse, each of twice the extent of the one before.
-        std: of the policy, in normalised coordinates.
-        policy: "learned", or "random" for the paper's control: every location uniform over the image, in evaluation
-            the same ones at each call.
-        samples: paths to average over in evaluation; 0 follows the policy's mean.
+        num_classes: Number of classes.
+        in_chans: Channels C of the images.
+        glimpses: Number T of glimpses, two or more.
+        size: Side g of a patch, in pixels of the patch.
+        scales: Number K of patches in a glimpse, each of twice the extent of the previous one.
+        std: Standard deviation of the policy, in normalised coordinates.
+        policy: "learned", or "random" for the paper's control: every location is uniform over the image; in evaluation
+            mode, the locations are the same at each call.
+        samples: Number of paths to average over in evaluation mode; 0 uses the policy's mean.
 
     Raises:
-        ValueError: fewer than two glimpses, another policy, negative `samples`, and what `Glimpse` raises.
+        ValueError: If `glimpses` is below 2, the policy is unknown, `samples` is negative, or `Glimpse` raises one.
 
-    >>> RAM(glimpses=6).eval()(torch.rand(5, 1, 60, 60)).shape
-    torch.Size([5, 10])
+    Examples:
+        >>> import torch
+        >>> from foveal.networks.ram import RAM
+        >>> RAM(glimpses=6).eval()(torch.rand(5, 1, 60, 60)).shape
+        torch.Size([5, 10])
     """
 
     def __init__(
@@ -85,11 +91,11 @@ class RAM(nn.Module):
     ):
         super().__init__()
         if glimpses < 2:
-            raise ValueError(f"glimpses={glimpses}: two or more; the first place is not chosen")
+            raise ValueError(f"glimpses={glimpses}: must be 2 or more, since the policy does not choose the first one")
         if policy not in POLICIES:
-            raise ValueError(f"policy={policy!r}: {' or '.join(POLICIES)}")
+            raise ValueError(f"policy={policy!r}: must be {' or '.join(map(repr, POLICIES))}")
         if samples < 0:
-            raise ValueError(f"samples={samples}: 0 for the policy's mean, or how many paths to average over")
+            raise ValueError(f"samples={samples}: must be 0 or the number of paths to average over; 0 follows the mean")
         self.glimpses, self.policy, self.samples = glimpses, policy, samples
         self.glimpse = Glimpse(STATE, size, scales, std=std)
         self.patch = nn.Linear(in_chans * scales * size**2, WHAT)
@@ -117,7 +123,7 @@ class RAM(nn.Module):
         return walk.logits
 
     def walk(self, x: Tensor, drawn: bool) -> Walk:
-        """Look T times: at places that are drawn, in evaluation from a stream of their own, or at the means."""
+        """Take T glimpses at drawn locations (in evaluation from a separate generator) or at the policy's means."""
         stream = torch.Generator(x.device).manual_seed(STREAM) if drawn and not self.training else None
         levels = self.glimpse.levels(x)
         location = uniform(x, stream) if drawn else x.new_zeros(x.shape[0], 2)
@@ -134,28 +140,29 @@ class RAM(nn.Module):
         return Walk(self.head(state), torch.stack(path, 1), torch.stack(expected, 1), torch.stack(density, 1))
 
     def step(self, state: Tensor, levels: list[Tensor], location: Tensor) -> Tensor:
-        """Look at a location (B, 2): from h_{t-1} to h_t, both (B, 256)."""
+        """Take a glimpse at a location (B, 2), and update the state from h_{t-1} to h_t, both (B, 256)."""
         what = F.relu(self.patch(self.glimpse(levels, location).flatten(1)))
         where = F.relu(self.place(location))
         seen = F.relu(self.what(what) + self.where(where))
         return F.relu(self.recall(state) + self.join(seen))
 
     def loss(self, outputs: Walk, labels: Tensor, criterion: Callable[..., Tensor]) -> Tensor:
-        """Cross-entropy of the answer, REINFORCE for the policy, squared error of the baseline."""
+        """Compute the cross-entropy of the logits plus REINFORCE's loss plus the squared error of the baseline."""
         logits, _, expected, density = outputs
-        answer = criterion(logits, labels)
+        classification = criterion(logits, labels)
         if self.policy == "random":
-            return answer
+            return classification
         reward = (logits.argmax(1) == labels).to(expected.dtype)[:, None].expand_as(expected)
         surplus = reward - expected.detach()
-        return answer - (density * surplus).sum(1).mean() + F.mse_loss(expected, reward)
+        return classification - (density * surplus).sum(1).mean() + F.mse_loss(expected, reward)
 
 
 def start(layer: nn.Linear, nonlinearity: Literal["relu", "linear"]) -> None:
+    """Initialize a linear layer as in He et al. (2015), with bias 0."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity=nonlinearity)
     nn.init.zeros_(layer.bias)
 
 
 def uniform(x: Tensor, stream: torch.Generator | None) -> Tensor:
-    """A location for each image, anywhere in it: (B, 2)."""
+    """Draw a location (B, 2) uniformly over each image, in normalised coordinates."""
     return 2 * torch.rand(x.shape[0], 2, generator=stream, device=x.device) - 1

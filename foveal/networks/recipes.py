@@ -1,6 +1,6 @@
-"""Networks of the papers as recipes, backbone + mechanism, and the names of the few networks that are not one.
+"""Recipes of the papers' networks, backbone + mechanism, and the names of the complete architectures.
 
-This file imports nothing heavy: the command lists the networks by it.
+This file imports no heavy library, since `foveal list` reads it.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from fnmatch import fnmatch
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network of the papers: a backbone and a mechanism at its place.
+    """Recipe of a network: a backbone, and a mechanism attached to it.
 
     Attributes:
-        backbone: a name of timm's or of `OWN`.
-        mechanism: with its options where the paper's differ from the mechanism's own.
-        at: where it stands; left out where `foveal.surgery.blocks` says.
-        whole: timm's name for the same network, whose pretrained weights fit.
+        backbone: A name of timm or of `foveal.networks.builders.OWN`.
+        mechanism: The mechanism's name, with options that differ from its defaults.
+        at: Where it is attached; None for the default of `foveal.surgery.blocks`.
+        whole: timm's name of the same network; its pretrained weights fit.
     """
 
     backbone: str
@@ -43,7 +43,7 @@ RECIPES = {
     "sknet26": NetworkSpec("resnext26_32x4d", "sk"),
     "sknet50": NetworkSpec("resnext50_32x4d", "sk", whole="skresnext50_32x4d"),
     "sknet101": NetworkSpec("resnext101_32x4d", "sk"),
-    # The branches and r of SKNet-29 are not told by the paper's text but by its count, see the test.
+    # The paper's text does not give branches and r of SKNet-29; its parameter count determines them, see the test.
     "sknet29": NetworkSpec("resnext29_16x32d", "sk:dilations=(1,0),reduction=32,floor=16"),
     "cbam_resnet18": NetworkSpec("resnet18", "cbam"),
     "cbam_resnet34": NetworkSpec("resnet34", "cbam"),
@@ -61,9 +61,23 @@ RECIPES = {
 }
 
 WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "ram", "small_cnn", "stn_cnn", "two_stn_cnn")
-NAMES = (*RECIPES, *WHOLE)  # that `list_models` gives
+NAMES = (*RECIPES, *WHOLE)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The networks by name, those that match a shell pattern; beside them any `backbone+mechanism`."""
+    """List the names of networks that match a shell pattern.
+
+    `foveal.create_model` also accepts every network of timm and any `backbone+mechanism`, such as "resnet18+cbam".
+
+    Args:
+        pattern (str): A shell pattern, as for `fnmatch`.
+
+    Returns:
+        The names in alphabetical order; an empty list if none matches.
+
+    Examples:
+        >>> import foveal
+        >>> foveal.list_models("cbam_*")
+        ['cbam_resnet101', 'cbam_resnet18', 'cbam_resnet34', 'cbam_resnet50']
+    """
     return [name for name in sorted(NAMES) if fnmatch(name, pattern)]

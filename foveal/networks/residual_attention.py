@@ -1,19 +1,21 @@
-"""Residual attention network (Wang et al., 2017): attention modules between residual units that halve the map.
+"""Residual attention network (Wang et al., 2017): attention modules between residual units that downsample by 2.
 
-A module is a unit, two units of trunk weighed by the mask of `foveal.mechanisms.residual_mask.ResidualMask`, and a unit
-(the paper's p = 1, t = 2, r = 1). Masks halve the map 3, 2 and 1 times in the three stages.
+An attention module is a residual unit, a trunk of two units weighted by the mask of
+`foveal.mechanisms.residual_mask.ResidualMask`, and a unit (the paper's p = 1, t = 2, r = 1). The mask branches
+downsample by 2 three times, twice and once in the three stages.
 
                          modules    parameters (paper)    multiplications with addition (paper)
     attention56          1, 1, 1    31.81 M (31.9 M)      6.27 G (6.2 G), 224 pixels
     attention92          1, 2, 3    52.47 M (51.3 M)      10.53 G (10.4 G), 224 pixels
     attention92_cifar    2, 2, 2    1.96 M (1.9 M)        0.21 G, 32 pixels
 
-Widths, units and masks are those of the authors' network descriptions. That of Attention-92 holds 1.2 M parameters more
-than the paper's table says; neither tells why.
+Widths, units and masks are those of the authors' network descriptions. Their Attention-92 has 1.2 M parameters more
+than the paper's table reports; the reason is not documented.
 
-For CIFAR the paper describes no layers. Ours have the widths of the ResNet-164 that it compares with, 64, 128 and 256
-channels at 32, 16 and 8 pixels, the last three units as the third stage. With the paper's p, t and r this gives 1.96 M
-parameters in 92 layers and 5.20 M in 236 (paper: 5.1 M), but 10.07 M in 452 (8.6 M): that one must differ.
+For CIFAR, the paper describes no layers. Ours have the widths of the ResNet-164 that the paper compares with: 64, 128
+and 256 channels at 32, 16 and 8 pixels; the last three units have the shape of the third stage. With the paper's p, t
+and r this gives 1.96 M parameters in 92 layers and 5.20 M in 236 (paper: 5.1 M), but 10.07 M in 452 (paper: 8.6 M), so
+the paper's 452-layer network must differ.
 """
 
 from torch import Tensor, nn
@@ -21,11 +23,11 @@ from torch.nn import functional as F
 
 from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
 
-DEPTHS = (3, 2, 1)  # of the masks, by stage
+DEPTHS = (3, 2, 1)  # number of downsamplings of the mask branch, by stage
 
 
 class AttentionModule(nn.Module):
-    """A unit, a trunk weighed by its mask, a unit: (B, C, H, W) to the same."""
+    """Attention module: residual unit, trunk weighted by its mask, residual unit. Keeps the shape (B, C, H, W)."""
 
     def __init__(self, channels: int, depth: int):
         super().__init__()
@@ -40,13 +42,13 @@ class AttentionModule(nn.Module):
 
 
 class ResidualAttentionNetwork(nn.Module):
-    """Images (B, C, H, W) of any size to logits (B, num_classes).
+    """Residual attention network: images (B, C, H, W) of any size to logits (B, num_classes).
 
     Args:
-        num_classes: of the answer.
-        in_chans: C, of the images.
-        modules: attention modules in each of the three stages.
-        cifar: the form for images of about 32 pixels.
+        num_classes: Number of classes.
+        in_chans: Channels C of the images.
+        modules: Number of attention modules in each of the three stages.
+        cifar: Use the variant for images of about 32 pixels.
     """
 
     def __init__(
@@ -77,11 +79,11 @@ class ResidualAttentionNetwork(nn.Module):
 
 
 def stem(in_chans: int, width: int) -> nn.Sequential:
-    """A quarter of the image's size."""
+    """Create the stem that downsamples an image by 4."""
     conv = nn.Conv2d(in_chans, width, 7, stride=2, padding=3, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
 
 
 def small_stem(in_chans: int, width: int) -> nn.Sequential:
-    """The image's own size."""
+    """Create the stem that keeps the size of an image."""
     return nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())

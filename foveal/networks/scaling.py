@@ -1,15 +1,15 @@
-"""The same plain network, larger: every stage wider by a factor, or with blocks added.
+"""Scaling of backbones: every stage wider by a factor, or with added blocks.
 
-The controls of a comparison need it: attention costs weights and time, and a larger network without attention may buy
-as much for them. `resnet18:width=1.1` and `resnet18:extra_blocks=2` are names as any other; what the two options mean
-for a family of networks is said here, as that family's own options.
+The controls of a comparison need it: attention adds parameters and time, and a larger network without attention may
+gain as much accuracy for the same cost. `resnet18:width=1.1` and `resnet18:extra_blocks=2` are names of networks; this
+file translates the two options into the arguments of each family of networks.
 
-Widths change by whole multiples of 8 channels, of 4 where there are fewer than 128, as devices want them and budgets
-allow; of the groups of a GroupNorm; of 2 in our networks for small images; of the number of heads in a transformer,
-whose heads grow with it. The first convolution of timm's ResNets without a deep stem always has 64 channels: a 1x1
-convolution then joins it to a first stage of another width.
+Widths change by multiples of 8 channels, or of 4 below 128 channels (efficient on most devices, and fine enough for
+the budgets); of the number of groups of a GroupNorm; of 2 in our networks for small images; of the number of heads in
+a transformer, so that its heads become wider. The first convolution of timm's ResNets without a deep stem always has
+64 channels; a 1x1 convolution then connects it to a first stage of another width.
 
-Blocks are added one by one to the stage that has grown least in proportion, the first of equals.
+Blocks are added one by one to the stage with the smallest relative growth, the first one of a tie.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from foveal.networks.small_cnn import SmallCNN
 
 SCALES = ("width", "extra_blocks")
 SMALL_STEP, WIDE = 2, 128
-LEAST = 0.25  # of a width: below, the groups of ResNeXt-50 (32x4d) would have no channels
+LEAST = 0.25  # smallest width: below it, the groups of ResNeXt-50 (32x4d) would have no channels
 
 
 def small_cnn(network: SmallCNN, width: float, extra: int) -> dict[str, Any]:
@@ -79,39 +79,39 @@ KNOWN = "small_cnn, the ResNets for small images, and timm's ResNets, ConvNeXts 
 
 
 def scaling_options(network: nn.Module, width: float = 1.0, extra_blocks: int = 0) -> dict[str, Any]:
-    """The options with which a plain network is built larger.
+    """Return the constructor arguments of a scaled network.
 
     Args:
-        network: the plain one; on the meta device will do.
-        width: by which the channels of every stage are multiplied, 0.25 or more.
-        extra_blocks: in all stages together.
+        network: The plain network; it may be on the meta device.
+        width: Factor for the channels of every stage, 0.25 or more.
+        extra_blocks: Number of blocks added in all stages together.
 
     Raises:
-        ValueError: a network of no family that is known here; a width or a number of blocks that makes no sense.
+        ValueError: If the network's family is unknown, or `width` or `extra_blocks` is out of range.
     """
     if isinstance(width, bool) or not isinstance(width, int | float) or not LEAST <= width < float("inf"):
-        raise ValueError(f"width={width!r}: a factor from {LEAST} up")
+        raise ValueError(f"width={width!r}: must be a factor of at least {LEAST}")
     if isinstance(extra_blocks, bool) or not isinstance(extra_blocks, int) or extra_blocks < 0:
-        raise ValueError(f"extra_blocks={extra_blocks!r}: how many, 0 or more")
+        raise ValueError(f"extra_blocks={extra_blocks!r}: must be a number of blocks, 0 or more")
     for family, options in FAMILIES.items():
         if isinstance(network, family):
             return options(network, width, extra_blocks)
-    raise ValueError(f"{type(network).__name__} cannot be made wider or deeper by its name; {KNOWN} can")
+    raise ValueError(f"{type(network).__name__} does not support width and extra_blocks; supported: {KNOWN}")
 
 
 def widened(channels: int, width: float, multiple: int) -> int:
-    """Channels times a factor, to the nearest that lies whole multiples away from them; never none."""
+    """Scale a number of channels, rounded so that it changes by a multiple of `multiple`; never 0."""
     return max(channels + multiple * floor(channels * (width - 1) / multiple + 0.5), min(channels, multiple))
 
 
 def step(network: nn.Module, channels: int) -> int:
-    """By multiples of what the channels of a stage change."""
+    """Return the number of channels of which the width of a stage changes by multiples."""
     groups = (norm.num_groups for norm in network.modules() if isinstance(norm, nn.GroupNorm))
     return lcm(8 if channels >= WIDE else 4, *groups)
 
 
 def deepened(stages: Sequence[nn.Sequential], extra: int) -> tuple[int, ...]:
-    """The number of blocks in each stage, after so many were added in all."""
+    """Return the number of blocks in each stage after `extra` blocks were added in total."""
     plain = [len(stage) for stage in stages]
     blocks = list(plain)
     for _ in range(extra):

@@ -1,7 +1,7 @@
-"""A small convolutional net for small images: the backbone of the main job.
+"""Small convolutional network for small images, the default backbone of `foveal.compare`.
 
-Four 3x3 convolutions or more with BatchNorm and ReLU and a maximum over all positions, so that it takes any image size.
-Wide enough (32 channels and more) for a selective kernel to stand in it.
+Four or more 3x3 convolutions with BatchNorm and ReLU, then global max pooling, so it accepts images of any size. With
+at least 32 channels, it is wide enough for a selective kernel.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class ConvBlock(nn.Module):
-    """Convolution, BatchNorm, ReLU, and a free slot for attention: (B, C, H, W) to (B, C', H, W)."""
+    """Convolution, BatchNorm, ReLU and an empty slot for attention: (B, C, H, W) to (B, C', H, W)."""
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
@@ -25,21 +25,21 @@ class ConvBlock(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Images (B, C, H, W) of 8 pixels and more to logits (B, num_classes).
+    """Small convolutional network: images (B, C, H, W) of at least 8 pixels a side to logits (B, num_classes).
 
     Args:
-        num_classes: of the answer.
-        in_chans: C, of the images.
-        widths: channels of the convolutions, four or more.
+        num_classes: Number of classes.
+        in_chans: Channels C of the images.
+        widths: Output channels of the convolutions, four or more.
 
     Raises:
-        ValueError: fewer widths.
+        ValueError: If there are fewer than four widths.
     """
 
     def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (32, 64, 64, 128)):
         super().__init__()
         if len(widths) < 4:
-            raise ValueError(f"widths={widths}: four or more")
+            raise ValueError(f"widths={tuple(widths)}: must have four or more entries")
         self.widths = tuple(widths)
         first, second, *_, last = widths
         self.stem = nn.Sequential(
@@ -55,7 +55,7 @@ class SmallCNN(nn.Module):
         )
         self.head = nn.Linear(last, num_classes)
         ends = (0, len(self.features) - 1)
-        self.feature_info = tuple({"module": f"features.{end}"} for end in ends)  # of its two stages, as timm says it
+        self.feature_info = tuple({"module": f"features.{end}"} for end in ends)  # the two stages, in timm's format
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(self.stem(x)).amax((2, 3)))

@@ -1,9 +1,11 @@
-"""The note's digit network: a spatial transformer in front of two convolutions and two linear layers.
+"""Digit network with spatial transformers: a transformer in front of two convolutions and two linear layers.
 
-The transformer gives out 28x28 whatever it is given, so the network takes images of any size. With several transformers
-side by side it is the network of the paper's addition of two digits (Jaderberg et al., 2015, A.1). Departures from the
-note: it returns logits, not their log-softmax; the localisation net is `Localisation`; outside the image lies its
-border.
+The architecture is that of the study note named in the README. The transformer's output has 28x28 pixels for every
+input, so the network accepts images of any size. With several parallel transformers it is the paper's network for the
+addition of two digits (Jaderberg et al., 2015, A.1).
+
+Departures from the note: the output is logits, not their log-softmax; the localisation network is `Localisation`;
+samples outside the image take the value of its border.
 """
 
 import torch.nn.functional as F
@@ -16,12 +18,12 @@ SIDE = 28
 
 
 class STNCNN(nn.Module):
-    """Images (B, C, H, W) of any size to logits (B, num_classes).
+    """Digit network with spatial transformers: images (B, C, H, W) of any size to logits (B, num_classes).
 
     Args:
-        num_classes: of the answer.
-        in_chans: C, of the images.
-        transformers: one affine transformer, or several that look at a part of the image each.
+        num_classes: Number of classes.
+        in_chans: Channels C of the images.
+        transformers: Number of transformers: one affine transformer, or several that each show a part of the image.
     """
 
     def __init__(self, num_classes: int = 10, in_chans: int = 1, transformers: int = 1):
@@ -35,7 +37,7 @@ class STNCNN(nn.Module):
         self.fc2 = nn.Linear(50, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stn(x)  # (B, C, 28, 28), of N transformers (B, N C, 28, 28)
+        x = self.stn(x)  # (B, C, 28, 28); for N transformers (B, N C, 28, 28)
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 12, 12)
         x = F.relu(F.max_pool2d(self.drop(self.conv2(x)), 2))  # (B, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))

@@ -1,1 +1,1 @@
-"""Pages and pictures of whole runs and comparisons: templates, charts, tables, the look page."""
+"""HTML reports of runs and comparisons: templates, charts, tables, the attention page."""

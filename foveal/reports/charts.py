@@ -1,7 +1,7 @@
-"""A comparison's plots: error against cost, paired differences, learning curves. This file draws and judges nothing.
+"""Charts of a comparison: error against cost, paired differences, learning curves.
 
-Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart, and each goes with a marker of its
-own. Plots are as wide as a phone at arm's length can show with letters that one can read, and are drawn as vectors.
+Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish, and each has its own marker. The
+charts are vector graphics, narrow enough that their text stays readable on a phone.
 """
 
 import base64
@@ -26,19 +26,20 @@ from foveal.inspection.drawing.palette import BLACK, BLUE, GREEN, GREY, ORANGE, 
 from foveal.profiling.costs import BATCH
 from foveal.training.run_folder import read_lines
 
-COLOURS = (BLACK, ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY_BLUE)  # the first is the baseline's
+COLOURS = (BLACK, ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY_BLUE)  # the first one is for the baseline
 MARKERS = "osD^vPX<>*hp"
 WIDTH = 4.2  # inches
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal"}
-LONGEST = 40  # letters of a name in a legend
-SAYS = {"better": (BLUE, "^"), "worse": (VERMILION, "v"), TOO_FEW: (GREY, "D"), "": (BLACK, "o")}
-SHARE = 4  # a span from which an axis is logarithmic
+LONGEST = 40  # maximum length of a name in a legend
+VERDICT_STYLES = {"better": (BLUE, "^"), "worse": (VERMILION, "v"), TOO_FEW: (GREY, "D"), "": (BLACK, "o")}
+LOG_RATIO = 4  # ratio of largest to smallest value above which an axis is logarithmic
 
 
 class Chart(Picture):
-    """A drawing of lines and letters: in a page it is a vector, sharp at any size."""
+    """A chart that is embedded in a page as a vector graphic (SVG)."""
 
     def svg(self) -> bytes:
+        """Render the chart as SVG."""
         buffer = io.BytesIO()
         with rc_context(STYLE):
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -50,13 +51,13 @@ class Chart(Picture):
 
 
 def looks(compared: ComparisonResult) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each contender; of more than seven the colours come again with other markers."""
+    """Return colour and marker of each contender; above seven contenders, colours repeat with other markers."""
     names = [compared.plan.baseline, *(row.name for row in compared.rows if row.name != compared.plan.baseline)]
     return {name: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]) for index, name in enumerate(names)}
 
 
 def accuracy_against_cost(compared: ComparisonResult) -> Chart | None:
-    """Test error against measured milliseconds, with the Pareto front of the means; None where every run failed."""
+    """Plot test error against measured milliseconds with the Pareto front of the means; None if every run failed."""
     rows = [row for row in compared.rows if row.errors]
     if not rows:
         return None
@@ -65,7 +66,7 @@ def accuracy_against_cost(compared: ComparisonResult) -> Chart | None:
         legend_rows = ceil((len(rows) + 1) / legend_columns(rows))
         figure = Figure(figsize=(WIDTH, 2.7 + 0.17 * legend_rows), layout="constrained")
         axis = figure.subplots()
-        beside = axis.transData + ScaledTranslation(-6 / 72, 0, figure.dpi_scale_trans)  # not under the error bar
+        beside = axis.transData + ScaledTranslation(-6 / 72, 0, figure.dpi_scale_trans)  # left of the error bar
         for row in rows:
             colour, marker = style[row.name]
             errors = list(row.errors.values())
@@ -86,29 +87,30 @@ def accuracy_against_cost(compared: ComparisonResult) -> Chart | None:
         low, _ = axis.get_ylim()
         axis.set_ylim(bottom=max(low, 0))
         figure.legend(loc="outside lower left", ncols=legend_columns(rows), frameon=False, fontsize=7)
-    told = "; ".join(f"{row.name} {row.mean:.2f} % at {row.cost.batch:.1f} ms" for row in rows)
-    return Chart(figure, f"Test error against milliseconds for {BATCH} images: {told}. On the Pareto front: "
+    means = "; ".join(f"{row.name} {row.mean:.2f} % at {row.cost.batch:.1f} ms" for row in rows)
+    return Chart(figure, f"Test error against milliseconds for {BATCH} images: {means}. On the Pareto front: "
                  f"{', '.join(row.name for row in rows if row.name in front)}.")  # fmt: skip
 
 
 def legend_columns(rows: Iterable[ContenderResult]) -> int:
+    """Return the number of legend columns that fit the longest name."""
     longest = max((len(row.name) for row in rows), default=0)
     return 3 if longest <= 14 else 2 if longest <= 24 else 1
 
 
 def cut(name: str) -> str:
-    """A name without its middle where it is long: beginnings are often alike."""
+    """Shorten a long name in its middle, since several names often have the same beginning."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]} ... {name[5 - LONGEST // 2 :]}"
 
 
 def half_interval(row: ContenderResult) -> float | None:
-    """Half the 95 % interval of the mean over seeds, by Student's t; None for too few of them."""
+    """Compute half the width of the mean's 95 % interval over seeds (Student's t); None for fewer than three seeds."""
     seeds = len(row.errors)
     return t_quantile(LEVEL, seeds - 1) * row.spread / sqrt(seeds) if seeds >= FEWEST else None
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
-    """Those that no other beats in one figure without losing in the other; lower is better in both."""
+    """Return the names on the Pareto front of two figures, where lower is better in both."""
     return {
         name
         for name, own in points.items()
@@ -117,7 +119,7 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
 
 
 def paired_differences(compared: ComparisonResult) -> Chart | None:
-    """A forest plot: each verdict's mean difference with its interval, a small dot a seed; None without a verdict."""
+    """Draw a forest plot: mean difference, interval and the seeds as dots for each verdict; None without verdicts."""
     if not compared.verdicts:
         return None
     rows = {row.name: row for row in compared.rows}
@@ -130,7 +132,7 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
         axis = figure.subplots()
         axis.axvline(0, color=GREY, linewidth=1, zorder=0)
         for place, each in enumerate(verdicts):
-            colour, marker = SAYS.get(each.label, SAYS[""])
+            colour, marker = VERDICT_STYLES.get(each.label, VERDICT_STYLES[""])
             own = rows[each.contender].errors
             seeds = [base.errors[seed] - own[seed] for seed in own if seed in base.errors]
             axis.scatter(seeds, [place + 0.22] * len(seeds), s=9, color=colour, alpha=0.6, linewidths=0)
@@ -146,11 +148,13 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
         axis.spines["left"].set_visible(False)
         figure.supxlabel("worse than the baseline  ←  percentage points of accuracy  →  better", fontsize=8)
     return Chart(
-        figure, f"Differences to the baseline, {base.name}, in percentage points of accuracy: {told_of(verdicts)}."
+        figure,
+        f"Differences from the baseline, {base.name}, in percentage points of accuracy: {differences_text(verdicts)}.",
     )
 
 
-def told_of(verdicts: Iterable[Verdict]) -> str:
+def differences_text(verdicts: Iterable[Verdict]) -> str:
+    """Describe the mean differences and their intervals for the alternative text of the chart."""
     return "; ".join(
         f"{each.contender} {each.mean:+.2f}"
         + (f", from {each.ci_low:+.2f} to {each.ci_high:+.2f}" if isfinite(each.ci_low) else ", no interval")
@@ -158,18 +162,20 @@ def told_of(verdicts: Iterable[Verdict]) -> str:
     )
 
 
-Curve = dict[int, float]  # epoch to figure
+Curve = dict[int, float]  # epoch to value
 
 
 def learning_curves(compared: ComparisonResult, what: str) -> Chart | None:
-    """A panel for each contender: thin lines for its seeds, a thick one for their mean, the baseline's mean dashed.
+    """Plot learning curves, one panel for each contender.
+
+    Thin lines are seeds, the thick line is their mean, and the dashed line is the mean of the baseline.
 
     Args:
-        compared: whose runs are read.
+        compared: The comparison; the metrics of its runs are read from its folder.
         what: "validation error, %" or "training loss".
 
     Returns:
-        None where no run has finished an epoch.
+        The chart, or None if no run has finished an epoch.
     """
     curves = {row.name: [curve for curve in curves_of(compared, row.name, what) if curve] for row in compared.rows}
     curves = {name: each for name, each in curves.items() if each}
@@ -195,18 +201,18 @@ def learning_curves(compared: ComparisonResult, what: str) -> Chart | None:
             )  # fmt: skip
             axis.set_title("\n".join(wrap(cut(name), 42 // columns)), fontsize=7.5, loc="left")
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        for axis in list(panels):  # the grid's rest
+        for axis in list(panels):  # unused panels of the grid
             axis.set_axis_off()
         scale(figure.axes[0], [value for seeds in curves.values() for curve in seeds for value in curve.values()])
         figure.supxlabel("epoch", fontsize=8)
         figure.supylabel(what, fontsize=8)
     last = {name: mean_curve(seeds) for name, seeds in curves.items()}
-    told = "; ".join(f"{name} {list(each.values())[-1]:.3g} after {max(each)} epochs" for name, each in last.items())
-    return Chart(figure, f"{what.capitalize()} by epoch, means over seeds: {told}.")
+    values = "; ".join(f"{name} {list(each.values())[-1]:.3g} after {max(each)} epochs" for name, each in last.items())
+    return Chart(figure, f"{what.capitalize()} by epoch, means over seeds: {values}.")
 
 
 def curves_of(compared: ComparisonResult, name: str, what: str) -> list[Curve]:
-    """One for each seed."""
+    """Read the learning curve of each seed of a contender."""
     lines = [[line for line in read_lines(folder) if "epoch" in line] for folder in compared.plan.runs(name)]
     if what == "training loss":
         return [{line["epoch"]: line["train_loss"] for line in each} for each in lines]
@@ -214,15 +220,15 @@ def curves_of(compared: ComparisonResult, name: str, what: str) -> list[Curve]:
 
 
 def mean_curve(seeds: Iterable[Curve]) -> Curve:
-    """Over the seeds that have the epoch."""
+    """Average curves, at each epoch over the seeds that have finished it."""
     seeds = list(seeds)
     epochs = sorted({epoch for curve in seeds for epoch in curve})
     return {epoch: statistics.fmean(curve[epoch] for curve in seeds if epoch in curve) for epoch in epochs}
 
 
 def scale(axis: Axes, values: list[float]) -> None:
-    """Logarithmic where the values span much: the first epochs would hide the others."""
-    if min(values) > 0 and max(values) > SHARE * min(values):
+    """Make the axis logarithmic if the values span a large range, so that the first epochs do not hide the others."""
+    if min(values) > 0 and max(values) > LOG_RATIO * min(values):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(ScalarFormatter())

@@ -1,6 +1,6 @@
-"""A comparison as one self-contained HTML page: what it says first, then its figures, and at the end how it was made.
+"""Report of a comparison as one self-contained HTML page: verdicts, tables and charts, then how it was produced.
 
-The page asks for nothing but itself. A script of a few lines sorts its tables; without it they are read as they are.
+The page loads no other file. A short script sorts its tables; without scripts, the tables are in their original order.
 """
 
 import json
@@ -27,13 +27,27 @@ from foveal.reports.tables import costs_table, results_table, write_tables
 from foveal.training.config import CompareConfig
 from foveal.training.run_folder import read_lines
 
-IMAGES = 6  # drawn for each contender
-CLASSES = 20  # of which differences are shown
-SHADES = {True: "0, 114, 178", False: "230, 159, 0"}  # blue where it is better, else orange
+IMAGES = 6  # images drawn for each contender
+CLASSES = 20  # maximum number of classes in the table by class
+SHADES = {True: "0, 114, 178", False: "230, 159, 0"}  # blue if better, orange if worse
 
 
 def write_report(comparison: ComparisonResult) -> Path:
-    """Write `report.html` into the comparison's folder, beside its tables and each contender's picture; its path."""
+    """Write the report of a comparison to its folder.
+
+    The folder then contains `report.html`, the tables `results.csv`, `results.json` and `results.md`, and a PNG picture
+    of the attention of each contender. The report is one HTML file that loads no other file. For example,
+    `foveal.write_report(foveal.compare(["none", "se"], seeds=3))`.
+
+    Args:
+        comparison (ComparisonResult): The result of `foveal.compare`.
+
+    Returns:
+        The path (`Path`) of `report.html`.
+
+    Raises:
+        OSError: If the folder `comparison.plan.folder` cannot be written.
+    """
     write_tables(comparison)
     plan = comparison.plan
     page = fill(
@@ -61,14 +75,15 @@ def write_report(comparison: ComparisonResult) -> Path:
 
 @dataclass(frozen=True)
 class ByClass:
-    """Recall of the baseline by class, and what each contender has more or less, in percentage points."""
+    """Recall of the baseline by class, and the difference of each contender, in percentage points."""
 
     head: list[str]
-    rows: list[tuple[str, str, list[tuple[str, str]]]]  # class, the baseline's recall, text and colour of each
-    of: int  # classes in all
+    rows: list[tuple[str, str, list[tuple[str, str]]]]  # class, the baseline's recall, text and colour of each cell
+    of: int  # total number of classes
 
 
 def by_class(comparison: ComparisonResult) -> ByClass | None:
+    """Build the table by class, with the classes that differ most; None without a recall of the baseline."""
     rows = {row.name: row.recall for row in comparison.rows if row.recall}
     base = rows.pop(comparison.plan.baseline, None)
     if base is None or not rows:
@@ -85,31 +100,32 @@ def by_class(comparison: ComparisonResult) -> ByClass | None:
 
 
 def shade(share: float) -> str:
-    """A colour for a share of the largest difference, -1 to 1."""
+    """Return the colour of a cell, given its share of the largest difference, -1 to 1."""
     return f"rgba({SHADES[share > 0]}, {0.6 * abs(share):.2f})"
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a contender's first seed that did not fail learned."""
+    """Picture, audit and score of a contender's first seed that did not fail."""
 
     name: str
     picture: Picture | None
-    no_picture: str  # the reason
+    no_picture: str  # the reason if there is no picture
     failed: str
     audit: AuditResult | None
     located: list[list[str]]
     ablations: list[list[str]]
-    images: int  # of the score
+    images: int  # number of images of the score
 
 
 def worth_showing(row: ContenderResult) -> bool:
-    """True if a contender has attention or an examination that failed, or if its first seed failed."""
+    """Return True if a contender has attention, its examination failed, or its first seed failed."""
     found = row.examination
     return bool(found and (found.audit or found.failed)) or bool(row.errors and 0 in row.failed)
 
 
 def learned_of(plan: Plan, row: ContenderResult) -> Learned:
+    """Collect picture, audit and score of a contender."""
     picture, reason = picture_of(plan, row)
     found = row.examination or Examination()
     score = found.score
@@ -125,27 +141,28 @@ def learned_of(plan: Plan, row: ContenderResult) -> Learned:
 
 
 def picture_of(plan: Plan, row: ContenderResult) -> tuple[Picture | None, str]:
-    """What the first seed that did not fail attends to, also as a file; or why there is no picture."""
+    """Draw and save the attention of the first seed that did not fail; else return the reason for a missing picture."""
     if row.first is None:
         return None, "All its seeds failed."
     folder = plan.runs(row.name)[row.first]
     try:
         picture = look(str(folder), [plan.config.data], IMAGES).picture
-    except Exception as error:  # whatever it is: the page goes on, its runs took long
+    except Exception as error:  # any exception: the report of long runs is written without the picture
         return None, f"{type(error).__name__}: {one_line(error)}"
     picture.save(plan.folder / f"{folder.name}.png")
     return picture, ""
 
 
 def shown(interval: Interval, times: float = 1.0) -> str:
+    """Format a mean with its interval."""
     digits = 1 if times > 1 else 3
     mean, low, high = (f"{times * each:.{digits}f}" for each in (interval.mean, interval.low, interval.high))
     return f"{mean} ({low} to {high})".replace("-", "\u2212")
 
 
 def pairs_table(comparison: ComparisonResult) -> list[list[str]]:
-    """Head and rows: McNemar's test, seed by seed."""
-    head = ["contender", "seed", "right alone", f"{comparison.plan.baseline} right alone", "p"]
+    """Build the table of McNemar's tests by seed, with its head."""
+    head = ["contender", "seed", "only contender correct", f"only {comparison.plan.baseline} correct", "p"]
     rows = [
         [name, str(seed), str(pair.gained), str(pair.lost), f"{pair.p:.2g}"]
         for name, by_seed in comparison.pairs.items()
@@ -155,7 +172,7 @@ def pairs_table(comparison: ComparisonResult) -> list[list[str]]:
 
 
 def command(plan: Plan) -> str:
-    """The command that plans the same comparison: contenders, and the flags that differ from the defaults."""
+    """Return the command that repeats the comparison: contenders, and flags that differ from the defaults."""
     words = ["foveal", "compare", *(plan.given or plan.models)]
     for name, value in asdict(plan.config).items():
         if value != getattr(CompareConfig(), name):
@@ -165,21 +182,21 @@ def command(plan: Plan) -> str:
 
 
 def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
-    """What to what it was, in words."""
+    """Yield the facts on how the comparison was produced, as names and texts."""
     plan = comparison.plan
     for name, model in plan.models.items():
         yield f"Network of {name}", model
     yield "Split", split(plan)
     if plan.skipped:
-        yield "Left out", "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
+        yield "Skipped files", "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
     yield "Recipe", ", ".join(f"{name} {value}" for name, value in asdict(plan.config).items())
     if plan.config.tune:
         rates = ", ".join(f"{row.name} {row.lr:.3g}" for row in comparison.rows)
-        yield f"Learning rates, of {counted(plan.config.tune, 'trial')} each", rates
+        yield f"Learning rates, selected in {counted(plan.config.tune, 'trial')} each", rates
     yield "Seeds", ", ".join(map(str, range(plan.config.seeds)))
-    yield "Processor", f"{processor()}, {cores()} cores that a process may use"
+    yield "Processor", f"{processor()}, {cores()} available cores"
     yield "GPU", gpus()
-    yield "Runs at a time", f"{workers()}, with one thread each"
+    yield "Parallel runs", f"{workers()}, with one thread each"
     yield "System", f"{platform.system()} {platform.release()}"
     yield "Versions", versions()
     runs = [
@@ -196,9 +213,9 @@ def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
 
 
 def split(plan: Plan) -> str:
-    """How many images are in each part, as the first run has them."""
+    """Describe the number of images in each part, read from the first run."""
     files = [folder / "split.json" for name in plan.models for folder in plan.runs(name)]
-    held: dict[str, Any] = next((json.loads(file.read_text()) for file in files if file.is_file()), {})
-    parts = [f"{len(held[part]):,} {part}" for part in ("train", "validation", "test") if part in held]
-    left_out = f"; {counted(len(held['skipped']), 'file')} left out" if held.get("skipped") else ""
-    return f"{', '.join(parts)} images, the same for all runs{left_out}" if parts else "no run wrote one"
+    stored: dict[str, Any] = next((json.loads(file.read_text()) for file in files if file.is_file()), {})
+    parts = [f"{len(stored[part]):,} {part}" for part in ("train", "validation", "test") if part in stored]
+    skipped = f"; {counted(len(stored['skipped']), 'file')} skipped" if stored.get("skipped") else ""
+    return f"{', '.join(parts)} images, the same for all runs{skipped}" if parts else "no run has stored its split"

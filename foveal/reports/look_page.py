@@ -1,6 +1,6 @@
-"""What `look` saw as one HTML page: each place on all images, and each image with all places.
+"""Attention of a network as one HTML page: each place on all images, and each image with all places.
 
-The page chooses among its pictures by anchors alone, so it works without a script; with none chosen it shows all.
+Pictures are selected by anchors only, so the page works without a script; without a selection it shows all of them.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from foveal.reports.look import LookResult
 from foveal.reports.render import fill
 
 MOVED, OVER = {"transform", "crop"}, {"mask", "affinity"}
-NARROW = 4.8  # inches, of one place's picture over the image: two columns, which fit on a phone
+NARROW = 4.8  # inches: width of a picture with two columns, which fits on a phone
 
 
 @dataclass(frozen=True)
 class PageSection:
-    """One thing to choose: a place or an image."""
+    """Section of the page for one place or one image."""
 
     id: str
     title: str
-    note: str  # a few words beside the title in the list
+    note: str  # short text beside the title in the list
     facts: str
     picture: Picture
 
@@ -34,7 +34,7 @@ class PageSection:
 
 
 def write_page(looked: LookResult, path: str | Path) -> Path:
-    """Write what was seen as one HTML file; its path."""
+    """Write the attention of a network on images as one HTML file, and return its path."""
     grouped = by_place(looked)
     places, undrawn = [], {}
     for number, (title, records) in enumerate(grouped.items(), start=1):
@@ -67,7 +67,7 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
 
 
 def by_place(looked: LookResult) -> dict[str, list[Record]]:
-    """Place to Records; the gates of rows and of columns that one place states are one picture."""
+    """Group Records by place; the row gates and the column gates of one place share a picture."""
     places: dict[str, list[Record]] = {}
     for path in looked.seen.paths():
         record = looked.seen[path]
@@ -78,31 +78,32 @@ def by_place(looked: LookResult) -> dict[str, list[Record]]:
 
 
 def image_view(looked: LookResult, records: Sequence[Record], index: int) -> PageSection:
-    name, said = looked.names[index], looked.predictions[index]
+    """Build the section of one image with all places."""
+    name, predicted = looked.names[index], looked.predictions[index]
     alone = [replace(record, values=record.values[index : index + 1]) for record in records]
-    picture = draw(alone, looked.images[index : index + 1], [said])
-    return PageSection(f"image-{index + 1}", name, f"predicted {said}", f"Predicted: {said}", picture)
+    picture = draw(alone, looked.images[index : index + 1], [predicted])
+    return PageSection(f"image-{index + 1}", name, f"predicted {predicted}", f"Predicted: {predicted}", picture)
 
 
 def facts_of(record: Record) -> str:
-    """What the weights are, and the range that they may have and have."""
+    """Describe the weights of a Record: mechanism, kind, shape, possible range and observed range."""
     low, high = record.value_range
-    may = f"from {low:g} to {high:g}" if isfinite(low) and isfinite(high) else "any number"
+    possible = f"{low:g} to {high:g}" if isfinite(low) and isfinite(high) else "any number"
     values = record.values.float()
     shape = " x ".join(map(str, values.shape))
     return (
         f"{record.mechanism}: {record.kind}, {record.domain}, {'hard' if record.hard else 'soft'}; {record.axes} = "
-        f"{shape}; may be {may}, here from {values.min():.3g} to {values.max():.3g}"
+        f"{shape}; possible range: {possible}; observed range: {values.min():.3g} to {values.max():.3g}"
     )
 
 
 def summary(records: Sequence[Record], places: int, images: int) -> str:
-    """How much there is, and a warning where a place moves the image before others lay weights over it."""
-    told = f"{places} place{'s' * (places != 1)} with attention, {images} image{'s' * (images != 1)}."
+    """Count places and images, and warn if weights of later places are drawn over an image that was transformed."""
+    text = f"{places} place{'s' * (places != 1)} with attention, {images} image{'s' * (images != 1)}."
     first = next((index for index, record in enumerate(records) if record.kind in MOVED), len(records))
     if any(record.kind in OVER for record in records[first:]):
-        told += (
-            f" {records[first].path} moves the image: what places after it show belongs to the image that it passes "
-            "on, and is drawn as if that were the whole input."
+        text += (
+            f" {records[first].path} transforms the image: the weights of later places refer to its output, but are "
+            "drawn over the input image."
         )
-    return told
+    return text

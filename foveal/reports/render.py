@@ -1,4 +1,4 @@
-"""The HTML of the pages, and how it is filled. A page is one file that asks for no other, which its policy enforces."""
+"""Rendering of HTML templates. A page is one file; its content security policy forbids loading any other file."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def fill(name: str, **facts: Any) -> str:
-    """A template with its facts, escaped; a `Picture` among them becomes an img that holds its own data."""
+    """Fill a template with escaped values; a `Picture` becomes an img element with embedded data."""
     pages = Environment(
         loader=PackageLoader("foveal.reports"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""A comparison in words: what can be said of each contender, with the figures that allow it and what it costs."""
+"""Text of a comparison's report: the verdict on each contender, its figures and its costs."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -7,18 +7,18 @@ from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.comparison.verdicts import FEWEST, POWER, TOO_FEW, Verdict
 from foveal.profiling.costs import BATCH
 
-KINDS = {"better": "better", "worse": "worse", TOO_FEW: "few"}  # of verdicts; else "same"
+KINDS = {"better": "better", "worse": "worse", TOO_FEW: "few"}  # label to kind; all other labels are "same"
 
 
 def summary(comparison: ComparisonResult) -> str:
-    """What was compared, and in how many cases something can be said."""
+    """Summarize what was compared, and count the verdicts."""
     plan, verdicts = comparison.plan, comparison.verdicts.values()
-    told = (
+    text = (
         f"{counted(len(comparison.rows), 'contender')} in {plan.config.backbone}, "
         f"{counted(plan.config.seeds, 'seed')}, {counted(plan.config.epochs, 'epoch')}, one recipe for all."
     )
     if not any(row.errors for row in comparison.rows):
-        return f"{told} Every run failed: there is nothing to compare."
+        return f"{text} Every run failed: there is nothing to compare."
     kinds = [KINDS.get(each.label, "same") for each in verdicts]
     found = {kind: kinds.count(kind) for kind in ("better", "worse", "same", "few")}
     words = {
@@ -27,17 +27,18 @@ def summary(comparison: ComparisonResult) -> str:
         "same": "without a difference that was found",
         "few": "with too few seeds to say",
     }
-    said = ", ".join(f"{count} {words[kind]}" for kind, count in found.items() if count or kind == "better")
-    return f"{told} Of {len(kinds)} that can be judged: {said}." if kinds else told
+    counts = ", ".join(f"{count} {words[kind]}" for kind, count in found.items() if count or kind == "better")
+    return f"{text} {counted(len(kinds), 'contender')} with a verdict: {counts}." if kinds else text
 
 
 def counted(count: int, what: str) -> str:
+    """Format a number with its noun in singular or plural."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """What is said of a contender."""
+    """Text of the report on one contender."""
 
     name: str
     kind: str  # baseline, better, worse, same, few, failed, alone
@@ -48,9 +49,10 @@ class Sentence:
 
 
 def sentence(comparison: ComparisonResult, row: ContenderResult) -> Sentence:
+    """Write the text on one contender."""
     plan, verdict = comparison.plan, comparison.verdicts.get(row.name)
     base = next(each for each in comparison.rows if each.name == plan.baseline)
-    failed = [f"{who(seeds, plan.config.seeds)} failed: {reason}" for reason, seeds in reasons(row).items()]
+    failed = [f"{seeds_text(seeds, plan.config.seeds)} failed: {reason}" for reason, seeds in reasons(row).items()]
     price = f"{row.cost.batch:.1f} ms for {BATCH} images, {row.cost.parameters:,} parameters"
     ratios = (
         f"It costs {row.cost.batch / base.cost.batch:.2f} times the milliseconds and "
@@ -64,47 +66,50 @@ def sentence(comparison: ComparisonResult, row: ContenderResult) -> Sentence:
         why = f"{error} ({'mean and standard deviation, ' if len(row.errors) > 1 else ''}{seeds})."
         return Sentence(row.name, "baseline", "the baseline", why, f"It costs {price}.", failed)
     if verdict is None:
-        why = f"{error}, {seeds}; it shares no finished seed with {base.name}."
-        return Sentence(row.name, "alone", "not judged", why, ratios, failed)
-    kind, says = KINDS.get(verdict.label, "same"), verdict.label
+        why = f"{error}, {seeds}; it has no finished seed in common with {base.name}."
+        return Sentence(row.name, "alone", "no verdict", why, ratios, failed)
+    kind, label = KINDS.get(verdict.label, "same"), verdict.label
     if kind == "same":
-        says = says.replace(" was found", " points was found")
-    return Sentence(row.name, kind, says, because(verdict, base), ratios, failed)
+        label = label.replace(" was found", " points was found")
+    return Sentence(row.name, kind, label, because(verdict, base), ratios, failed)
 
 
 def reasons(row: ContenderResult) -> dict[str, list[int]]:
+    """Group the failed seeds by reason."""
     found: dict[str, list[int]] = {}
     for seed, reason in row.failed.items():
         found.setdefault(reason, []).append(seed)
     return found
 
 
-def who(seeds: list[int], of: int) -> str:
-    every = "The only seed" if of == 1 else f"All {of} seeds"
-    return every if len(seeds) == of else f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+def seeds_text(seeds: list[int], total: int) -> str:
+    """Name the seeds, as the subject of a sentence."""
+    every = "The only seed" if total == 1 else f"All {total} seeds"
+    return every if len(seeds) == total else f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def because(verdict: Verdict, base: ContenderResult) -> str:
-    """The figures under a verdict, in words."""
-    way = "better" if verdict.mean >= 0 else "worse"
+    """Describe the figures of a verdict."""
+    direction = "better" if verdict.mean >= 0 else "worse"
     against = f"the baseline ({base.name}, error {base.mean:.2f} %)"
-    mean = f"On average {abs(verdict.mean):.2f} percentage points {way} than {against}"
+    mean = f"On average {abs(verdict.mean):.2f} percentage points {direction} than {against}"
     seeds = f"n = {counted(verdict.seeds, 'seed')}"
     if not isfinite(verdict.ci_low):
-        spread = (
+        reason = (
             "fewer than three"
             if verdict.seeds < FEWEST
-            else "differences that are all alike, so their spread is unknown"
+            else "all differences are equal, so their standard deviation is unknown"
         )
-        return f"{mean}; {seeds}, {spread}: no interval, and no difference that such a design could have seen."
+        return f"{mean}; {seeds}, {reason}: there is no interval and no smallest detectable difference."
     if verdict.min_detectable == 0:
         return f"{mean}; {seeds}, the same error as {base.name} in each of them."
     interval = f"{100 * verdict.level:.3g} % interval {signed(verdict.ci_low)} to {signed(verdict.ci_high)}"
     return (
-        f"{mean}; {interval}, {seeds}. The smallest difference that this design would have seen with a probability of "
+        f"{mean}; {interval}, {seeds}. The smallest difference that this design would detect with a probability of "
         f"{100 * POWER:.0f} % is {verdict.min_detectable:.2f} points."
     )
 
 
 def signed(value: float, digits: int = 2) -> str:
+    """Format a number with its sign."""
     return f"{value:+.{digits}f}".replace("-", "\u2212")

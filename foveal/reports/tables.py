@@ -1,4 +1,4 @@
-"""A comparison as rows of text and as files: `results.json`, `results.csv` (a line a run), `results.md` (tables)."""
+"""Tables of a comparison, and its files: `results.json`, `results.csv` (one line for each run), `results.md`."""
 
 import csv
 import json
@@ -10,27 +10,29 @@ from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.comparison.verdicts import LEVEL, Verdict
 from foveal.profiling.costs import BATCH
 
-RESULTS = ("contender", "error %", "better by", "95 % interval", "adjusted p", "verdict")
+RESULTS = ("contender", "error, %", "difference, points", "95 % interval", "adjusted p", "verdict")
 COSTS = (
-    "contender", "parameters", "MMACs", "ms, 1 image", f"ms, {BATCH} images", "ms, a step", "MB saved", "MB peak",
+    "contender", "parameters", "MMACs", "ms, 1 image", f"ms, {BATCH} images", "ms, training step", "MB saved",
+    "MB peak",
 )  # fmt: skip
 RUNS = ("contender", "model", "lr", "seed", "error_percent", "balanced_error_percent", "failed")
 
 
 def results_table(compared: ComparisonResult) -> list[list[str]]:
-    """Head and rows: the error of each contender, and what can be said of it against the baseline."""
+    """Build the table of errors and verdicts, with its head."""
     verdicts = compared.verdicts
     return [list(RESULTS), *([row.name, error(row), *verdict_cells(verdicts.get(row.name))] for row in compared.rows)]
 
 
 def error(row: ContenderResult) -> str:
-    """Mean and, of several seeds, standard deviation."""
+    """Format the mean error and, for several seeds, its standard deviation."""
     spread = f" ± {row.spread:.2f}" if len(row.errors) > 1 else ""
     done = f"{row.mean:.2f}{spread}" if row.errors else ""
     return " ".join(part for part in (done, f"({len(row.failed)} failed)" if row.failed else "") if part)
 
 
 def verdict_cells(verdict: Verdict | None) -> tuple[str, str, str, str]:
+    """Format difference, interval, adjusted p and label of a verdict."""
     if verdict is None:
         return "", "", "", ""
     level = f" ({100 * verdict.level:.3g} %)" if verdict.level > 1 - LEVEL else ""
@@ -39,7 +41,7 @@ def verdict_cells(verdict: Verdict | None) -> tuple[str, str, str, str]:
 
 
 def costs_table(compared: ComparisonResult) -> list[list[str]]:
-    """Head and rows: what each contender costs."""
+    """Build the table of costs, with its head."""
     rows = []
     for row in compared.rows:
         cost = row.cost
@@ -50,12 +52,13 @@ def costs_table(compared: ComparisonResult) -> list[list[str]]:
 
 
 def markdown(table: list[list[str]]) -> str:
+    """Format a table as Markdown."""
     head, *rows = table
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
 
 
 def write_tables(compared: ComparisonResult) -> None:
-    """Into the comparison's folder."""
+    """Write `results.json`, `results.csv` and `results.md` to the comparison's folder."""
     folder = compared.plan.folder
     everything = {
         "plan": {**asdict(compared.plan), "folder": str(folder)},
@@ -73,7 +76,7 @@ def write_tables(compared: ComparisonResult) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it, which has no infinite numbers: these are null."""
+    """Convert a value to what JSON supports; numbers that are not finite become None (null)."""
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -82,9 +85,10 @@ def plain(value: Any) -> Any:
 
 
 def runs(compared: ComparisonResult) -> list[list[str]]:
+    """Build the lines of `results.csv`, one for each run."""
     lines = []
     for row in compared.rows:
         for seed in range(compared.plan.config.seeds):
-            figures = (f"{held[seed]:.4f}" if seed in held else "" for held in (row.errors, row.balanced))
+            figures = (f"{errors[seed]:.4f}" if seed in errors else "" for errors in (row.errors, row.balanced))
             lines.append([row.name, row.model, f"{row.lr:g}", str(seed), *figures, row.failed.get(seed, "")])
     return lines

@@ -1,1 +1,1 @@
-"""Training and its runs: configuration, loop, run folders, checkpoints, loading a run. Names no attention."""
+"""Training: configuration, training loop, run folders, checkpoints, loading of trained runs."""

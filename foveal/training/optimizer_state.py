@@ -1,4 +1,4 @@
-"""Parameter groups, and the state of an optimizer as named tensors."""
+"""Parameter groups of an optimizer, and its state as named tensors."""
 
 from typing import Any
 
@@ -10,7 +10,10 @@ OPTIMIZER = "optimizer."  # prefix of its tensors in last.safetensors
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters by rate and decay: vectors do not decay, and `lr_scale` holds for all below the module that has it."""
+    """Group parameters by learning-rate scale and weight decay.
+
+    Vectors (biases, norms) have no weight decay. A module's `lr_scale` applies to all parameters below it.
+    """
     scales: dict[nn.Parameter, float] = {}
     for module in model.modules():
         scale = getattr(module, "lr_scale", None)
@@ -25,7 +28,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, float]:
-    """What a group of parameters counts and sets: some optimizers keep their step there, as a tensor of one number."""
+    """Return the numeric settings of a parameter group; some optimizers store their step there as a scalar tensor."""
     single = {
         name: value.item() if isinstance(value, Tensor) else value for name, value in group.items() if name != "params"
     }
@@ -33,13 +36,14 @@ def numbers_of(group: dict[str, Any]) -> dict[str, float]:
 
 
 def flatten(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as named tensors, and what of it is no tensor."""
+    """Split an optimizer's state into named tensors and other named values."""
     pairs = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
     tensors = {OPTIMIZER + key: value for key, value in pairs.items() if isinstance(value, Tensor)}
     return tensors, {key: value for key, value in pairs.items() if not isinstance(value, Tensor)}
 
 
 def unflatten(checkpoint: Checkpoint) -> dict[int, dict[str, Any]]:
+    """Restore an optimizer's state from a checkpoint; the inverse of `flatten`."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**checkpoint.part(OPTIMIZER), **checkpoint.facts["optimizer"]}.items():
         index, name = key.split(".", 1)

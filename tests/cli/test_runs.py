@@ -18,7 +18,7 @@ def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path
         assert picture.size[0] > 500
 
     Image.new("RGB", (60, 50), "white").save(tmp_path / "mine.jpg")
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_text("contains no images")
     code, out, _ = run_command("look", "run", "mine.jpg", "text.png", "--output", "files.png")
     assert code == 0
     assert out == "skipped text.png: not an image by its content\nfiles.png\nfiles.html\n"
@@ -62,4 +62,4 @@ def test_compare_command_prints_a_table_and_writes_a_page(run_command, tmp_path)
     assert (tmp_path / "cmp/none-0/metrics.jsonl").read_text() == before
     code, _, err = run_command("compare", "none", "--seeds", 1, "--epochs", 2, "--output", "cmp")
     assert code == 2
-    assert "holds a comparison with another" in err
+    assert "contains a comparison with another" in err

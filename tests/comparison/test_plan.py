@@ -32,12 +32,12 @@ def test_by_name_splits_contenders_into_name_and_network():
 @pytest.mark.parametrize(
     ("contenders", "message"),
     [
-        ([], "contenders: none given"),
-        (["none", "se", "none"], "contender 'none' is named twice; another name for it: twin=none"),
+        ([], "contenders: the list is empty"),
+        (["none", "se", "none"], "contender 'none' is named twice; give one of them another name: twin=none"),
         (["a/b=se", "a-b=none"], "contender 'a-b' is named twice"),
-        (["=se"], "contender '=se': NAME=CONTENDER"),
-        (["twin="], "contender 'twin=': NAME=CONTENDER"),
-        (["none", "wider"], "contender 'wider': there is no contender with attention"),
+        (["=se"], "contender '=se': must have the form"),
+        (["twin="], "contender 'twin=': must have the form"),
+        (["none", "wider"], "contender 'wider': needs a contender with attention, to"),
         (["se", "wider:match=weight"], "unknown match 'weight'"),
         (["se", "wider:by=macs"], "unknown option of a control 'by'"),
     ],
@@ -74,13 +74,13 @@ def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tm
 
 def test_make_plan_refuses_the_folder_of_another_comparison(tmp_path):
     make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
-    with pytest.raises(ValueError, match="another epochs, 1; name another folder"):
+    with pytest.raises(ValueError, match="another epochs, 1; choose another folder"):
         make_plan(["none"], replace(CONFIG, epochs=2), tmp_path / "cmp")
     with pytest.raises(ValueError, match="another twin, 'small_cnn'"):
         make_plan(["twin=se"], CONFIG, tmp_path / "cmp")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/to_keep.txt").write_text("dear")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="contains files but no comparison"):
         make_plan(["none"], CONFIG, tmp_path / "letters")
 
 

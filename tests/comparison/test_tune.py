@@ -46,7 +46,7 @@ def test_tuned_rate_refuses_when_no_rate_works(monkeypatch, tmp_path):
         raise FloatingPointError("the loss is nan at step 1")
 
     monkeypatch.setattr(tuning, "train_epochs", train_epochs)
-    with pytest.raises(FloatingPointError, match="no learning rate of 2 gave a finite loss"):
+    with pytest.raises(FloatingPointError, match="none of 2 learning rates gave a finite loss"):
         tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"])
 
 

@@ -106,7 +106,7 @@ def test_deploy_refuses_a_non_batch_and_a_non_tensor_output():
         def forward(self, x):
             return x, x
 
-    with pytest.raises(TypeError, match="answers a tuple"):
+    with pytest.raises(TypeError, match="output is a tuple"):
         foveal.deploy(Pair(), IMAGES)
 
 

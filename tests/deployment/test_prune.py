@@ -122,13 +122,13 @@ def residual() -> Residual:
 @pytest.mark.parametrize(
     ("model", "path", "reason"),
     [
-        (Other("shortcut"), "se", "feeds something else"),
-        (Other("answer"), "se", "feeds something else"),
-        (Other("functional"), "se", "no module gives out what it weighs"),
-        (Other("twice"), "se#1", "not called just once"),
-        (chain(nn.Sigmoid()), "2", "Sigmoid before it takes no scale"),
-        (chain(nn.BatchNorm2d(8, affine=False)), "2", "BatchNorm2d beside it has no weight"),
-        (chain(last=residual()), "1", "more than to scale"),
+        (Other("shortcut"), "se", "has another reader"),
+        (Other("answer"), "se", "has another reader"),
+        (Other("functional"), "se", "no module returns the tensor that it scales"),
+        (Other("twice"), "se#1", "not called exactly once"),
+        (chain(nn.Sigmoid()), "2", "Sigmoid before it does not commute with a scale"),
+        (chain(nn.BatchNorm2d(8, affine=False)), "2", "adjacent BatchNorm2d has no weight"),
+        (chain(last=residual()), "1", "more than scale"),
     ],
 )
 def test_prune_constant_keeps_a_gate_and_states_why(model, path, reason):
@@ -146,7 +146,7 @@ def test_prune_constant_restores_shared_weights():
     model.append(nn.Conv2d(3, 8, 3))
     model[5].weight = model[0].weight
     pruned = foveal.prune_constant(model, IMAGES)
-    assert "the answers would change by" in pruned.refused["1"]
+    assert "the outputs would change by" in pruned.refused["1"]
     assert answers(pruned.model).equal(answers(model))
 
 
@@ -181,5 +181,5 @@ def answers_at(model: nn.Module) -> torch.Tensor:
 
 
 def test_prune_constant_refuses_no_images():
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="contains no images"):
         foveal.prune_constant(chain(), [])

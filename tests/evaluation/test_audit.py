@@ -252,7 +252,7 @@ class TestPlacesOfAttention:
         net = Net(nn.Sequential(nn.BatchNorm2d(8), SqueezeExcite(8, 2)))
         nn.init.zeros_(net.attention[0].weight)
         (finding,) = foveal.audit(net, images()).findings
-        assert str(finding) == "constant: 0.0e+00 at most between images, all that it is given is 0"
+        assert str(finding) == "constant: deviation of at most 0.0e+00 between images, all that it is given is 0"
 
     def test_audit_judges_a_place_at_each_call(self):
         class Twice(nn.Module):
@@ -295,7 +295,7 @@ class TestRestoredState:
         before, weights = self.state(net), {name: value.clone() for name, value in net.state_dict().items()}
         threads = torch.get_num_threads()
         if fails:
-            with pytest.raises(ValueError, match=r"images \(2, 5, 8, 8\) stop the model"):
+            with pytest.raises(ValueError, match=r"the model fails on images of shape \(2, 5, 8, 8\)"):
                 foveal.audit(net, [torch.rand(2, 3, 8, 8), torch.rand(2, 5, 8, 8)])
         else:
             foveal.audit(net, images())
@@ -317,7 +317,7 @@ class TestResult:
         pairs = torch.utils.data.TensorDataset(torch.cat(images()), torch.zeros(8))
         assert foveal.audit(net, torch.utils.data.DataLoader(pairs, batch_size=3)).images == 8
         assert foveal.audit(net, iter(images())).images == 8  # what can be read only once
-        with pytest.raises(ValueError, match="loader: no image"):
+        with pytest.raises(ValueError, match="loader: contains contains no imagess"):
             foveal.audit(net, [])
         with pytest.raises(TypeError, match="loader: a batch is a dict"):
             foveal.audit(net, [{"image": images()[0]}])
@@ -342,7 +342,8 @@ class TestResult:
         assert rows[3][:2] == ["unseen:", "foveal"]
         assert rows[4] == ["forgotten", "0.0%", "!", "never", "called"]
         assert text.split("\n\n")[1] == (
-            "at birth: It is still the identity that it started as, so it changes nothing yet.\n  Train it."
+            "at birth: The mechanism is still the identity of its initialization and has no effect yet.\n"
+            "  Train the network."
         )
         assert text.endswith("\n\n1 fault, 3 places, 8 images")
 

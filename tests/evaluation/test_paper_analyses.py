@@ -50,7 +50,7 @@ def test_excitation_by_class_has_means_and_deviations():
     lines = found.draw(["bright"]).figure.axes[0].lines
     assert [line.get_ydata().tolist() for line in lines] == [pytest.approx([0.8, 1]), pytest.approx([0.55, 1])]
     assert len(found.draw().figure.axes[0].collections) == 2  # a band each
-    with pytest.raises(ValueError, match="classes: 'none' has no image; there are dark, bright"):
+    with pytest.raises(ValueError, match="classes: 'none' has contains no images; classes with images: dark, bright"):
         found.draw(["none"])
 
 
@@ -147,17 +147,17 @@ LINE = record_network(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axe
         (lambda: foveal.excitation_by_class(nn.Flatten(), batches(*squares()), ["a"]), "no attention to watch"),
         (
             lambda: foveal.excitation_by_class(LINE, batches(*squares()), ["a"]),
-            "Sequential shows no gate of axes 'B C'",
+            "Sequential has no gate of axes 'B C'",
         ),
-        (lambda: foveal.excitation_by_class(brightness(), [], ["a"]), "it gave no images"),
-        (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "0 names, but there are labels"),
+        (lambda: foveal.excitation_by_class(brightness(), [], ["a"]), "contains contains no imagess"),
+        (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "0 names, but labels"),
         (lambda: foveal.selection_by_size(brightness(), squares()[0]), "no selection of axes 'B K C'"),
-        (lambda: foveal.selection_by_size(brightness(), squares()[0], (0.5,)), r"scales=\(0.5,\): from 1"),
+        (lambda: foveal.selection_by_size(brightness(), squares()[0], (0.5,)), r"scales=\(0.5,\): must be 1"),
         (lambda: foveal.pose_before_and_after(brightness(), batches(*squares())), "no transform of axes 'B 2 3' or"),
         (lambda: foveal.pose_before_and_after(LINE, batches(*squares()[:2])), "images, labels and boxes"),
         (
             lambda: foveal.pose_before_and_after(LINE, batches(*squares())),
-            "'place': a transform shows a line or a point",
+            "'place': a transform has no inverse: it shows a line or a point",
         ),
     ],
 )

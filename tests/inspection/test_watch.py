@@ -48,7 +48,7 @@ def test_watch_records_under_module_paths():
     assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
     assert len(seen) == 3
     assert [record.path for record in seen] == seen.paths()
-    assert not seen.unseen
+    assert not recorded.unseen
     record = seen["first.1"]
     assert (record.mechanism, record.kind, record.domain, record.hard) == ("squeeze_excite", "gate", "channel", False)
     assert not record.values.requires_grad
@@ -108,7 +108,7 @@ def test_watch_reports_a_module_that_is_never_called():
     with foveal.watch(model) as seen:
         model(torch.rand(1, 3, 6, 6))
     assert seen.unseen == {"forgotten": "never called"}
-    with pytest.raises(KeyError, match="was not seen: never called"):
+    with pytest.raises(KeyError, match="was not recorded: never called"):
         seen["forgotten"]
 
 

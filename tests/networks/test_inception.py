@@ -25,7 +25,7 @@ def test_load_weights_of_inception_into_se_inception(source):
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
     plain = foveal.create_model("se_inception_v3")
-    with pytest.warns(UserWarning, match="hold no attention: se keeps"):
+    with pytest.warns(UserWarning, match="contain no attention: se keeps"):
         foveal.load_weights(plain, theirs.state_dict())
 
 
@@ -34,7 +34,7 @@ def test_se_inception_modules_are_called_and_train():
     with foveal.watch(model) as seen:
         model(torch.rand(2, 3, 75, 75)).sum().backward()
     assert len(seen) == 11
-    assert not seen.unseen
+    assert not recorded.unseen
     assert seen.paths()[0] == "Mixed_5b.se"
     widths = [record.values.shape[1] for record in seen]
     assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]

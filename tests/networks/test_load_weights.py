@@ -40,7 +40,7 @@ class TestLoadWeights:
         model = foveal.create_model("resnet18+se", num_classes=3)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         with pytest.raises(
-            ValueError, match=r"do not fit this ResNet: fc.weight is \(3, 512\) here and \(9, 512\) there"
+            ValueError, match=r"do not fit this ResNet: fc.weight has shape \(3, 512\) in the model and \(9, 512\) in"
         ):
             foveal.load_weights(model, timm.create_model("resnet18", num_classes=9).state_dict())
         with pytest.raises(ValueError, match=r"missing .* and \d+ more; unexpected .* and \d+ more"):
@@ -73,16 +73,16 @@ def test_load_weights_uses_a_named_layout_alone():
     assert foveal.load_weights(model, state, "attention-module") == "attention-module"
     with pytest.raises(ValueError, match=r"unexpected layer1\.0\.cbam.ChannelGate.mlp.1.weight"):
         foveal.load_weights(model, state, layout="plain")
-    with pytest.raises(ValueError, match=f"layout='authors': there are {', '.join(LAYOUTS)}"):
+    with pytest.raises(ValueError, match=f"layout='authors': must be one of {', '.join(LAYOUTS)}"):
         foveal.load_weights(model, state, layout="authors")
 
 
 def test_load_weights_names_the_nearest_network():
     model = foveal.create_model("small_cnn")
     for state, nearest in (
-        (resnet18("se", TheirSE).state_dict(), "nearest to seresnet18, in the layout 'moskomule'"),
-        (timm.create_model("resnet34", num_classes=7).state_dict(), "nearest to resnet34, in the layout 'plain'"),
-        ({"weight": torch.zeros(2, 2)}, "near to no network that is known by name"),
+        (resnet18("se", TheirSE).state_dict(), "match best 'seresnet18', in the layout 'moskomule'"),
+        (timm.create_model("resnet34", num_classes=7).state_dict(), "match best 'resnet34', in the layout 'plain'"),
+        ({"weight": torch.zeros(2, 2)}, "match no known network"),
     ):
-        with pytest.raises(ValueError, match=f"do not fit this SmallCNN: .*; they are {nearest}"):
+        with pytest.raises(ValueError, match=f"do not fit this SmallCNN: .*; they {nearest}"):
             foveal.load_weights(model, state)

@@ -120,9 +120,9 @@ def test_create_model_ram_takes_options_and_survives_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ram:glimpses=1", "glimpses=1: two or more"),
-        ("ram:policy=greedy", "policy='greedy': learned or random"),
-        ("ram:samples=-1", "samples=-1: 0 for the policy's mean"),
+        ("ram:glimpses=1", "glimpses=1: must be 2 or more"),
+        ("ram:policy=greedy", "policy='greedy': must be 'learned' or 'random'"),
+        ("ram:samples=-1", "samples=-1: must be 0 or the number of paths"),
         ("ram:size=0", "size=0: at least 1"),
         ("ram:scales=0", "scales=0: at least 1"),
         ("ram:std=0", "std=0: above 0"),

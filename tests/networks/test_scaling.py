@@ -146,13 +146,13 @@ def test_deepened_adds_where_least_was_added():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mobilenetv2_100:width=1.2", "EfficientNet cannot be made wider or deeper by its name; small_cnn, the"),
-        ("ram:extra_blocks=1", "RAM cannot be made wider"),
-        ("resnet18:width=0", "width=0: a factor from 0.25 up"),
-        ("resnet18:width=wide", "width='wide': a factor"),
-        ("resnet18:extra_blocks=-1", "extra_blocks=-1: how many"),
-        ("resnet18:extra_blocks=1.5", "extra_blocks=1.5: how many"),
-        ("small_cnn:widths=(8,8)", "widths=(8, 8): four or more"),
+        ("mobilenetv2_100:width=1.2", "EfficientNet does not support width and extra_blocks; supported: small_cnn"),
+        ("ram:extra_blocks=1", "RAM does not support width"),
+        ("resnet18:width=0", "width=0: must be a factor of at least 0.25"),
+        ("resnet18:width=wide", "width='wide': must be a factor"),
+        ("resnet18:extra_blocks=-1", "extra_blocks=-1: must be"),
+        ("resnet18:extra_blocks=1.5", "extra_blocks=1.5: must be"),
+        ("small_cnn:widths=(8,8)", "widths=(8, 8): must have four"),
     ],
 )
 def test_create_model_refuses_what_cannot_be_scaled(name, message):

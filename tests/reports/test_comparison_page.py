@@ -106,8 +106,8 @@ def test_write_report_shows_in_a_browser(page, width, browser):
         check_page(shown)
         headings = shown.locator("h2").all_inner_texts()
         assert headings == [
-            "What can be said", "Figures", "Accuracy, cost and differences", "Learning curves", "Class by class",
-            "What was learned", "Pairs of networks", "How it was made",
+            "Verdicts", "Results and costs", "Accuracy, cost and differences", "Learning curves", "Recall by class",
+            "Learned attention", "Pairs of trained networks", "Settings and environment",
         ]  # fmt: skip
         assert shown.locator("#verdict + ul li strong").all_inner_texts() == [
             "none: the baseline.", "se: better.", "sk: failed.",

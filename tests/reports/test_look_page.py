@@ -72,14 +72,14 @@ def test_write_page_has_a_picture_for_each_place_and_image(look_result, page):
     places = look_result.seen.paths()
     assert len(places) == 1 + 2 * 3
     assert read.titles == [
-        "Places, on all images", "Images, with all places", *places, *NAMES, "Places that were not seen",
-        "Images that were left out",
+        "Places, on all images", "Images, with all places", *places, *NAMES, "Places that were not recorded",
+        "Skipped images",
     ]  # fmt: skip
     assert len(read.pictures) == len(places) + len(NAMES)
     assert read.pictures[-1]["alt"].endswith("predicted: dog & co")
     assert text.count("never called") == 3
     assert "<dt>c.png</dt><dd>no such file</dd>" in text
-    assert "first.stem.stn moves the image" in text
+    assert "first.stem.stn transforms the image" in text
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -99,7 +99,7 @@ def test_write_page_shows_the_chosen_place_in_a_browser(page, width):
         assert [each.is_visible() for each in sections.all()].count(True) == 1
         shown.get_by_role("link", name="a <b>.png").click()
         assert shown.locator("section:visible").locator("p").first.inner_text() == "Predicted: cat"
-        shown.get_by_role("link", name="Everything").click()
+        shown.get_by_role("link", name="Show all").click()
         assert sections.first.is_visible()
         assert sections.last.is_visible()
         shown.get_by_role("link", name="b.png", exact=True).click()
@@ -118,12 +118,12 @@ def test_facts_of_states_the_possible_and_the_actual_range():
     assert facts_of(mask()) == "m: mask, spatial, soft; B H W = 1 x 2 x 2; may be from 0 to 1, here from 0.25 to 0.75"
     endless = mask(value_range=(-float("inf"), float("inf")), hard=True)
     assert "spatial, hard; " in facts_of(endless)
-    assert "may be any number, here" in facts_of(endless)
+    assert "possible range: any number; observed" in facts_of(endless)
 
 
 def test_summary_warns_where_the_image_was_moved_before():
     moving = mask("b", kind="transform", axes="B 2 3", values=torch.zeros(1, 2, 3))
-    assert "b moves the image" in summary([moving, mask()], 2, 1)
+    assert "b transforms the image" in summary([moving, mask()], 2, 1)
     assert summary([mask(), moving], 2, 1) == "2 places with attention, 1 image."
 
 
@@ -134,8 +134,8 @@ def test_write_page_lists_places_without_a_picture(look_result, tmp_path):
     alone = replace(look_result, seen=seen, images=look_result.images[:1], names=["a"], predictions=["cat"], skipped={})
     text = write_page(alone, tmp_path / "look.html").read_text()
     assert "<dt>b</dt><dd>&#39;b&#39;: its 7 keys are no map of the image</dd>" in text
-    assert "not seen" not in text
-    assert "left out" not in text
+    assert "not recorded" not in text
+    assert "Skipped" not in text
 
 
 def test_by_place_joins_gates_of_rows_and_columns():

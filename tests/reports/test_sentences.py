@@ -38,7 +38,7 @@ def test_sentence_states_why_a_contender_failed(tmp_path):
     few = sentence_of(comparison, "eca")
     assert few.kind == "few"
     assert few.failed == ["Seed 1 failed: nan"]
-    assert "fewer than three: no interval" in few.why
+    assert "fewer than three: there is no interval" in few.why
 
 
 def test_sentence_judges_nothing_without_a_baseline(tmp_path):
@@ -53,4 +53,4 @@ def test_sentence_judges_nothing_without_a_baseline(tmp_path):
 def test_sentence_states_that_seeds_agree(tmp_path):
     comparison = make_comparison(tmp_path, {"none": BASE, "eca": BASE, "se": (10.0, 11.0, 9.0)})
     assert sentence_of(comparison, "eca").why.endswith("n = 3 seeds, the same error as none in each of them.")
-    assert "differences that are all alike, so their spread is unknown" in sentence_of(comparison, "se").why
+    assert "all differences are equal, so their standard deviation is unknown" in sentence_of(comparison, "se").why
