@@ -18,7 +18,7 @@ def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path
         assert picture.size[0] > 500
 
     Image.new("RGB", (60, 50), "white").save(tmp_path / "mine.jpg")
-    (tmp_path / "text.png").write_text("contains no images")
+    (tmp_path / "text.png").write_text("no image")
     code, out, _ = run_command("look", "run", "mine.jpg", "text.png", "--output", "files.png")
     assert code == 0
     assert out == "skipped text.png: not an image by its content\nfiles.png\nfiles.html\n"

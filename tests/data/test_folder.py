@@ -18,8 +18,8 @@ def write_images(folder, count, size=(40, 30), mode="RGB"):
 def test_load_folder_splits_and_reports_what_it_left_out(tmp_path):
     for name, mode in (("cat", "RGB"), ("dog", "L")):
         write_images(tmp_path / name, 20, mode=mode)
-    (tmp_path / "cat" / "notes.txt").write_text("contains no images")
-    (tmp_path / "dog" / "text.jpg").write_text("contains no images either")
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "dog" / "text.jpg").write_text("no image either")
     whole = (tmp_path / "cat" / "3.png").read_bytes()
     (tmp_path / "cat" / "broken.png").write_bytes(whole[: len(whole) // 2])
     data = foveal.load_data(f"folder:{tmp_path}", image_size=32)
@@ -70,8 +70,8 @@ def test_load_folder_leaves_out_pixels_without_a_range_and_images_beside_the_cla
     assert data.skipped == {
         "broken/0.png": "not an image by its content",
         "cat/float.tif": "cannot be read: pixels from 1 to 1, not 8 or 16 bits",
-        "broken/": "no class: it holds contains no images that can be read",
-        "none/": "no class: it holds contains no images that can be read",
+        "broken/": "no class: it holds no image that can be read",
+        "none/": "no class: it holds no image that can be read",
         ".cache/": "a hidden folder",
         "stray.png": "in no class's folder",
     }

@@ -13,7 +13,7 @@ import foveal
         (lambda path: "digits/rst", "unknown distortion 'rst'; did you mean 'rts'"),
         (lambda path: "fashion-mnist/addition", "data 'fashion-mnist/addition': clothes have no sum"),
         (lambda path: f"folder:{path / 'nowhere'}", "no such folder"),
-        (lambda path: f"folder:{path}", "contains no imagess"),
+        (lambda path: f"folder:{path}", "no images"),
     ],
 )
 def test_load_data_refuses_unknown_names(make, message, tmp_path):

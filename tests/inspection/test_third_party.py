@@ -83,7 +83,7 @@ def test_watch_records_timm_gates_as_computed_and_applied(name):
     torch.testing.assert_close(values, expected.reshape_as(values))
     assert torch.equal(x * values, out)
     assert values.std() > 0.01
-    assert not recorded.unseen
+    assert not seen.unseen
 
 
 def test_watch_records_gates_of_channels_last_modules():
@@ -103,7 +103,7 @@ def test_watch_records_channels_and_positions_of_timm_cbam(make):
     module, x = vary_weights(make(CHANNELS, rd_ratio=0.5)), torch.randn(3, CHANNELS, 9, 11)
     seen, out = watch_once(nn.Sequential(module), x)
     assert seen.paths() == ["0.channel", "0.spatial"]
-    assert not recorded.unseen
+    assert not seen.unseen
     gate, mask = (record.values for record in seen)
     assert seen["0.spatial"].axes == "B H W"
     torch.testing.assert_close(x * gate[:, :, None, None] * mask[:, None], out)
@@ -323,7 +323,7 @@ def test_watch_of_a_third_party_network_changes_and_leaves_nothing(name, fails):
         seen, out = watch_once(model, images)
         assert torch.equal(out, plain)
         assert len(seen) > 0
-        assert not recorded.unseen
+        assert not seen.unseen
         assert all(len(record.values) == 2 for record in seen)
     assert count_hooks(model) == 0
     assert same(before, state(model))

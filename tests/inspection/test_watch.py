@@ -48,7 +48,7 @@ def test_watch_records_under_module_paths():
     assert seen.paths() == ["first.1", "submodule.channel", "submodule.spatial"]
     assert len(seen) == 3
     assert [record.path for record in seen] == seen.paths()
-    assert not recorded.unseen
+    assert not seen.unseen
     record = seen["first.1"]
     assert (record.mechanism, record.kind, record.domain, record.hard) == ("squeeze_excite", "gate", "channel", False)
     assert not record.values.requires_grad

@@ -13,7 +13,7 @@ def test_botnet_attends_in_its_last_stage():
         model = foveal.create_model("botnet50")
     places = [path for path, module in model.named_modules() if isinstance(module, RelativeAttention)]
     assert places == ["layer4.0.conv2.attention", "layer4.1.conv2", "layer4.2.conv2"]
-    with pytest.raises(ValueError, match="no pretrained weights of .botnet50."):
+    with pytest.raises(ValueError, match=r"no pretrained weights of .botnet50."):
         foveal.create_model("botnet50", pretrained=True)
 
 

@@ -84,7 +84,7 @@ def test_create_model_pretrained_without_a_connection_is_one_line(monkeypatch):
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(ValueError, match=r"no pretrained weights \(no route to host\); foveal.load_weights takes a"):
         foveal.create_model("resnet18+se", pretrained=True)
-    with pytest.raises(ValueError, match="no pretrained weights of .small_cnn."):
+    with pytest.raises(ValueError, match=r"no pretrained weights of .small_cnn."):
         foveal.create_model("small_cnn", pretrained=True)
 
 

@@ -34,7 +34,7 @@ def test_se_inception_modules_are_called_and_train():
     with foveal.watch(model) as seen:
         model(torch.rand(2, 3, 75, 75)).sum().backward()
     assert len(seen) == 11
-    assert not recorded.unseen
+    assert not seen.unseen
     assert seen.paths()[0] == "Mixed_5b.se"
     widths = [record.values.shape[1] for record in seen]
     assert widths == [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]

@@ -117,7 +117,7 @@ def test_recipes_run_and_call_all_their_attention():
         with foveal.watch(model) as seen, torch.no_grad():
             assert model(torch.rand(2, 1, 32, 32)).shape == (2, 3)
         assert len(seen) > 5
-        assert not recorded.unseen
+        assert not seen.unseen
 
 
 def test_sknet_recipe_replaces_every_larger_convolution():

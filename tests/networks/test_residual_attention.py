@@ -43,7 +43,7 @@ def test_residual_attention_records_a_mask_of_each_module():
         logits = model(torch.rand(2, 1, side, side))
     assert logits.shape == (2, 7)
     assert seen.paths() == [f"stages.{stage}.{module}.mask" for stage in range(3) for module in (1, 2)]
-    assert not recorded.unseen
+    assert not seen.unseen
     for record, halved in zip(seen, (1, 1, 2, 2, 4, 4), strict=True):
         assert record.values.shape == (2, 64 * halved, side // halved, side // halved)
         assert record.values.std() > 0

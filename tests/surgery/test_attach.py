@@ -98,7 +98,7 @@ def test_attach_keeps_logits_bitwise(host, mechanism):
         with foveal.watch(model) as seen:
             model(x)
         assert len(places) >= 8
-        assert not recorded.unseen
+        assert not seen.unseen
         paths = [place.path for place in places]
         own = [record for record in seen if record.path in paths or record.path.rpartition(".")[0] in paths]
         assert len(own) == len(places) * (2 if mechanism == "cbam" else 1)
