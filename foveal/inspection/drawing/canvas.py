@@ -1,12 +1,14 @@
 """What the panels share: images, colours, and words on them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from foveal.inspection.drawing.palette import ORANGE, SKY_BLUE
+from foveal.inspection.drawing.read_images import read_images
 
 BOX = ORANGE  # orange and blue that colour-blind readers tell apart
 POINTS = SKY_BLUE
@@ -15,16 +17,20 @@ SCALE = "viridis"
 WIDTH = 9.5  # inches
 
 
-def as_pictures(images: Tensor) -> Tensor:
-    """Images in [0, 1] with three channels: (B, 3, H, W). Of two channels one is shown orange and the other blue."""
-    if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
-        raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
-    images = images.detach().cpu()
+def as_pictures(images: Any) -> Tensor:
+    """Return images in [0, 1] with three channels: (B, 3, H, W). Two channels are drawn orange and blue.
+
+    Args:
+        images: in one of the forms of `read_images`; uint8, or floats in [0, 1].
+    """
+    images = read_images(images).detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if not images.isfinite().all():
+        raise ValueError("images: not all values are finite")
     if images.min() < 0 or images.max() > 1:
         raise ValueError(
             f"images from {images.min():.3g} to {images.max():.3g}: give them as they were before any "
-            "normalisation, in [0, 1]"
+            "normalisation, in [0, 1], or as uint8"
         )
     if images.shape[1] == 2:
         return torch.einsum("bchw,cd->bdhw", images, torch.tensor(PAIR)).clamp(max=1)
