@@ -101,11 +101,11 @@ def score(
             where z > 0. A mapping's "logits", an object's `.logits` and the first element of a tuple or list are read
             as the logits. The model is scored in evaluation mode, and its modes are restored.
         loader: batches of images (B, C, H, W) as the model expects them, labels and, where they are known, boxes
-            (B, 4): x0, y0, x1, y1 in pixels. Labels are integers (B,) or (B, 1) from 0, or one-hot rows (B, K); for a model
-            with one output also floats 0 and 1. A batch is a tuple, a list, or a dict with the keys `images`, `image`
-            or `pixel_values`, `labels` or `label`, and `boxes`; of tensors or NumPy arrays. It is read several times,
-            in the same order: a list or a DataLoader, not a generator; neighbouring images should be no more alike than
-            others. For an image that is alone in its batch, nothing is computed that needs another one.
+            (B, 4): x0, y0, x1, y1 in pixels. Labels are integers (B,) or (B, 1) from 0, or one-hot rows (B, K); for a
+            model with one output also floats 0 and 1. A batch is a tuple, a list, or a dict with the keys `images`,
+            `image` or `pixel_values`, `labels` or `label`, and `boxes`; of tensors or NumPy arrays. The loader is read
+            several times, in the same order: a list or a DataLoader, not a generator; neighbouring images should be no
+            more alike than others. For an image that is alone in its batch, nothing is computed that needs another one.
         choose: batches for every choice (threshold of the IoU, mean weights), those of the validation part; by default
             the loader itself.
         curved: number of images, the first ones, for the curves: 57 forward passes over them for the first place, 54

@@ -28,7 +28,7 @@ from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import as_model_input, check_model, has_inference_weights, to_model
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import unwrapped_modules
+from foveal.inspection.tap_points import find_tap_points, unwrapped_modules
 
 SHOWN = 8  # targets in a message
 
@@ -184,10 +184,11 @@ def last_map(model: nn.Module, image: Tensor) -> str:
     """
     found, tokens = "", ""
     pooled: Tensor | None = None
+    affinities = affinity_modules(model)
 
     def note(path: str, module: nn.Module, out: Any) -> None:
         nonlocal found, tokens, pooled
-        if not isinstance(out, Tensor) or isinstance(module, nn.Identity):
+        if not isinstance(out, Tensor) or isinstance(module, nn.Identity) or module in affinities:
             return
         if out.ndim == 3 and out.shape[1] > 1:
             tokens = path
@@ -210,6 +211,14 @@ def last_map(model: nn.Module, image: Tensor) -> str:
     after = f" before the tokens of {tokens!r}; at= names the module" if found else ""
     what = f"the last map is that of {found!r}" if found else "no module gives a map (B, C, H, W) of several positions"
     raise ValueError(f"Grad-CAM of a {type(model).__name__}: {what}{after}")
+
+
+def affinity_modules(model: nn.Module) -> set[nn.Module]:
+    """Return the modules whose output is weights of queries over keys, (B, G, Q, K), and not a map."""
+    places = [place for place in find_tap_points(model)[0].values() if place.facts.kind == "affinity"]
+    taps = {place.module for place in places if place.spec is None}
+    children = (dict(place.module.named_modules()).get(place.spec.module_or_op) for place in places if place.spec)
+    return taps | {child for child in children if child is not None}
 
 
 def pools(module: nn.Module) -> bool:
