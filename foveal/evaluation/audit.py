@@ -1,12 +1,12 @@
-"""Auditing: does the attention of a network work at all? Its places over a data set, each with what is wrong there.
+"""Audit: does the attention of a network work? The places of attention over a data set, with the faults of each.
 
-Three looks, all in evaluation mode, none of which leaves anything behind: the loader's images pass once, and of each
-place statistics are kept (of transforms, crops and glimpses, which are small, the values); a few images pass once more
-for the gradient of the answer; the first batch passes some times more, on one thread, for the time that each place
-takes. Modules that only look like attention by their names are asked what can be asked of anybody: are they called,
-does the answer depend on them, have their layers a width, do their maps collapse?
+An audit makes three measurements in evaluation mode, and restores the model after each. (1) The loader's images pass
+once; statistics of each place are kept (of transforms, crops and glimpses, which are small, the values). (2) A few
+images pass once more for the gradient of the answer. (3) The first batch passes several times more, on one thread, for
+the time that each place takes. Modules that resemble attention only by their names get the checks that apply to any
+module: whether they are called, whether the answer depends on them, the widths of their layers, collapsed maps.
 
-What this file does not know: when a figure is a fault. That is in `foveal.evaluation.findings`.
+`foveal.evaluation.findings` decides when a figure is a fault.
 """
 
 import json
@@ -34,18 +34,18 @@ from foveal.evaluation.findings import Finding, findings_of
 from foveal.inspection.tap_points import Extra, TapPoint
 from foveal.inspection.watch import watch
 
-STARVED = "all that it is given is 0"
+STARVED = "all that it is given is 0"  # note of a finding
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit found.
+    """Result of `foveal.audit`.
 
     Attributes:
-        places: the share of the network's time that the forward pass of each place's module takes; a module that states
-            several places counts at each.
+        places: by path, the share of the network's time that the forward pass of the place's module takes; a module
+            with several places counts at each.
         findings: in the model's order.
-        images: how many were looked at.
+        images: the number of images.
     """
 
     places: dict[str, float]
@@ -75,11 +75,11 @@ class AuditResult:
         for what in dict.fromkeys(each.type for each in self.findings):
             lines += ["", f"{what}: {FINDING_TYPES[what].explanation}", f"  {FINDING_TYPES[what].remedy}"]
         counts = {"fault": len(self.faults), "place": len(self.places), "image": self.images}
-        told = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
-        return "\n".join([*lines, "", ", ".join(told)])
+        totals = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
+        return "\n".join([*lines, "", ", ".join(totals)])
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """Place, time and finding; further findings of a place without its name."""
+        """Yield place, share of the time and finding; further findings of a place come without its name."""
         for path, share in self.places.items():
             found = [f"{'! ' if each.is_fault else ''}{each}" for each in self.findings if belongs(each.path, path)]
             first, *more = found or ["-"]
@@ -88,30 +88,38 @@ class AuditResult:
 
 
 def belongs(found: str, place: str) -> bool:
+    """Return True if a finding's path is that of a place or of one of its calls, such as `path#2`."""
     return found == place or found.startswith(f"{place}#")
 
 
 def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None) -> AuditResult:
-    """Find out whether the attention of a network does anything: `print(foveal.audit(model, loader))`.
+    """Find faults of the attention of a network: `print(foveal.audit(model, loader))`.
 
     Faults are attention that is never called, gets no gradient, is the same for every image, is at an end of its range,
-    has lost its map, shows what is outside the image, and the like: `foveal.evaluation.finding_types` has them all.
+    has lost its map, shows positions outside the image, and others: `foveal.evaluation.finding_types` lists all.
     Modules whose names look like attention are audited also where foveal does not know their classes.
 
-    The model runs in evaluation mode, on its own device. Its hooks, modes, buffers and gradients are afterwards what
-    they were.
+    The model runs in evaluation mode, on its own device. Its hooks, modes, buffers and gradients are restored.
 
     Args:
         model: as for `foveal.watch`.
-        loader: batches whose first element is images, as the model wants them; or batches of images alone. It is read
-            once.
+        loader: batches of images (B, C, H, W), as the model expects them: tensors or NumPy arrays alone, tuples or
+            lists whose first element is images, or dicts with the key `images`, `image` or `pixel_values`. Labels are
+            not needed. It is read once.
         extra: as for `foveal.watch`.
 
-    Raises:
-        ValueError: a model without attention; a loader without images, or with such as the model does not take.
-        TypeError: `model` is no module; a batch whose first element is no tensor.
+    Returns:
+        The findings of every place, and the share of the time that each place takes.
 
-    >>> print(foveal.audit(foveal.create_model("small_cnn+se"), loader))
+    Raises:
+        TypeError: `model` is not a module; a batch without images.
+        ValueError: a model without attention; a loader without images, or with images that the model does not take.
+
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn+se")
+    >>> result = foveal.audit(model, [torch.rand(4, 3, 32, 32)])
+    >>> result.images, list(result.places)
+    (4, ['features.0.attention', 'features.2.attention', 'features.3.attention'])
     """
     watching = watch(model, "statistics", extra=extra)
     owners = owners_of(model, watching)
@@ -130,13 +138,13 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
 def findings_at(
     path: str, module: nn.Module, place: TapPoint | None, state: AuditState, live: bool
 ) -> Iterator[Finding]:
-    """All that is to be said of a place."""
+    """Yield the findings of one place."""
     unseen = state.seen.unseen.get(path)
     geometric = place is not None and place.facts.kind in GEOMETRIC
-    called = module in state.sizes or not unseen  # its forward, or what shows its weights
+    called = module in state.sizes or not unseen  # its forward pass, or the module that shows its weights
     if not called:
         yield Finding(path, "never called")
-    elif not live and not (place and place.facts.hard):  # which learns from a reward alone
+    elif not live and not (place and place.facts.hard):  # hard attention learns from a reward alone
         yield Finding(path, "not in the graph")
     if not geometric:
         yield from (Finding(path, f"hidden width {width}") for width in narrow_widths(module))

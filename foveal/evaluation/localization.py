@@ -1,18 +1,20 @@
-"""Locating: where a model looks, how that meets true boxes, and whether it carries the answer.
+"""Localization: where a model looks, how well this matches true boxes, and whether it carries the answer.
 
-A model is asked place by place: its attention, as far as it says where, and Grad-CAM at its last map. Each is set
-against two nulls that have not seen the image, see `foveal.evaluation.metrics`.
+Each place of a model is scored: its attention, where it has a map of the image, and Grad-CAM at the last map. Each is
+compared with two nulls that do not depend on the image, see `foveal.evaluation.metrics`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from foveal.core.answers import Answers, read_answers
 from foveal.core.record import Record
-from foveal.core.validation import iter_labelled
+from foveal.core.validation import has_inference_weights, iter_images
 from foveal.evaluation.deletion_insertion import (
     Answer,
     DeletionInsertionResult,
@@ -24,57 +26,73 @@ from foveal.inspection.grad_cam import class_activation
 from foveal.inspection.tap_points import find_tap_points
 from foveal.inspection.watch import watch
 
-Batch = Sequence[Tensor]  # images as the network wants them, labels, and boxes where they are known
-MOVING = ("transform", "crop", "glimpse")  # kinds after which a map shows other places than its own
-THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))  # of a map's range, from which the IoU's is chosen
+Batch = Sequence[Tensor]  # images as the model expects them, labels, and boxes where they are known
+MOVING = ("transform", "crop", "glimpse")  # kinds after which the positions of a map are not those of the image
+NAMED = 3  # paths in one line
+THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))  # as a share of a map's range; the IoU's is chosen of these
 
 
 @dataclass(frozen=True)
 class LocalizationResult:
-    """How well the attention of one place, or Grad-CAM ("grad_cam of" a layer), meets the boxes, by one metric."""
+    """How well the attention of one place, or Grad-CAM ("grad_cam of" a layer), matches the boxes, by one metric."""
 
     path: str
     metric: str
     attention: Interval
-    vs_center_baseline: Interval  # the attention less its own weights dealt out from the centre
-    vs_shuffled_baseline: Interval  # less the attention of another image
+    vs_center_baseline: Interval  # the difference to the map's own weights, sorted from the centre outwards
+    vs_shuffled_baseline: Interval  # the difference to the map of another image
 
     @property
     def beats_both(self) -> bool:
-        """Whether it meets the boxes better than both nulls, with intervals that exclude them."""
+        """Return True if both differences are positive, and their intervals exclude 0."""
         return self.vs_center_baseline.low > 0 and self.vs_shuffled_baseline.low > 0
 
 
 @dataclass(frozen=True)
 class SaliencySource:
-    """A model, and how it is asked where it looks."""
+    """A model and the ways in which it shows where it looks.
+
+    Attributes:
+        model: in evaluation mode.
+        attention: True if the model has attention to watch.
+        layer: the layer of Grad-CAM; None without one.
+        outputs: the number of the model's outputs, 1 for a binary model.
+        left_out: what cannot be measured of this model, and why.
+    """
 
     model: nn.Module
     attention: bool
-    layer: str | None  # of Grad-CAM
+    layer: str | None
+    outputs: int
     left_out: tuple[str, ...]
 
-    def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Where each place looks, (B, H, W) by path, and the answers."""
+    def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], Answers]:
+        """Return where each place looks, (B, H, W) by path on the CPU, and the answers."""
         records: dict[str, Record] = {}
         if self.attention:
             with watch(self.model, device="cpu") as seen:
-                logits = self.model(images)
+                out = self.model(images)
             records |= zip(seen.paths(), seen, strict=True)
         else:
-            logits = self.model(images)
+            out = self.model(images)
+        answers = read_answers(out, len(images))
         if self.layer is not None:
             records[f"grad_cam of {self.layer}"] = class_activation(self.model, images, self.layer)
         size = images.shape[2], images.shape[3]
         maps = {path: looked_at(record, size) for path, record in records.items()}
-        return {path: each.cpu() for path, each in maps.items() if each is not None}, logits
+        return {path: each.cpu() for path, each in maps.items() if each is not None}, answers
 
 
-def find_saliency_source(model: nn.Module, loader: Iterable[Batch]) -> SaliencySource:
-    """How this model can be asked; ValueError where it cannot."""
-    first = next(iter(iter_labelled(loader, model)), None)
-    if first is None:
+def find_saliency_source(model: nn.Module, loader: Iterable[Any]) -> SaliencySource:
+    """Find how a model shows where it looks, from the first image of a loader.
+
+    Raises:
+        ValueError: no images; answers that are not logits; neither attention nor a map for Grad-CAM.
+    """
+    images = next(iter_images(loader, model), None)
+    if images is None:
         raise ValueError("loader: it gave no images")
+    outputs = count_outputs(model, images[:2])
     places, unseen = find_tap_points(model)
     attention, layer, left_out = bool(places or unseen), None, []
     if not attention:
@@ -84,60 +102,100 @@ def find_saliency_source(model: nn.Module, loader: Iterable[Batch]) -> SaliencyS
         left_out.append(f"Grad-CAM: {moving[0]!r} moves the image, so that the maps after it do not lie over it")
     else:
         try:
-            layer = class_activation(model, first[0][:1]).path
+            layer = class_activation(model, images[:1]).path
         except ValueError as reason:
             left_out.append(str(reason))
     if layer is None and not attention:
         raise ValueError("; ".join(left_out))
-    return SaliencySource(model, attention, layer, tuple(left_out))
+    source = SaliencySource(model, attention, layer, outputs, ())
+    return replace(source, left_out=(*left_out, *places_without_map(source, images[:1])))
 
 
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(1).cpu() == labels.cpu()).float()
+def count_outputs(model: nn.Module, images: Tensor) -> int:
+    """Return the number of a model's outputs, 1 for a binary model, from a pass that autograd records."""
+    with torch.inference_mode(False), torch.set_grad_enabled(not has_inference_weights(model)):
+        pixels = images.detach().clone().requires_grad_(images.is_floating_point())
+        return read_answers(model(pixels.clone()), len(images)).outputs  # a copy, which may be changed in place
+
+
+def places_without_map(source: SaliencySource, images: Tensor) -> list[str]:
+    """List, a line for each reason, the places of a model that show no map of the whole image."""
+    places: dict[str, list[str]] = {}
+    if source.attention:
+        with watch(source.model, device="cpu") as seen, torch.no_grad():
+            source.model(images)
+        size = images.shape[2], images.shape[3]
+        for path, record in zip(seen.paths(), seen, strict=True):
+            if record.kind == "affinity" and looked_at(record, size) is None:
+                places.setdefault(f"affinities {record.axes!r} give no map of the whole image", []).append(path)
+        for path, reason in seen.unseen.items():
+            places.setdefault(reason, []).append(path)
+    lines = [f"{listed(paths)}: {reason}" for reason, paths in places.items()]
+    if not source(images)[0]:
+        lines.append("boxes, deletion and insertion: no place gives a map of the whole image")
+    return lines
+
+
+def listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return f"{', '.join(map(repr, paths[:NAMED]))}{more}"
+
+
+def correct(answers: Answers, labels: Tensor) -> Tensor:
+    """Return 1 for each image whose answer is its label, else 0: (B,), float, on the CPU."""
+    return (answers.classes().cpu() == labels).float()
 
 
 def boxes_of(batch: Batch) -> Tensor | None:
-    """The boxes of a batch; ValueError for one that reaches out of its image."""
+    """Return the boxes of a batch, (B, 4); ValueError for another shape, or a box that is not within its image."""
     if len(batch) < 3:
         return None
     boxes, (height, width) = batch[2].float().cpu(), batch[0].shape[2:]
-    outside = (boxes[:, :2] < 0).any(1) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
-    outside |= (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    if outside.any():
-        raise ValueError(f"box {boxes[outside][0].tolist()}: x0, y0, x1, y1 within an image of {width}x{height} pixels")
+    if boxes.shape != (len(batch[0]), 4):
+        raise ValueError(
+            f"boxes of shape {tuple(boxes.shape)}: ({len(batch[0])}, 4) is needed, x0, y0, x1, y1 in pixels"
+        )
+    within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
+    within &= (boxes[:, 2:] > boxes[:, :2]).all(1)  # false also for NaN
+    if not within.all():
+        raise ValueError(f"box {boxes[~within][0].tolist()}: x0, y0, x1, y1 within an image of {width}x{height} pixels")
     return boxes
 
 
-def best_thresholds(looking: SaliencySource, batches: Iterable[Batch]) -> dict[str, float]:
-    """For each place the threshold with the largest mean IoU."""
+def best_thresholds(source: SaliencySource, batches: Iterable[Batch]) -> dict[str, float]:
+    """Return, by path, the threshold with the largest mean IoU; none where no boxes are known."""
     found: dict[str, list[Tensor]] = {}
     for batch in batches:
         boxes = boxes_of(batch)
         if boxes is None:
             return {}
         size = batch[0].shape[2], batch[0].shape[3]
-        for path, maps in looking(batch[0])[0].items():
+        for path, maps in source(batch[0])[0].items():
             ious = torch.stack([iou(maps, boxes, size, threshold) for threshold in THRESHOLDS])
             found.setdefault(path, []).append(ious)
     return {path: THRESHOLDS[int(torch.cat(ious, 1).mean(1).argmax())] for path, ious in found.items()}
 
 
 def locate(
-    looking: SaliencySource, batches: Iterable[Batch], thresholds: dict[str, float]
+    source: SaliencySource, batches: Iterable[Batch], thresholds: dict[str, float]
 ) -> tuple[list[LocalizationResult], Tensor, Tensor, Tensor]:
-    """How well each place meets the boxes; of each image whether the answer is right, its label, and whether it has
-    another image beside it in its batch.
+    """Score each place's maps against the boxes.
+
+    Returns:
+        The results; and of each image, (N,): 1 if its answer is right, its label, and whether its batch has another
+        image.
     """
     scores: dict[tuple[str, str], list[Tensor]] = {}
     right, labels, beside = [], [], []
     for batch in batches:
         boxes = boxes_of(batch)
-        places, logits = looking(batch[0])
-        right.append(correct(logits, batch[1]))
-        labels.append(batch[1].cpu())
-        beside.append(torch.full((len(logits),), len(logits) > 1))
+        places, answers = source(batch[0])
+        count = len(batch[0])
+        right.append(correct(answers, batch[1]))
+        labels.append(batch[1])
+        beside.append(torch.full((count,), count > 1))
         size = batch[0].shape[2], batch[0].shape[3]
-        for path, maps in places.items() if boxes is not None and len(logits) > 1 else ():
+        for path, maps in places.items() if boxes is not None and count > 1 else ():
             metrics: dict[str, Callable[..., Tensor]] = {
                 "pointing": pointing,
                 "energy": energy,
@@ -146,41 +204,40 @@ def locate(
             for name, metric in metrics.items():
                 three = [metric(each, boxes, size) for each in with_nulls(maps)]
                 scores.setdefault((path, name), []).append(torch.stack(three))
-    answers = torch.cat(right)
-    if len(answers) < 2:
-        raise ValueError(f"loader: it gave {len(answers)} image; an interval over images needs two at least")
+    images = sum(map(len, right))
+    if images < 2:
+        raise ValueError(f"loader: it gave {images} image; an interval over images needs two at least")
     located = []
     for (path, name), parts in scores.items():
         own, central, other = torch.cat(parts, 1)
         located.append(LocalizationResult(path, name, interval(own), interval(own - central), interval(own - other)))
-    return located, answers, torch.cat(labels), torch.cat(beside)
+    return located, torch.cat(right), torch.cat(labels), torch.cat(beside)
 
 
 def with_nulls(maps: Tensor) -> list[Tensor]:
+    """Return maps and both of their nulls."""
     return [maps, centered_maps(maps), shuffled_maps(maps)]
 
 
 def deletion_insertion_scores(
-    looking: SaliencySource, batches: Iterable[Batch], count: int
+    source: SaliencySource, batches: Iterable[Batch], count: int
 ) -> list[DeletionInsertionResult]:
-    """Deletion and insertion of each place's maps and their nulls, on the first images."""
+    """Compute deletion and insertion of each place's maps and their nulls, on the first `count` images."""
     found: dict[str, list[Tensor]] = {}
     for images, *_ in batches:
         images = images[:count]
         count -= len(images)
-        if len(images) > 1:
-            places, logits = looking(images)
+        places, answers = source(images) if len(images) > 1 else ({}, None)
+        if places and answers is not None:
             maps = [each for own in places.values() for each in with_nulls(own)]
-            under = (
-                curve_areas(answer_of(looking.model, logits.argmax(1)), images, maps) if maps else torch.empty(2, 0, 0)
-            )
-            for path, three in zip(places, under.split(3, 1), strict=True):
+            areas = curve_areas(probability_of(source.model, answers.classes()), images, maps)
+            for path, three in zip(places, areas.split(3, 1), strict=True):
                 found.setdefault(path, []).append(three)
         if count < 1:
             break
     return [curve for path, parts in found.items() for curve in deletion_insertion_results(path, torch.cat(parts, 2))]
 
 
-def answer_of(model: nn.Module, classes: Tensor) -> Answer:
-    """The probability that a model gives to these classes."""
-    return lambda images: model(images).softmax(1).gather(1, classes[:, None])[:, 0].float().cpu()
+def probability_of(model: nn.Module, classes: Tensor) -> Answer:
+    """Return the function from images to the model's probability of these classes."""
+    return lambda images: read_answers(model(images), len(images)).probabilities_of(classes).float().cpu()

@@ -1,18 +1,22 @@
-"""Score: does the attention look at the object, does what it looks at carry the answer, does the network need it?
+"""Scores of attention: localization, deletion and insertion curves, and ablation.
 
-Three questions, asked place by place. Located: how well what the attention weighs meets the true box
-(`foveal.evaluation.metrics`), against two nulls that have not seen the image. Curves: how the answer fares when the
-pixels that it weighs most are taken away, or are all that there is (`foveal.evaluation.deletion_insertion`), against
-the same nulls. Both are also asked of Grad-CAM at the last map (`foveal.inspection.grad_cam`), which needs no
-attention: beside what attention lets through, what moves the logit. Needed: how much accuracy is lost when an
-attention's weights are taken from somewhere else,
+Each place of attention is scored in three ways.
 
-    mean       the mean weights over a data set: what remains says nothing of the image
+- Localization: how well the weights match the true box (`foveal.evaluation.metrics`), compared with two nulls that do
+  not depend on the image.
+- Curves: how the answer changes when the pixels with the largest weights are removed, or are the only ones present
+  (`foveal.evaluation.deletion_insertion`), compared with the same nulls.
+- Ablation: how much accuracy is lost when the weights of a place are replaced by others,
+
+    mean       the mean weights over a data set, which do not depend on the image
     another    those of another image, the one before in its batch
-    none       weights that prefer nothing: 1, equal shares, the identity
+    none       weights without a preference: 1, equal shares, the identity
 
-Every figure is a mean over images with its 95 % interval; differences are paired, image by image. An interval says how
-the same network would do on other such images, not what another training would give.
+Localization and curves are also computed for Grad-CAM at the last map (`foveal.inspection.grad_cam`), which needs no
+attention: attention shows what is let through, Grad-CAM what changes the logit.
+
+Every figure is a mean over images with its 95 % interval; differences are paired by image. An interval covers other
+images of the same kind with the same network; it does not cover another training.
 """
 
 import json
@@ -23,6 +27,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from foveal.core.answers import read_answers
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import check_model, check_read_again, iter_labelled
 from foveal.evaluation.deletion_insertion import DeletionInsertionResult
@@ -43,7 +48,7 @@ from foveal.ops.warps import CONTROL
 
 @dataclass(frozen=True)
 class AblationResult:
-    """How much accuracy is lost with other weights at one place."""
+    """Accuracy that is lost with other weights at one place."""
 
     path: str
     replacement: str
@@ -52,14 +57,14 @@ class AblationResult:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """What `foveal.score` found."""
+    """Result of `foveal.score`."""
 
     accuracy: float
     images: int
     located: tuple[LocalizationResult, ...]
     curves: tuple[DeletionInsertionResult, ...]
     ablations: tuple[AblationResult, ...]
-    left_out: tuple[str, ...] = ()  # what could not be asked of this network, and why
+    left_out: tuple[str, ...] = ()  # what could not be measured of this network, and why
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -89,57 +94,71 @@ def score(
     curved: int = 64,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ScoreResult:
-    """Score every attention of a model that can be seen, and Grad-CAM; of a model without attention Grad-CAM alone.
+    """Score every attention of a model that can be watched, and Grad-CAM; without attention Grad-CAM alone.
 
     Args:
-        model: on images, answering logits; scored in evaluation mode, and left as it was.
-        loader: batches of images as the model wants them, labels and, where they are known, boxes (B, 4): x0, y0, x1,
-            y1 in pixels. It is read several times, in the same order: a list or a DataLoader, no generator; in an order
-            in which an image and the one before are no more alike than any others. Where an image is alone in its
-            batch, nothing is asked that needs another one.
-        choose: batches for every choice, those of the validation part: the threshold of the IoU, the mean weights; the
-            loader itself if left out.
-        curved: images, the first ones, of which curves are drawn: 57 forward passes over them for the first place, 54
-            for each more. 0 draws none.
-        on_progress: told the number of passes done and of all.
+        model: returns logits (B, K); for two classes also one logit z for each image, (B, 1) or (B,), with class 1
+            where z > 0. A mapping's "logits", an object's `.logits` and the first element of a tuple or list are read
+            as the logits. The model is scored in evaluation mode, and its modes are restored.
+        loader: batches of images (B, C, H, W) as the model expects them, labels and, where they are known, boxes
+            (B, 4): x0, y0, x1, y1 in pixels. Labels are integers (B,) or (B, 1) from 0, or one-hot rows (B, K); for a
+            model with one output also floats 0 and 1. A batch is a tuple, a list, or a dict with the keys `images`,
+            `image` or `pixel_values`, `labels` or `label`, and `boxes`; of tensors or NumPy arrays. The loader is read
+            several times, in the same order: a list or a DataLoader, not a generator; neighbouring images should be no
+            more alike than others. For an image that is alone in its batch, nothing is computed that needs another one.
+        choose: batches for every choice (threshold of the IoU, mean weights), those of the validation part; by default
+            the loader itself.
+        curved: number of images, the first ones, for the curves: 57 forward passes over them for the first place, 54
+            for each further place. 0 leaves the curves out.
+        on_progress: called with the number of passes done and of all passes.
+
+    Returns:
+        Accuracy, and the scores of every place; `left_out` lists what could not be measured, and why.
 
     Raises:
-        TypeError: `model` is no module; a batch is not images and labels.
-        ValueError: a model with neither attention nor a map for Grad-CAM; a loader with fewer than two images, that
-            can be read only once, fails, or changes its order; boxes that lie outside the images.
+        TypeError: `model` is not a module; a batch is not images and labels.
+        ValueError: a model with neither attention nor a map for Grad-CAM; answers that are not logits or not finite;
+            labels that are not one class of the model for each image; a loader with fewer than two images, that can be
+            read only once, fails, or changes its order; boxes that are not within the images.
+
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn+se", num_classes=2)
+    >>> loader = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]))]
+    >>> result = foveal.score(model, loader, curved=0)
+    >>> result.images, [each.replacement for each in result.ablations][:3]
+    (4, ['mean', 'another', 'none'])
     """
     check_model(model)
     check_read_again(loader)
     check_read_again(choose, "choose")
     with eval_mode(model), torch.no_grad():
-        looking = find_saliency_source(model, loader)
-        chosen = partial(
-            iter_labelled, loader if choose is None else choose, model, "loader" if choose is None else "choose"
-        )
-        thresholds = best_thresholds(looking, chosen())
-        located, right, labels, beside = locate(looking, iter_labelled(loader, model), thresholds)
-        others = alternatives(model, chosen()) if looking.attention else {}
+        source = find_saliency_source(model, loader)
+        labelled = partial(iter_labelled, loader, model, source.outputs)
+        chosen = labelled if choose is None else partial(iter_labelled, choose, model, source.outputs, "choose")
+        thresholds = best_thresholds(source, chosen())
+        located, right, labels, beside = locate(source, labelled(), thresholds)
+        others = alternatives(model, chosen()) if source.attention else {}
         done, of, ablations = 2, 2 + sum(map(len, others.values())), []
         on_progress(1, of)
-        curves = deletion_insertion_scores(looking, iter_labelled(loader, model), curved)
+        curves = deletion_insertion_scores(source, labelled(), curved)
         on_progress(done, of)
         for path, weights in others.items():
             for replacement, new in weights.items():
                 with replace(model, {path: new}):
-                    lost = right - answered(model, iter_labelled(loader, model), labels)
+                    lost = right - answered(model, labelled(), labels)
                 lost = lost[beside] if replacement == "another" else lost
                 if len(lost) > 1:
                     ablations.append(AblationResult(path, replacement, interval(lost)))
                 done += 1
                 on_progress(done, of)
     return ScoreResult(
-        right.mean().item(), len(right), tuple(located), tuple(curves), tuple(ablations), looking.left_out
+        right.mean().item(), len(right), tuple(located), tuple(curves), tuple(ablations), source.left_out
     )
 
 
 def answered(model: nn.Module, batches: Iterable[Batch], expected: Tensor) -> Tensor:
-    """Whether each answer is right, 1 or 0, of images whose labels were these when they were read before: (N,)."""
-    read = [(correct(model(images), labels), labels.cpu()) for images, labels, *_ in batches]
+    """Return 1 for each image that is answered right, else 0: (N,); `expected` are the labels of an earlier reading."""
+    read = [(correct(read_answers(model(images), len(images)), labels), labels) for images, labels, *_ in batches]
     right, labels = (torch.cat(each) for each in zip(*read, strict=True))
     if not torch.equal(labels, expected):
         raise ValueError("loader: read again it gave other labels; it must keep its order, as shuffle=False does")
@@ -147,9 +166,10 @@ def answered(model: nn.Module, batches: Iterable[Batch], expected: Tensor) -> Te
 
 
 def alternatives(model: nn.Module, batches: Iterable[Batch]) -> dict[str, dict[str, New]]:
-    """For each place the weights to set in the place of its own. A glimpse's path is told when it is over: none.
+    """Return, for each place, the weights that replace its own.
 
-    A place that is called several times has a mean for each call but takes one weight for all: it gets another image's.
+    A glimpse has none: its path is known only after the pass. A place that is called several times has a mean for each
+    call, but `replace` sets one weight for all calls; only another image's weights, which each call has, are set.
     """
     with watch(model, keep="statistics") as seen:
         for images, *_ in batches:
@@ -160,9 +180,7 @@ def alternatives(model: nn.Module, batches: Iterable[Batch]) -> dict[str, dict[s
         if held.kind == "glimpse" or path in found:
             continue
         mean = held.across_images.mean.float()
-        found[path] = (
-            {"another": shuffled_maps} if call else {"mean": mean[None], "another": shuffled_maps}
-        )  # each call has its own
+        found[path] = {"another": shuffled_maps} if call else {"mean": mean[None], "another": shuffled_maps}
         unmoved = None if call or held.hard else neutral(held.kind, held.axes, mean)
         if unmoved is not None:
             found[path]["none"] = unmoved
@@ -170,12 +188,12 @@ def alternatives(model: nn.Module, batches: Iterable[Batch]) -> dict[str, dict[s
 
 
 def neutral(kind: str, axes: str, mean: Tensor) -> Tensor | None:
-    """Weights like these, without B, that change nothing; None where there are none such."""
+    """Return weights of this kind, without B, that change nothing; None where no such weights exist."""
     if kind == "transform":
         return torch.tensor(CONTROL) if axes == "B P 2" else torch.eye(mean.shape[0], 3)
     if kind == "selection":
         return torch.full_like(mean, 1 / mean.shape[0])
     if kind in ("gate", "mask"):
-        shares = kind == "mask" and abs(mean.sum().item() - 1) < 1e-3  # of the positions, one in sum
+        shares = kind == "mask" and abs(mean.sum().item() - 1) < 1e-3  # weights of the positions sum to 1
         return torch.full_like(mean, 1 / mean.numel() if shares else 1.0)
     return None

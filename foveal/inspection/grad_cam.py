@@ -1,84 +1,90 @@
-"""Grad-CAM (Selvaraju et al., 2017, eq. 1 and 2): where the map of a layer speaks for a class.
+"""Grad-CAM (Selvaraju et al., 2017, eq. 1 and 2): the positions of a layer's map that raise a class's logit.
 
     alpha_k = mean over positions of dy / dA_k       y the logit of a class, A_k the map of channel k
     L       = ReLU(sum over k of alpha_k A_k)
 
-It needs no attention. What attention lets through and what moves the logit are two questions: this one is the second.
-The layer is the last that gives a map of several positions before they are pooled, which one pass shows; in the paper
-it is the last convolution with its activation. The logit is the one before any softmax.
+Grad-CAM needs no attention. Attention shows which positions are let through; Grad-CAM shows which positions change the
+logit. The layer is the last that gives a map of several positions before pooling, which one forward pass shows; in the
+paper it is the last convolution with its activation. The logit is the one before any softmax. A binary model with one
+output z has the logits -z of class 0 and z of class 1.
 
-Departure: the map is as large as the layer's, not enlarged. Nothing is scaled either, so that weights of two images can
-be compared; they have no upper end that is known beforehand.
+Departure: the map has the size of the layer's map, it is not enlarged. It is not scaled either, so that weights of two
+images can be compared; they have no upper bound that is known in advance.
 
-Axes: B batch, C channel, H W map.
+Axes: B batch, C channel, H W map, K class.
 """
 
+from collections.abc import Sequence
 from math import inf, log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from foveal.core.answers import Answers, described, read_answers
+from foveal.core.batches import as_tensor, dtype_name
 from foveal.core.names import lookup
 from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
-from foveal.core.validation import check_model
+from foveal.core.validation import as_model_input, check_model, has_inference_weights, to_model
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import unwrapped_modules
+from foveal.inspection.tap_points import find_tap_points, unwrapped_modules
+
+SHOWN = 8  # targets in a message
 
 
-def class_activation(model: nn.Module, images: Tensor, at: str | None = None, targets: Tensor | None = None) -> Record:
-    """Where a layer's map speaks for a class, by Grad-CAM.
+def class_activation(
+    model: nn.Module,
+    images: Tensor,
+    at: str | nn.Module | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
+) -> Record:
+    """Compute Grad-CAM: the positions of a layer's map that raise the logit of a class.
 
-    The model runs in evaluation mode. Its modes, hooks, gradients and what requires one are afterwards as they were.
+    The model runs in evaluation mode. Its modes, hooks, gradients and `requires_grad` flags are restored afterwards.
+    It works also under `torch.no_grad` and `torch.inference_mode`.
 
     Args:
-        model: on images, answering logits (B, K).
-        images: (B, C, H, W), as the model wants them.
-        at: the path of the module whose map it is, one that gives (B, C, H, W), or (B, H, W, C) as Swin's do; of one
-            that is called several times in a pass the last call counts. Left out: the last before the pooling.
-        targets: the class of each image, (B,); left out, the one that the model says.
+        model: returns logits (B, K); for two classes also one logit for each image, (B, 1) or (B,). A mapping's
+            "logits", an object's `.logits` and the first element of a tuple or list are read as the logits.
+        images: (B, C, H, W), floats, as the model expects them; also a list of (C, H, W) of one shape.
+        at: the module whose map is used, or its path. It gives (B, C, H, W), or (B, H, W, C) as in Swin. Of a module
+            that is called several times in a pass, the last call counts. Default: the last map before pooling.
+        targets: the class of each image, (B,), or one class for all images. Default: the predicted classes.
 
     Returns:
         A mask over the positions of the layer, (B, H, W), from 0; `path` is the layer's path. After a transformer, a
-        crop or a glimpse these are positions of what it shows, not of the image.
+        crop or a glimpse these are positions of its output, not of the image.
 
     Raises:
-        TypeError: `model` is no module.
-        ValueError: no such path, or no map there; no layer that gives a map, or tokens after the last; an answer that
-            is not (B, K), or does not depend on the map; targets that are not classes of these images.
+        TypeError: `model` is not a module; `at` is neither a path nor a module; images that are not floats; targets
+            that are not integers.
+        ValueError: no such module, or no map there; no layer that gives a map, or tokens after the last map; an answer
+            that is not logits, is not finite, or does not depend on the map; targets that are not classes of these
+            images; a model whose weights were made under `torch.inference_mode`.
 
-    >>> record = class_activation(timm.create_model("resnet18"), torch.rand(2, 3, 224, 224))
+    >>> import foveal, torch
+    >>> model = foveal.create_model("small_cnn", num_classes=3)
+    >>> record = foveal.class_activation(model, torch.rand(2, 3, 32, 32), targets=1)
     >>> record.path, record.values.shape
-    ('layer4', torch.Size([2, 7, 7]))
+    ('features', torch.Size([2, 4, 4]))
     """
     check_model(model)
-    if images.ndim != 4:
-        raise ValueError(f"images of shape {tuple(images.shape)}: (B, C, H, W) is needed")
-    with eval_mode(model), torch.enable_grad():
-        path = last_map(model, images[:1]) if at is None else at
-        module = lookup("module", path, unwrapped_modules(model))
-        held: list[Tensor] = []
-
-        def hold(_: nn.Module, __: Any, out: Any) -> Tensor:
-            if not isinstance(out, Tensor) or out.ndim != 4:
-                raise ValueError(f"at={path!r}: it gives {described(out)}, not a map (B, C, H, W)")
-            held[:] = [out.detach().requires_grad_()]  # a leaf: the gradient goes no further down
-            return held[0].clone()  # what follows may change it in place
-
-        hooks = Hooks(model, lambda path, reason: None)
-        try:
-            hooks.add(module, hold)
-            logits = model(images)
-        finally:
-            hooks.close()
-        if not held:
-            raise ValueError(f"at={path!r}: the forward pass does not call it")
-        chosen = of_classes(logits, targets).sum()  # in evaluation mode no image's logit depends on another
-        gradient = torch.autograd.grad(chosen, held, allow_unused=True)[0] if chosen.requires_grad else None
+    if has_inference_weights(model):
+        raise ValueError(
+            "model: its weights were made under torch.inference_mode, and Grad-CAM needs gradients; make or load the "
+            "model outside of torch.inference_mode"
+        )
+    images = to_model(as_model_input(images), model)
+    with eval_mode(model), torch.inference_mode(False), torch.enable_grad():
+        images = images.clone() if images.is_inference() else images
+        path = last_map(model, images[:1]) if at is None else path_of(model, at)
+        stored, answers = pass_with_map(model, images, path)
+        chosen = answers.logits_of(read_targets(targets, answers)).sum()  # in evaluation mode images are independent
+        gradient = torch.autograd.grad(chosen, stored, allow_unused=True)[0] if chosen.requires_grad else None
     if gradient is None:
         raise ValueError(f"at={path!r}: the answer does not depend on its map")
-    weighed = weigh(*(channels_first(each, images) for each in (held[0].detach(), gradient)))
+    weighed = weigh(*(channels_first(each, images) for each in (stored.detach(), gradient)))
     return Record(
         mechanism="grad_cam",
         kind="mask",
@@ -90,33 +96,80 @@ def class_activation(model: nn.Module, images: Tensor, at: str | None = None, ta
     )
 
 
+def path_of(model: nn.Module, at: str | nn.Module) -> str:
+    """Return the path of a module that is named by its path or by itself."""
+    modules = unwrapped_modules(model)
+    if isinstance(at, nn.Module):
+        paths = [path for path, module in modules.items() if module is at]
+        if not paths:
+            raise ValueError(f"at: this {type(at).__name__} is not a module of the {type(model).__name__}")
+        return paths[0]
+    if not isinstance(at, str):
+        shown = repr(at) if isinstance(at, int) else f"a {type(at).__name__}"
+        raise TypeError(f"at={shown}: a module or its path is needed; a class is given by name, as in targets=1")
+    lookup("module", at, modules)
+    return at
+
+
+def pass_with_map(model: nn.Module, images: Tensor, path: str) -> tuple[Tensor, Answers]:
+    """Return the map of a module in a forward pass, a leaf that requires a gradient, and the answers."""
+    stored: list[Tensor] = []
+
+    def store(_: nn.Module, __: Any, out: Any) -> Tensor:
+        if not isinstance(out, Tensor) or out.ndim != 4:
+            raise ValueError(f"at={path!r}: it gives {described(out)}, not a map (B, C, H, W)")
+        stored[:] = [out.detach().requires_grad_()]  # a leaf: the gradient goes no further down
+        return stored[0].clone()  # later modules may change it in place
+
+    hooks = Hooks(model, lambda path, reason: None)
+    try:
+        hooks.add(unwrapped_modules(model)[path], store)
+        out = model(images)
+    finally:
+        hooks.close()
+    if not stored:
+        raise ValueError(f"at={path!r}: the forward pass does not call it")
+    return stored[0], read_answers(out, len(images))
+
+
 def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    """Weigh the channels of maps by their mean gradients."""
     alpha = gradient.float().mean((2, 3), keepdim=True)  # (B, C, 1, 1), eq. 1
     return (alpha * maps.float()).sum(1).relu()  # (B, H, W), eq. 2
 
 
-def of_classes(logits: Any, targets: Tensor | None) -> Tensor:
-    """Each image's logit of its class: (B,)."""
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ValueError(f"model: it answers {described(logits)}, not logits (B, K)")
+def read_targets(targets: Any, answers: Answers) -> Tensor:
+    """Return the class of each image, (B,): those of the caller, or those that the model predicts.
+
+    Raises:
+        TypeError: targets that are not integers.
+        ValueError: another shape, or a class out of range.
+    """
     if targets is None:
-        return logits.amax(1)
-    images, classes = logits.shape
-    if (
-        targets.shape != (images,)
-        or targets.is_floating_point()
-        or not bool(((targets >= 0) & (targets < classes)).all())
-    ):
-        raise ValueError(f"targets={targets.tolist()}: a class of {classes}, from 0, for each of {images} images")
-    return logits.gather(1, targets.to(logits.device)[:, None].long())[:, 0]
+        return answers.classes()
+    images, classes = answers.logits.shape
+    try:
+        given = torch.as_tensor(as_tensor(targets))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"targets: a {type(targets).__name__}; integers (B,) or one integer are needed") from error
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise TypeError(f"targets of type {dtype_name(given)}: integers (B,) or one integer are needed")
+    given = given.long()
+    if given.ndim > 1 or (given.ndim == 1 and len(given) != images):
+        raise ValueError(f"{shown(given)}: a class of {classes}, from 0 to {classes - 1}, for each of {images} images")
+    if ((given < 0) | (given >= classes)).any():
+        raise ValueError(f"{shown(given)}: a class of {classes}, from 0 to {classes - 1}, is needed")
+    return given.expand(images)
 
 
-def described(out: Any) -> str:
-    return f"{tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+def shown(targets: Tensor) -> str:
+    """Describe targets in a message: short ones by their values, others by their shape."""
+    short = targets.numel() <= SHOWN
+    return f"targets={targets.tolist()}" if short else f"targets of shape {tuple(targets.shape)}"
 
 
 def channels_first(maps: Tensor, images: Tensor) -> Tensor:
-    """(B, H, W, C) as (B, C, H, W): channels stand last where the dimensions before have the image's proportions."""
+    """Return maps as (B, C, H, W): channels are last where the two dimensions before have the image's proportions."""
     wide = log(images.shape[2] / images.shape[3])
     first, last = (abs(log(maps.shape[i] / maps.shape[i + 1]) - wide) for i in (2, 1))
     return maps.movedim(3, 1) if last < first else maps
@@ -124,23 +177,24 @@ def channels_first(maps: Tensor, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def last_map(model: nn.Module, image: Tensor) -> str:
-    """The path of the last module that gives a map of several positions, other than by pooling; the outermost such.
+    """Return the path of the last module, the outermost, that gives a map of several positions other than by pooling.
 
     Raises:
-        ValueError: there is none, or tokens (B, N, C) follow.
+        ValueError: no such module, or tokens (B, N, C) follow.
     """
     found, tokens = "", ""
     pooled: Tensor | None = None
+    affinities = affinity_modules(model)
 
     def note(path: str, module: nn.Module, out: Any) -> None:
         nonlocal found, tokens, pooled
-        if not isinstance(out, Tensor) or isinstance(module, nn.Identity):
+        if not isinstance(out, Tensor) or isinstance(module, nn.Identity) or module in affinities:
             return
         if out.ndim == 3 and out.shape[1] > 1:
             tokens = path
         elif out.ndim == 4 and out is not pooled and channels_first(out, image).shape[2:].numel() > 1:
             if pools(module):
-                pooled = out  # held, so that no later map is taken for it
+                pooled = out  # kept alive, so that no later map has its identity
             else:
                 found, tokens = path, ""
 
@@ -159,5 +213,14 @@ def last_map(model: nn.Module, image: Tensor) -> str:
     raise ValueError(f"Grad-CAM of a {type(model).__name__}: {what}{after}")
 
 
+def affinity_modules(model: nn.Module) -> set[nn.Module]:
+    """Return the modules whose output is weights of queries over keys, (B, G, Q, K), and not a map."""
+    places = [place for place in find_tap_points(model)[0].values() if place.facts.kind == "affinity"]
+    taps = {place.module for place in places if place.spec is None}
+    children = (dict(place.module.named_modules()).get(place.spec.module_or_op) for place in places if place.spec)
+    return taps | {child for child in children if child is not None}
+
+
 def pools(module: nn.Module) -> bool:
+    """Return True for a module without weights that is named after pooling."""
     return "Pool" in type(module).__name__ and not [*module.parameters()]

@@ -320,7 +320,7 @@ class TestResult:
         with pytest.raises(ValueError, match="loader: contains contains no imagess"):
             foveal.audit(net, [])
         with pytest.raises(TypeError, match="loader: a batch is a dict"):
-            foveal.audit(net, [{"image": images()[0]}])
+            foveal.audit(net, [{"picture": images()[0]}])
         with pytest.raises(ValueError, match="has no attention to watch"):
             foveal.audit(nn.Conv2d(3, 3, 1), images())
 

@@ -1,12 +1,14 @@
 """Helpers shared by the panels: images, colours and text."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from foveal.inspection.drawing.palette import ORANGE, SKY_BLUE
+from foveal.inspection.drawing.read_images import read_images
 
 BOX = ORANGE  # orange and blue are distinguishable for colour-blind readers
 POINTS = SKY_BLUE
@@ -15,20 +17,20 @@ SCALE = "viridis"
 WIDTH = 9.5  # inches
 
 
-def as_pictures(images: Tensor) -> Tensor:
-    """Convert images to (B, 3, H, W) in [0, 1]; of two channels one is shown orange and the other blue.
+def as_pictures(images: Any) -> Tensor:
+    """Return images in [0, 1] with three channels: (B, 3, H, W). Two channels are drawn orange and blue.
 
-    Raises:
-        ValueError: another shape than (B, 1 to 3, H, W), or values outside [0, 1].
+    Args:
+        images: in one of the forms of `read_images`; uint8, or floats in [0, 1].
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 2, 3):
-        raise ValueError(f"images {tuple(images.shape)}: (B, 1 to 3, H, W) is needed")
-    images = images.detach().cpu()
+    images = read_images(images).detach().cpu()
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if not images.isfinite().all():
+        raise ValueError("images: not all values are finite")
     if images.min() < 0 or images.max() > 1:
         raise ValueError(
             f"images from {images.min():.3g} to {images.max():.3g}: pass them as they were before any "
-            "normalisation, in [0, 1]"
+            "normalisation, in [0, 1], or as uint8"
         )
     if images.shape[1] == 2:
         return torch.einsum("bchw,cd->bdhw", images, torch.tensor(PAIR)).clamp(max=1)
