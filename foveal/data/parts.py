@@ -91,6 +91,12 @@ class Data:
         """The names of the images in each part."""
         return {part: list(getattr(self, part).names) for part in PARTS}
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The notes, with the classes of which a part holds no image."""
+        lacking = {f"{part} part": listed(names) for part in PARTS if (names := self.absent(part))}
+        return self.notes | {part: f"no image of {names}" for part, names in lacking.items()}
+
     def absent(self, part: str) -> list[str]:
         """List the classes of which a part holds no image."""
         present = set(getattr(self, part).labels.tolist())

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,18 @@ from foveal.training.config import RunConfig
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run says of its test part."""
+    """Figures of a finished run on its test part.
+
+    The balanced accuracy is the mean recall over all classes of the data. It is None where the test part holds no image
+    of a class; `recall` lists the classes with test images, and `absent` the others.
+    """
 
     accuracy: float
-    balanced_accuracy: float  # the mean of the recalls
+    balanced_accuracy: float | None
     recall: dict[str, float]  # by class
     best_epoch: int  # from 1
     seconds: float  # of training
+    absent: list[str] = field(default_factory=list)
 
 
 def check_folder(folder: Path, config: RunConfig, resume: bool) -> None:

@@ -2,20 +2,24 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import foveal
 from foveal.cli import main as cli
+from foveal.comparison.compare import row_of
 from foveal.data.load_data import load_data
 from foveal.data.preprocessing import Preprocessing
 from foveal.reports.look import look
 from foveal.training.checkpoint import save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import LoadedModel, load_model
+from foveal.training.run_folder import Result, finished
 
 LEVELS = {"black": 20, "grey": 120, "white": 230}
 
@@ -73,7 +77,7 @@ def test_classes_in_another_order_are_matched_by_name(run):
     data = turned.load_data(run / "three")
     names = [name.split("/")[0] for name in data.test.names]
     assert [turned.classes[label] for label in data.test.labels] == names
-    images, labels = data.train.__getitems__([0, 1, 2])
+    _, labels = data.train.__getitems__([0, 1, 2])
     assert [turned.classes[label] for label in labels] == [name.split("/")[0] for name in data.train.names[:3]]
 
 
@@ -147,3 +151,45 @@ def test_a_checkpoint_without_the_facts_of_a_run_is_refused(tmp_path):
     save_checkpoint(tmp_path / "m.safetensors", foveal.create_model("small_cnn"), {"classes": ["a", "b"]})
     with pytest.raises(ValueError, match=r"m.safetensors' stores no preprocessing; foveal.train writes them"):
         load_model(str(tmp_path / "m.safetensors"))
+
+
+def small_run(monkeypatch, capsys, root, *more):
+    arguments = ("--epochs", 1, "--batch-size", 2, "--image-size", 16, "--warmup-epochs", 0)
+    return command(monkeypatch, capsys, "train", "--data", f"folder:{root}/all", *arguments, "--output", root / "run")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_class_without_test_images_is_named_and_no_balanced_accuracy_is_given(tmp_path, monkeypatch, capsys, count):
+    write_class(tmp_path / "all", "grey", 40, size=16)
+    write_class(tmp_path / "all", "rare", count, size=16)
+    write_class(tmp_path / "all", "white", 12, size=16)
+    code, out, err = small_run(monkeypatch, capsys, tmp_path)
+    assert code == 0, err
+    result = finished(tmp_path / "run")
+    assert result.absent == ["rare"]
+    assert result.balanced_accuracy is None
+    assert list(result.recall) == ["grey", "white"]
+    assert "balanced accuracy not computed: no test image of rare (epoch 1" in out
+    assert "test part: no image of rare" in out
+    assert finished(tmp_path / "run") == foveal.train(
+        RunConfig(**yaml.safe_load((tmp_path / "run/config.yaml").read_text())), tmp_path / "run", resume=True
+    )
+
+
+def test_a_part_of_every_class_has_a_balanced_accuracy(tmp_path, monkeypatch, capsys):
+    write_class(tmp_path / "all", "grey", 9, size=16)
+    write_class(tmp_path / "all", "white", 3, size=16)  # one image in each part
+    _, out, _ = small_run(monkeypatch, capsys, tmp_path)
+    result = finished(tmp_path / "run")
+    assert result.absent == []
+    assert result.balanced_accuracy == pytest.approx(sum(result.recall.values()) / 2)
+    assert f"balanced {100 * result.balanced_accuracy:.2f} %" in out
+    assert "no image of" not in out
+
+
+def test_a_comparison_leaves_the_balanced_error_out_where_it_is_not_computed():
+    result = Result(0.9, None, {"a": 0.9}, 1, 1.0, ["b"])
+    plan = SimpleNamespace(config=SimpleNamespace(seeds=2, lr=0.1), models={"none": "small_cnn"}, costs={"none": None})
+    row = row_of(plan, "none", 0.1, {("none", 0): result, ("none", 1): Result(0.5, 0.4, {"a": 0.5}, 1, 1.0)})
+    assert row.balanced == {1: pytest.approx(60)}
+    assert row.errors == {0: pytest.approx(10), 1: pytest.approx(50)}
