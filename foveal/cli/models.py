@@ -26,6 +26,8 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
     looked = look_at(model, images, most)
     for name, reason in looked.skipped.items():
         print(f"skipped {name}: {reason}")
+    for name, note in looked.notes.items():
+        print(f"{name}: {note}")
     print(looked.picture.save(output))
     print(write_page(looked, output.with_suffix(".html")))
 

@@ -1,4 +1,4 @@
-"""How images become the input of a network: one definition for training, look, audit, score and export.
+"""Preprocessing: from images to the input of a network, the same for training, look, audit, score and export.
 
 An image file is resized and cropped to uint8 pixels of the network's size; a batch of uint8 images (B, C, H, W) then
 becomes (x / 255 - mean) / std.
@@ -22,22 +22,33 @@ class Preprocessing:
     std: tuple[float, ...]
     crop_pct: float = 1.0  # share of the resized image's shorter side that the crop keeps
     interpolation: str = "bilinear"
+    value_range: tuple[float, float] | None = None  # of 16-bit pixels: becomes 0 to 255; None without such files
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Preprocessing":
         """Rebuild from the facts of a checkpoint, whose tuples are lists."""
         channels, height, width = facts["shape"]
         size = channels, height, width
-        return cls(size, tuple(facts["mean"]), tuple(facts["std"]), facts["crop_pct"], facts["interpolation"])
+        values = facts.get("value_range")
+        return cls(
+            size,
+            tuple(facts["mean"]),
+            tuple(facts["std"]),
+            facts["crop_pct"],
+            facts["interpolation"],
+            values and (values[0], values[1]),
+        )
 
     @classmethod
     def of_images(cls, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":
-        """For images (N, C, H, W) that have their size already."""
+        """Describe images (N, C, H, W) that are not resized."""
         _, channels, height, width = images.shape
         return cls((channels, height, width), mean, std)
 
     def transform(self, training: bool = False) -> Callable[[Image.Image], Tensor]:
-        """timm's transform from an image to uint8 (3, H, W): random crops and colours in training, else the center."""
+        """Create timm's transform from an image to uint8 (3, H, W): random crops and colours in training, else the
+        center crop.
+        """
         from timm.data import create_transform
 
         size = (3, *self.shape[1:])

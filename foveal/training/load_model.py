@@ -54,6 +54,11 @@ class LoadedModel:
         if not self.classes:
             self.check_outputs(data)
             return data
+        if data.preprocessing.value_range and not self.preprocessing.value_range:
+            raise ValueError(
+                f"data {str(spec)!r}: 16-bit images, and the network was trained on 8-bit images, so that no range of "
+                "values is stored; convert them to 8 bits"
+            )
         if data.shape[1:] != self.preprocessing.shape[1:]:
             raise ValueError(
                 f"data {str(spec)!r}: images of {by(data.shape)} pixels, and the network was trained on "
