@@ -1,4 +1,4 @@
-"""Commands that train: train, compare."""
+"""Subcommands that train: train, compare."""
 
 import json
 from dataclasses import asdict

@@ -133,7 +133,7 @@ def is_transparent(image: Image.Image) -> bool:
     """Return True if a pixel is not opaque."""
     if image.mode not in ALPHA and "transparency" not in image.info:
         return False
-    return with_alpha(image).getchannel("A").getextrema()[0] < 255
+    return bool(np.asarray(with_alpha(image).getchannel("A")).min() < 255)
 
 
 def with_alpha(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ Folders named `images`, `annotations` or `train` are not read as classes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -185,7 +185,7 @@ def files_below(root: Path, folder: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-def skip_others(listing: Listing, known: dict[str, Iterable[str]]) -> None:
+def skip_others(listing: Listing, known: Mapping[str, Iterable[str]]) -> None:
     """Name what lies beside the folders that are read: images in no class, hidden folders, other folders."""
     for folder, names in known.items():
         for path in sorted((listing.root / folder).iterdir()):

@@ -4,7 +4,7 @@
 in one place.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,12 @@ def load_model(model: str) -> LoadedModel:
     """Load a network in evaluation mode from a run folder, a checkpoint, or a network's name.
 
     Raises:
-        ValueError: no such network; a file that is no checkpoint, or one that `foveal.train` did not write.
+        ValueError: no such network; a file that is no checkpoint, one that `foveal.train` did not write, or one with
+            weights that are not finite.
     """
     if Path(model).exists():
         network, checkpoint = load_checkpoint(model)
+        check_finite(checkpoint.weights, model)
         facts = checkpoint.facts
         missing = [name for name in FACTS if name not in facts]
         if missing:
@@ -158,8 +160,23 @@ def load_model(model: str) -> LoadedModel:
     return LoadedModel(network, (), preprocessing_of(network))
 
 
+def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ValueError: the first tensor that holds such a number, by name.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            count = int((~weight.isfinite()).sum())
+            raise ValueError(
+                f"checkpoint {str(path)!r}: the tensor {name!r} holds {count:,} of {weight.numel():,} numbers that are "
+                "NaN or infinite; train again"
+            )
+
+
 def preprocessing_of(network: nn.Module) -> Preprocessing:
-    """The preprocessing that a network of timm states; (3, 224, 224) scaled to [-1, 1] for one that states none."""
+    """Return the preprocessing that a network of timm states; (3, 224, 224) scaled to [-1, 1] if it states none."""
     if not getattr(network, "pretrained_cfg", None):
         return Preprocessing((3, 224, 224), (0.5,) * 3, (0.5,) * 3)
     stated = resolve_model_data_config(network)

@@ -43,6 +43,7 @@ from foveal.networks.factory import create_model
 from foveal.surgery.attachments import plain_state_dict
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
+from foveal.training.load_model import check_finite
 from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
 from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
 
@@ -68,12 +69,11 @@ def train(
         on_epoch: called with each epoch's line of `metrics.jsonl`.
 
     Returns:
-        The figures of the test part: accuracy, balanced accuracy (None where a class has no test image), recall by
-        class, the best epoch and the seconds of training.
+        The figures of the test part; the balanced accuracy is None where a class has no test image.
 
     Raises:
-        ValueError: the folder holds a run; a run to resume has other settings; a stored figure is out of its range;
-            and what `foveal.load_data` and `foveal.create_model` raise.
+        ValueError: the folder holds a run, one with other settings, or a figure out of its range; data or a network
+            that `foveal.load_data` or `foveal.create_model` refuse.
         FloatingPointError: the loss is not finite.
 
     Example:
@@ -95,9 +95,7 @@ def train_epochs(
     on_step: Callable[[int, int], None] = lambda done, of: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> tuple["Trainer", Path, list[dict[str, Any]]]:
-    """Train all epochs, or those that the folder's run lacks; return the trainer, the folder and the lines of
-    `metrics.jsonl`. The test part is not read.
-    """
+    """Train the epochs that the folder's run lacks; return trainer, folder and lines. The test part is not read."""
     data = load_data(config.data, image_size=config.image_size, groups=config.groups)
     run = Trainer(config, data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -233,6 +231,7 @@ class Trainer:
     def restore(self, folder: Path) -> list[dict[str, Any]]:
         """Load `last.safetensors`; return the lines of the epochs that it has done."""
         checkpoint = read_checkpoint(folder / "last.safetensors")
+        check_finite(checkpoint.weights, folder / "last.safetensors")
         self.model.load_state_dict(checkpoint.weights)
         if self.average is not None:
             self.average.module.load_state_dict(checkpoint.part(AVERAGE))
@@ -275,6 +274,7 @@ def as_it_comes(batch: Any) -> Any:
 def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Result:
     """Evaluate the weights of the best epoch on the test part; write predictions and the last line."""
     checkpoint = read_checkpoint(folder)
+    check_finite(checkpoint.weights, folder / "best.safetensors")
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
     probabilities = run.predict(part)

@@ -1,6 +1,7 @@
 """Facts stored in a run are checked against the data that the run is used with."""
 
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import foveal
 from foveal.cli import main as cli
@@ -19,7 +22,7 @@ from foveal.reports.look import look
 from foveal.training.checkpoint import save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import LoadedModel, load_model
-from foveal.training.run_folder import Result, finished
+from foveal.training.run_folder import Result, finished, predicted_right
 
 LEVELS = {"black": 20, "grey": 120, "white": 230}
 
@@ -193,3 +196,81 @@ def test_a_comparison_leaves_the_balanced_error_out_where_it_is_not_computed():
     row = row_of(plan, "none", 0.1, {("none", 0): result, ("none", 1): Result(0.5, 0.4, {"a": 0.5}, 1, 1.0)})
     assert row.balanced == {1: pytest.approx(60)}
     assert row.errors == {0: pytest.approx(10), 1: pytest.approx(50)}
+
+
+@pytest.fixture
+def tampered(run, tmp_path):
+    """A copy of the run, of which a test changes the last line of metrics.jsonl, or an earlier one."""
+    shutil.copytree(run / "run", tmp_path / "run")
+
+    def change(index, **fields):
+        path = tmp_path / "run/metrics.jsonl"
+        lines = [json.loads(line) for line in (run / "run/metrics.jsonl").read_text().splitlines()]
+        (lines[index]["test"] if index == -1 else lines[index]).update(fields)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return tmp_path / "run"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("index", "fields", "says"),
+    [
+        (-1, {"accuracy": 7}, r"metrics.jsonl, line 9, test: accuracy=7; a number from 0 to 1 is needed"),
+        (-1, {"accuracy": "0.9"}, "accuracy='0.9'; a number from 0 to 1"),
+        (-1, {"accuracy": True}, "accuracy=True; a number from 0 to 1"),
+        (-1, {"accuracy": float("nan")}, "accuracy=nan; a number from 0 to 1"),
+        (-1, {"accuracy": 0.5}, "accuracy=0.5 is not between the least and largest recall"),
+        (-1, {"accuracy": 0.5, "balanced_accuracy": 0.5, "recall": {"a": 0.5}}, r"and predictions.csv has 1"),
+        (-1, {"balanced_accuracy": 0.4}, "balanced_accuracy=0.4 is not the mean of recall"),
+        (-1, {"recall": {"black": -1}}, "recall={'black': -1}; numbers from 0 to 1 by class"),
+        (-1, {"best_epoch": 99}, "best_epoch=99 of 8 epochs"),
+        (-1, {"best_epoch": 1.5}, "best_epoch=1.5; an epoch from 1"),
+        (-1, {"seconds": -3}, "seconds=-3; a number of seconds"),
+        (-1, {"absent": "all"}, "absent='all'; a list of class names"),
+        (-1, {"acuracy": 1}, "unknown field 'acuracy'"),
+        (2, {"validation_accuracy": 1.2}, r"metrics.jsonl, line 3: validation_accuracy=1.2"),
+        (2, {"train_loss": None}, "train_loss=None; a finite number"),
+        (2, {"epoch": 0}, "epoch=0; an epoch from 1"),
+    ],
+)
+def test_figures_of_a_run_are_checked_field_by_field(tampered, index, fields, says):
+    folder = tampered(index, **fields)
+    with pytest.raises(ValueError, match=says):
+        finished(folder)
+    config = RunConfig(**yaml.safe_load((folder / "config.yaml").read_text()))
+    with pytest.raises(ValueError, match=says):
+        foveal.train(config, folder, resume=True)
+
+
+def test_a_run_that_nobody_changed_and_one_of_an_older_version_are_read(tampered, run):
+    folder = tampered(-1)
+    assert finished(folder) == finished(run / "run")
+    path = folder / "metrics.jsonl"
+    path.write_text(path.read_text().replace(', "absent": []', ""))
+    assert finished(folder) == finished(run / "run")
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 9: no JSON"):
+        finished(folder)
+    (folder / "predictions.csv").write_text("image,class\nx,black\n")
+    with pytest.raises(ValueError, match=r"predictions.csv, line 2: the fields 'class' and 'predicted' are needed"):
+        predicted_right(folder)
+
+
+@pytest.mark.parametrize(("value", "name"), [(float("nan"), "head.weight"), (float("inf"), "head.bias")])
+def test_weights_that_are_not_finite_are_refused_by_name(run, tmp_path, value, name):
+    shutil.copytree(run / "run", tmp_path / "run")
+    for file in ("best.safetensors", "last.safetensors"):
+        with safe_open(tmp_path / "run" / file, "pt") as opened:
+            facts = opened.metadata()
+        tensors = load_file(tmp_path / "run" / file)
+        tensors[f"model.{name}"][..., 0] = value
+        save_file(tensors, tmp_path / "run" / file, facts)
+    with pytest.raises(ValueError, match=rf"checkpoint .*the tensor '{name}' holds \d of \d+ numbers that are NaN"):
+        load_model(str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=f"the tensor '{name}' holds"):
+        look(str(tmp_path / "run"), [str(run / "two")])
+    (tmp_path / "run/metrics.jsonl").unlink()
+    config = RunConfig(**yaml.safe_load((tmp_path / "run/config.yaml").read_text()))
+    with pytest.raises(ValueError, match=f"last.safetensors': the tensor '{name}' holds"):
+        foveal.train(config, tmp_path / "run", resume=True)
