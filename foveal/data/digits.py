@@ -63,7 +63,7 @@ def from_torchvision(kind: str) -> dict[str, InMemory]:
 
 
 def official(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, InMemory]:
-    """Split two published parts, images (N, C, H, W) and labels (N,), into three: a sixth of the first for validation."""
+    """Split two published parts, images (N, C, H, W) and labels (N,), in three: a sixth of the first validates."""
     learn, choose = stratified(train[1].tolist(), OFFICIAL, SPLIT_SEED)
     return {
         "train": take(*train, learn),

@@ -72,8 +72,7 @@ def train(
         The figures of the test part; the balanced accuracy is None where a class has no test image.
 
     Raises:
-        ValueError: the folder holds a run, one with other settings, or a figure out of its range; data or a network
-            that `foveal.load_data` or `foveal.create_model` refuse.
+        ValueError: a run in the folder, or one with other settings or impossible figures; unknown data or network.
         FloatingPointError: the loss is not finite.
 
     Example:
