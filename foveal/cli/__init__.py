@@ -1,1 +1,1 @@
-"""The command: its verbs and how they print. No logic lives here."""
+"""The command line: its subcommands and their output, without logic of its own."""

@@ -1,4 +1,4 @@
-"""How the command speaks: tables, a bar or plain lines while it works, one line for a mistake."""
+"""Output of the command: tables, a progress bar or plain lines, result files."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-console = Console(width=None if sys.stdout.isatty() else 140)  # a file or a pipe has room for whole rows
+console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a file or a pipe
 
 
 def in_millions(count: float | None) -> str:
-    """Four figures or more; nothing for an unknown count."""
+    """Format with four digits or more; return an empty string for an unknown count."""
     return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
 
 
 def written(text: str, output: Path | None, model: str, name: str) -> Path:
-    """Write what was found of a model where printed, else in its folder, else here; the path."""
+    """Write a result to `output`, or else into the model's folder, or else into the current one; return the path."""
     place = Path(model)
     file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def written(text: str, output: Path | None, model: str, name: str) -> Path:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with an estimate on a terminal; elsewhere a plain line at each tenth."""
+    """Show a progress bar with an estimate on a terminal; elsewhere print one line at each tenth."""
     if not console.is_terminal:
         printed = 0
 

@@ -1,4 +1,4 @@
-"""The verb list: mechanisms, networks, placements."""
+"""The subcommand `list`: mechanisms, networks, placements."""
 
 from dataclasses import astuple
 
@@ -8,7 +8,7 @@ from foveal.cli.console import console, in_millions
 
 
 def list_names(*, models: bool = False, placements: bool = False) -> None:
-    """List the mechanisms with their facts, the networks, or the placements.
+    """List the mechanisms with their properties, the networks, or the placements.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def list_names(*, models: bool = False, placements: bool = False) -> None:
 
 
 def list_networks() -> None:
-    """A row for each network; in millions, the paper's figures beside ours."""
+    """Print a row for each network: our figures and the paper's, in millions."""
     from foveal.networks.catalog import Reported, describe_models
 
     table = Table("name", "made of", box=None, pad_edge=False)

@@ -1,4 +1,4 @@
-"""The command: its verbs by name, and what a user's mistake looks like."""
+"""The command: its subcommands by name, and its error messages."""
 
 import sys
 from importlib.metadata import version
@@ -21,7 +21,7 @@ for verb in (train, compare, look, audit, score, export):
 
 
 def main() -> None:
-    """Run the command. A user's mistake is one line and exit code 2."""
+    """Run the command. An error of the user prints one line and exits with code 2."""
     try:
         app.config = config_file(sys.argv)
         app(sys.argv[1:], exit_on_error=False, print_error=False)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def config_file(arguments: list[str]) -> list[Yaml]:
-    """Read the file that `--config` names; its values count where no flag is given."""
+    """Read the file that `--config` names; flags override its values."""
     named = [value for flag, value in pairwise(arguments) if flag == "--config"]
     named += [each.partition("=")[2] for each in arguments if each.startswith("--config=")]
     return [Yaml(path, must_exist=True, use_commands_as_keys=False) for path in named]

@@ -1,4 +1,4 @@
-"""Verbs on a trained network: look, audit, score, export."""
+"""Subcommands on a trained network: look, audit, score, export."""
 
 import sys
 from pathlib import Path
@@ -16,9 +16,9 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
     images
         A data set, of whose test part the first images are taken, or image files.
     output
-        The picture: PNG, SVG or PDF. The page is written beside it, with the ending html.
+        File of the picture: PNG, SVG or PDF. The page is written beside it, with the ending html.
     most
-        How many images to draw.
+        The largest number of images to draw.
     """
     from foveal.reports.look import look as look_at
     from foveal.reports.look_page import write_page
@@ -26,21 +26,24 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
     looked = look_at(model, images, most)
     for name, reason in looked.skipped.items():
         print(f"skipped {name}: {reason}")
+    for name, note in looked.notes.items():
+        print(f"{name}: {note}")
     print(looked.picture.save(output))
     print(write_page(looked, output.with_suffix(".html")))
 
 
 def audit(model: str, data: str, *, output: Path | None = None) -> None:
-    """Find out whether a network's attention does anything. The exit code is 1 where there is a fault.
+    """Test whether a network's attention has an effect. The exit code is 1 if there is a fault.
 
     Parameters
     ----------
     model
         A run folder, a checkpoint, or a network's name.
     data
-        A data set, whose validation part is looked at.
+        A data set, whose validation part is read.
     output
-        The findings as JSON; audit.json in the run's folder, or here for a network by name, if left out.
+        The findings as JSON; if left out, audit.json in the run's folder, audit-DATA.json for data that the run was
+        not trained on; in the current folder for a network by name.
     """
     from foveal.evaluation.audit import audit as audit_network
     from foveal.training.load_model import load_model
@@ -49,22 +52,23 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
     with progress("auditing") as report_progress:
         audited = audit_network(opened.network, opened.batches(opened.load_data(data).validation, report_progress))
     print(audited)
-    print(written(audited.to_json(), output, model, "audit.json"))
+    print(written(audited.to_json(), output, model, opened.result_name("audit", data)))
     sys.exit(1 if audited.faults else 0)
 
 
 def score(model: str, data: str, *, output: Path | None = None) -> None:
-    """Find out whether a network's attention looks at the object, and whether the network needs it.
+    """Test whether a network's attention is on the object, and whether the network needs it.
 
     Parameters
     ----------
     model
         A run folder, a checkpoint, or a network's name.
     data
-        A data set: its test part is scored, its validation part serves for every choice. Where the object is, is known
-        of distorted digits.
+        A data set: its test part is scored, its validation part is used for every choice. The object's position is
+        known for distorted digits.
     output
-        The score as JSON; score.json in the run's folder, or here for a network by name, if left out.
+        The score as JSON; if left out, score.json in the run's folder, score-DATA.json for data that the run was not
+        trained on; in the current folder for a network by name.
     """
     from foveal.evaluation.score import score as score_network
     from foveal.training.load_model import load_model
@@ -76,7 +80,7 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
             opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress
         )
     print(scored)
-    print(written(scored.to_json(), output, model, "score.json"))
+    print(written(scored.to_json(), output, model, opened.result_name("score", data)))
 
 
 def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = False) -> None:
@@ -89,7 +93,7 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
     output
         The file: ONNX, or .pt2 for torch.export.load.
     attention
-        Give each mechanism's weights as a further output.
+        Return each mechanism's attention weights as a further output.
     """
     import torch
 

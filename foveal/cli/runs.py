@@ -1,9 +1,9 @@
-"""Verbs that train: train, compare."""
+"""Subcommands that train: train, compare."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -11,6 +11,9 @@ from rich.table import Table
 from foveal.cli.console import console, progress
 from foveal.core.names import slug
 from foveal.training.config import CompareConfig, RunConfig
+
+if TYPE_CHECKING:
+    from foveal.training.run_folder import Result
 
 Flags = Parameter(name="*")
 
@@ -23,26 +26,26 @@ def train(
     config: Path | None = None,
     print_config: bool = False,
 ) -> None:
-    """Train a network and keep the run in a folder.
+    """Train a network and store the run in a folder.
 
     Parameters
     ----------
     output
-        The run's folder; runs/MODEL-SEED if left out.
+        Folder of the run; runs/MODEL-SEED if left out.
     resume
-        Go on where the run in the folder stopped; its settings are those that the folder holds.
+        Continue the run in the folder where it stopped, with the settings stored there.
     config
-        A YAML file of settings; flags that are given beside it win.
+        A YAML file of settings; flags override it.
     print_config
-        Print the settings and do nothing.
+        Print the settings without training.
     """
     import yaml
 
-    held = output / "config.yaml" if output and resume else None
-    if held and not held.is_file():
+    stored = output / "config.yaml" if output and resume else None
+    if stored and not stored.is_file():
         raise ValueError(f"output={str(output)!r} holds no run to resume")
-    if settings is None and held:
-        settings = RunConfig(**yaml.safe_load(held.read_text()))
+    if settings is None and stored:
+        settings = RunConfig(**yaml.safe_load(stored.read_text()))
     settings = settings or RunConfig()
     if print_config:
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
@@ -52,14 +55,25 @@ def train(
     folder = output or Path("runs") / slug(f"{settings.model}-{settings.seed}")
     with progress("training") as report_progress:
         result = train_network(settings, folder, resume=resume, on_step=report_progress, on_epoch=print_epoch)
-    left_out = json.loads((folder / "split.json").read_text())["skipped"]
-    for name, reason in left_out.items():
+    split = json.loads((folder / "split.json").read_text())
+    for name, reason in split["skipped"].items():
         print(f"left out {name}: {reason}")
+    for name, note in split.get("notes", {}).items():
+        print(f"{name}: {note}")
     print(
-        f"test accuracy {100 * result.accuracy:.2f} %, balanced {100 * result.balanced_accuracy:.2f} % "
-        f"(epoch {result.best_epoch}, chosen on validation)"
+        f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "
+        "validation)"
     )
     print(folder)
+
+
+def balanced(result: "Result") -> str:
+    """Describe the balanced accuracy, or why it is not computed."""
+    if result.balanced_accuracy is not None:
+        return f"balanced {100 * result.balanced_accuracy:.2f} %"
+    from foveal.data.parts import listed
+
+    return f"balanced accuracy not computed: no test image of {listed(result.absent)}"
 
 
 def print_epoch(line: dict[str, Any]) -> None:
@@ -76,19 +90,19 @@ def compare(
     dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
-    """Train contenders over several seeds, judge whether any is better, and write a report. Without any, the main job.
+    """Train contenders over several seeds, test whether any is better, and write a report. Without any, the main job.
 
     Parameters
     ----------
     contenders
         none for the plain backbone; a mechanism with its options (sk:groups=8); wider or deeper for the plain backbone
-        as large as the dearest of them (wider:match=macs, wider:match=ms); NAME=CONTENDER gives another name.
+        as large as the most expensive of them (wider:match=macs, wider:match=ms); NAME=CONTENDER gives another name.
     output
-        The folder; runs/DATA-BACKBONE if left out. The same comparison is continued there.
+        The folder; runs/DATA-BACKBONE if left out. A comparison with the same settings is continued there.
     dry_run
-        Print the plan with its estimated minutes, and stop.
+        Print the plan with its estimated minutes, without training.
     config
-        A YAML file with the settings; flags that are given beside it win.
+        A YAML file of settings; flags override it.
     """
     from foveal.comparison.compare import run_plan
     from foveal.comparison.plan import CONTENDERS, make_plan

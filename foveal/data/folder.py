@@ -1,178 +1,170 @@
-"""A folder of somebody's images, one folder a class, as torchvision's ImageFolder reads it.
+"""A folder of images, one folder for each class, as torchvision's ImageFolder reads it.
 
 Folders `train`, `val` (or `validation`) and `test` are used as they are; otherwise the images are split 70/15/15,
-stratified, groups kept together. A file that is no image is left out and named in `Data.skipped`.
+stratified, groups kept together. See `foveal.data.layouts` for other layouts and `foveal.data.image_files` for how
+files are read. A file that cannot be read is left out and named in `Data.skipped`.
 """
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from foveal.data.parts import Data
+from foveal.data.image_files import FileFacts, examine, notes_of, range_of, read
+from foveal.data.layouts import Images, Listing, list_images
+from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
-from foveal.data.splits import FRACTIONS, grouped, stratified
+from foveal.data.splits import FRACTIONS, OFFICIAL, grouped, stratified
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 SPLIT_SEED = 0
-PARTS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
 class Files:
-    """A part that is read from files, through a transform of timm's."""
+    """A part that is read from files, through timm's transform."""
 
     root: Path
     names: Sequence[str]
     labels: Tensor
     transform: Any
+    value_range: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        images = torch.stack([self.transform(read(self.root / self.names[index])) for index in indices])
-        return images, self.labels[torch.as_tensor(indices)]
-
-
-def read(path: Path) -> Image.Image:
-    """An image in RGB, turned as its camera meant it; of sixteen bits a pixel the upper eight.
-
-    Raises:
-        ValueError: numbers for pixels whose range nobody knows.
-    """
-    with Image.open(path) as image:
-        turned = ImageOps.exif_transpose(image)
-        if turned.mode[0] in "IF":  # Pillow would clip them at 255
-            turned = Image.fromarray(upper_byte(np.asarray(turned)))
-        return turned.convert("RGB")
-
-
-def upper_byte(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() >= 1 << 16:
-        raise ValueError(f"pixels from {pixels.min():.4g} to {pixels.max():.4g}, not 8 or 16 bits")
-    return (pixels.astype(np.uint16) >> 8).astype(np.uint8)
+        images = [self.transform(read(self.root / self.names[index], self.value_range)) for index in indices]
+        return torch.stack(images), self.labels[torch.as_tensor(indices)]
 
 
 def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | None) -> Data:
+    """Load a folder of images; `preprocessing.value_range` is found on the training part if it is None.
+
+    Raises:
+        ValueError: no such folder; a layout that is not known; fewer than two classes; an empty part; classes that
+            ready parts do not share.
+    """
     if not root.is_dir():
         raise ValueError(f"data 'folder:{root}': there is no such folder")
-    ready = ready_parts(root)
-    if ready and groups:
+    listing = list_images(root)
+    if groups and "all" not in listing.parts:
         raise ValueError(f"groups={str(groups)!r}: {str(root)!r} is split already, into train, val and test")
-    folders = class_names([root / folder for folder in ready.values()] if ready else [root])
-    skipped: dict[str, str] = {}
-    found = {part: scan(root, folder, folders, skipped) for part, folder in (ready or {"all": ""}).items()}
-    skipped |= outside(root, ready, folders)
-    depth = 1 if ready else 0  # of a class's name within that of an image
-    classes = tuple(sorted({name.split("/")[depth] for names in found.values() for name in names}))
-    skipped |= {f"{name}/": "no class: it holds no image that can be read" for name in folders if name not in classes}
-    if not any(found.values()):
-        raise ValueError(f"data 'folder:{root}': no images in it; it needs one folder of images for each class")
-    if len(classes) < 2:
-        raise ValueError(f"data 'folder:{root}': one class alone, {classes[0]!r}; two or more are needed")
-    if ready:
-        parts = {part: (names, [label_of(name, classes, depth) for name in names]) for part, names in found.items()}
-    else:
-        parts = split(found["all"], [label_of(name, classes, depth) for name in found["all"]], groups)
-    empty = [part for part, (names, _) in parts.items() if not names]
+    facts = {name: examine(listing.root / name) for images in listing.parts.values() for name, _ in images}
+    skipped = listing.skipped | {name: each.reason for name, each in facts.items() if each.reason is not None}
+    found = {part: [each for each in images if each[0] not in skipped] for part, images in listing.parts.items()}
+    classes = tuple(sorted({label for images in found.values() for _, label in images}))
+    skipped |= {f"{name}/": "no class: it holds no image that can be read" for name in listing.classes - {*classes}}
+    check_classes(root, classes, facts, skipped)
+    parts = split(found, groups)
+    check_parts(root, parts, classes, ready="all" not in found)
+    used = {name: facts[name] for images in parts.values() for name, _ in images}
+    value_range, source = preprocessing.value_range, "as given"
+    if value_range is None:
+        value_range, source = training_range(root, parts["train"], used), "found on the training part"
+    preprocessing = replace(preprocessing, value_range=value_range)
+    notes = listing.notes | notes_of(used, value_range, source)
+    return as_data(root, listing, parts, classes, preprocessing, skipped, notes)
+
+
+def as_data(
+    root: Path,
+    listing: Listing,
+    parts: Mapping[str, Images],
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+    skipped: dict[str, str],
+    notes: dict[str, str],
+) -> Data:
+    def part(name: str) -> Files:
+        names, labels = [each[0] for each in parts[name]], [classes.index(each[1]) for each in parts[name]]
+        transform = preprocessing.transform(training=name == "train")
+        return Files(listing.root, names, torch.tensor(labels), transform, preprocessing.value_range)
+
+    train, validation, test = map(part, PARTS)
+    return Data(f"folder:{root}", classes, train, validation, test, preprocessing, skipped, notes)
+
+
+def check_classes(
+    root: Path, classes: Sequence[str], facts: Mapping[str, FileFacts], skipped: Mapping[str, str]
+) -> None:
+    """Refuse fewer than two classes, with the reasons for which files were left out."""
+    if len(classes) > 1:
+        return
+    counts = Counter(reason for name, reason in skipped.items() if name in facts or not name.endswith("/"))
+    left_out = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common(3))
+    why = f" (left out: {left_out})" if left_out else ""
+    if not classes:
+        raise ValueError(f"data 'folder:{root}': no images in it{why}; it needs one folder of images for each class")
+    raise ValueError(f"data 'folder:{root}': one class alone, {classes[0]!r}{why}; two or more are needed")
+
+
+def check_parts(root: Path, parts: Mapping[str, Images], classes: Sequence[str], ready: bool) -> None:
+    """Refuse an empty part and, in ready parts, classes that are in the training part alone or not in it."""
+    empty = [part for part, images in parts.items() if not images]
     if empty:
         raise ValueError(f"data 'folder:{root}': no image in the part {empty[0]}; more images are needed")
-
-    def part(name: str) -> Files:
-        transform = preprocessing.transform(training=name == "train")
-        return Files(root, parts[name][0], torch.tensor(parts[name][1]), transform)
-
-    return Data(f"folder:{root}", classes, part("train"), part("validation"), part("test"), preprocessing, skipped)
-
-
-def ready_parts(root: Path) -> dict[str, str]:
-    """Part to folder, where the folder is split already; empty where it is not."""
-    found = {part: next((name for name in names if (root / name).is_dir()), None) for part, names in PARTS.items()}
-    missing = [part for part, name in found.items() if name is None]
-    if found["train"] and missing:
+    if not ready:
+        return
+    labels = {part: {label for _, label in images} for part, images in parts.items()}
+    others = labels["validation"] | labels["test"]
+    alone = [name for name in classes if name not in others]
+    if alone:
         raise ValueError(
-            f"data 'folder:{root}': it has a folder 'train' and none for {' and '.join(missing)}; give it all "
-            f"three, {', '.join(names[0] for names in PARTS.values())}, or move the classes up"
+            f"data 'folder:{root}': no image of {listed(alone)} in the validation and test parts; add some, or remove "
+            "it from the training part"
         )
-    return {part: name for part, name in found.items() if name} if not missing else {}
+    strange = [name for name in classes if name not in labels["train"]]
+    if strange:
+        raise ValueError(
+            f"data 'folder:{root}': no image of {listed(strange)} in the training part; add some, or remove it from "
+            "the validation and test parts"
+        )
 
 
-def class_names(folders: list[Path]) -> tuple[str, ...]:
-    """The folders that may be classes: not hidden ones."""
-    found = {each.name for folder in folders for each in folder.iterdir() if each.is_dir()}
-    return tuple(sorted(name for name in found if not name.startswith((".", "__"))))
-
-
-def scan(root: Path, folder: str, classes: Sequence[str], skipped: dict[str, str]) -> list[str]:
-    """The images below a folder, as paths from the root; what cannot be opened goes into `skipped`."""
-    names = []
-    for label in classes:
-        for path in sorted((root / folder / label).rglob("*")):
-            if not path.is_file():
-                continue
-            name = path.relative_to(root).as_posix()
-            reason = why_not(path)
-            if reason is None:
-                names.append(name)
-            else:
-                skipped[name] = reason
-    return names
-
-
-def outside(root: Path, ready: dict[str, str], classes: Sequence[str]) -> dict[str, str]:
-    """What lies beside the folders that are read: images in no class, and folders that are none."""
-    read_here = {"": set(ready.values()) or set(classes)} | {folder: set(classes) for folder in ready.values()}
-    left = {}
-    for folder, names in read_here.items():
-        for path in sorted((root / folder).iterdir()):
-            name = path.relative_to(root).as_posix()
-            if path.is_dir() and path.name not in names:
-                left[f"{name}/"] = "beside train, val and test" if ready and not folder else "a hidden folder"
-            elif path.is_file() and path.suffix.lower() in SUFFIXES:
-                left[name] = "in no class's folder"
-    return left
-
-
-def why_not(path: Path) -> str | None:
-    """Why a file is no image that can be read; None for one that can."""
-    if path.suffix.lower() not in SUFFIXES:
-        return f"not an image by its name ({path.suffix or 'no suffix'})"
-    if not path.is_file():
-        return "no such file"
+def training_range(root: Path, train: Images, facts: Mapping[str, FileFacts]) -> tuple[float, float] | None:
+    """Compute the range of 16-bit values over the training part; None if no part holds such images."""
     try:
-        read(path)
-    except UnidentifiedImageError:
-        return "not an image by its content"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"cannot be read: {error}"
-    return None
+        found = range_of({name: facts[name] for name, _ in train})
+    except ValueError as error:
+        raise ValueError(f"data 'folder:{root}': {error}") from error
+    deep = [name for name, each in facts.items() if each.values is not None]
+    if found is None and deep:
+        raise ValueError(
+            f"data 'folder:{root}': 16-bit images in the other parts, as {deep[0]}, and none in the training part, on "
+            "which their range of values is found; give value_range"
+        )
+    return found
 
 
-def label_of(name: str, classes: Sequence[str], depth: int) -> int:
-    return classes.index(name.split("/")[depth])
-
-
-def split(names: list[str], labels: list[int], groups: str | Path | None) -> dict[str, tuple[list[str], list[int]]]:
+def split(found: Mapping[str, Images], groups: str | Path | None) -> dict[str, Images]:
+    """Split the images into train, validation and test where the layout does not; otherwise return them in order."""
+    if "validation" in found:
+        return {part: found[part] for part in PARTS}
+    images = found["train"] if "train" in found else found["all"]
+    names, labels = [each[0] for each in images], [each[1] for each in images]
+    if "train" in found:
+        learn, choose = stratified(labels, OFFICIAL, SPLIT_SEED)
+        return {"train": take(images, learn), "validation": take(images, choose), "test": found["test"]}
     if groups is None:
         chosen = stratified(labels, FRACTIONS, SPLIT_SEED)
     else:
-        chosen = grouped(labels, groups_of(names, Path(groups)), FRACTIONS, SPLIT_SEED)
+        numbers = np.unique(labels, return_inverse=True)[1]
+        chosen = grouped(numbers, groups_of(names, Path(groups)), FRACTIONS, SPLIT_SEED)
+    return {part: take(images, index) for part, index in zip(PARTS, chosen, strict=True)}
 
-    def take(index: np.ndarray) -> tuple[list[str], list[int]]:
-        return [names[i] for i in index], [labels[i] for i in index]
 
-    return {part: take(index) for part, index in zip(PARTS, chosen, strict=True)}
+def take(images: Images, index: np.ndarray) -> Images:
+    return [images[i] for i in index]
 
 
 def groups_of(names: list[str], path: Path) -> list[str]:
-    """The group of each image; an image that the file does not name is a group of its own."""
+    """Read the group of each image; an image that the file does not name is a group of its own."""
     if not path.is_file():
         raise ValueError(f"groups={str(path)!r}: there is no such file")
     with path.open(newline="") as lines:

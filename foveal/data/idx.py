@@ -7,7 +7,7 @@ highest first, and the numbers (LeCun et al., http://yann.lecun.com/exdb/mnist).
 
 EMNIST's images lie with rows and columns exchanged (its authors kept MATLAB's order); they are turned upright here.
 
-Torchvision's readers take no gzip, and meet a truncated file with an assertion or another's error; hence our own.
+Torchvision's readers do not read gzip, and raise an AssertionError or an unrelated error for a truncated file.
 """
 
 import gzip
@@ -34,9 +34,10 @@ def has_idx(root: Path) -> bool:
 
 
 def load_idx(root: Path) -> Data:
-    """The published test part; a sixth of the published training part for validation, stratified by class.
+    """Load the published test part, and the published training part with a sixth of it, stratified, for validation.
 
-    Classes are named by their numbers; Fashion-MNIST's by what they show, where the folder is named after it.
+    Classes are named by their numbers; those of Fashion-MNIST by their content, if the folder's name contains
+    "fashion".
     """
     name, files = f"folder:{root}", idx_files(root)
     train, test = (read_part(files[part, "images"], files[part, "labels"]) for part in ("train", "test"))
@@ -60,7 +61,7 @@ def load_idx(root: Path) -> Data:
 
 
 def idx_files(root: Path) -> dict[tuple[str, str], Path]:
-    """Part and content to file."""
+    """Map part and content to the file."""
     found: dict[tuple[str, str], Path] = {}
     prefixes: dict[str, str] = {}
     for path in sorted(root.iterdir()):  # a file before the same one gzipped
@@ -80,7 +81,7 @@ def idx_files(root: Path) -> dict[tuple[str, str], Path]:
 
 
 def read_part(pixels: Path, numbers: Path) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, H, W) uint8 and labels (N,) int64."""
+    """Read images (N, 1, H, W) uint8 and labels (N,) int64."""
     images, labels = read_idx(pixels), read_idx(numbers)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise ValueError(
@@ -92,20 +93,20 @@ def read_part(pixels: Path, numbers: Path) -> tuple[Tensor, Tensor]:
 
 
 def read_idx(path: Path) -> Tensor:
-    """What an IDX file of bytes holds: uint8 of its dimensions.
+    """Read an IDX file of bytes as a uint8 tensor of its shape.
 
     Raises:
         ValueError: another file, or one that ends too early or too late.
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            held = file.read()
+            content = file.read()
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
-    if len(held) < 4 or held[:3] != bytes([0, 0, BYTES]) or len(held) < 4 + 4 * held[3]:
+    if len(content) < 4 or content[:3] != bytes([0, 0, BYTES]) or len(content) < 4 + 4 * content[3]:
         raise ValueError(f"{path}: not an IDX file of bytes")
-    shape = np.frombuffer(held, ">u4", held[3], offset=4).tolist()
+    shape = np.frombuffer(content, ">u4", content[3], offset=4).tolist()
     start = 4 + 4 * len(shape)
-    if len(held) - start != prod(shape):
-        raise ValueError(f"{path}: {prod(shape):,} bytes of data are promised and {len(held) - start:,} are there")
-    return torch.frombuffer(bytearray(held), dtype=torch.uint8, offset=start).view(shape)
+    if len(content) - start != prod(shape):
+        raise ValueError(f"{path}: {prod(shape):,} bytes of data are promised and {len(content) - start:,} are there")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)

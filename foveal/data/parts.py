@@ -1,16 +1,20 @@
-"""What a data set is here: three parts of images and labels, and how they were split.
+"""A data set: three parts of images and labels, and how they were split.
 
-Images are uint8 in their own colours, (B, C, H, W): whoever trains scales and normalises them, whoever draws does not.
+Images are uint8 in their own colours, (B, C, H, W). Training and evaluation scale and normalize them; drawing does not.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from foveal.data.preprocessing import Preprocessing
+
+PARTS = ("train", "validation", "test")
+MOST = 10  # names in one line
 
 
 class Part(Protocol):
@@ -22,18 +26,18 @@ class Part(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the images: a file's path, or a digit's place in its source."""
+        """Names of the images: a file's path, or a digit's index in its source."""
 
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) uint8 and labels (B,); the spelling is what PyTorch's DataLoader asks for."""
+        """Read images (B, C, H, W) uint8 and labels (B,). PyTorch's DataLoader requires this method's name."""
         ...
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """A part that lies in memory, with the truth of its distortion where it has one."""
+    """A part in memory, with the true transform and boxes where its images were distorted."""
 
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64
@@ -51,7 +55,7 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Augmented(InMemory):
-    """A part whose images are altered at random each time that they are read, from torch's random stream."""
+    """A part whose images are augmented at random each time that they are read, from torch's random stream."""
 
     transform: Callable[[Tensor], Tensor] = field(kw_only=True)  # of one image
 
@@ -62,7 +66,11 @@ class Augmented(InMemory):
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: `train` to learn from, `validation` for every choice, `test` read once, at the end."""
+    """A data set: `train` to learn from, `validation` for every choice, `test` read once, at the end.
+
+    `skipped` maps a file or folder that was left out to the reason; `notes` maps a file, or a kind of files, to how it
+    was read where this is not plain.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -70,7 +78,8 @@ class Data:
     validation: Part
     test: Part
     preprocessing: Preprocessing
-    skipped: dict[str, str] = field(default_factory=dict)  # file to reason
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,4 +89,45 @@ class Data:
     @property
     def split(self) -> dict[str, list[str]]:
         """The names of the images in each part."""
-        return {part: list(getattr(self, part).names) for part in ("train", "validation", "test")}
+        return {part: list(getattr(self, part).names) for part in PARTS}
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The notes, with the classes of which a part holds no image."""
+        lacking = {f"{part} part": listed(names) for part in PARTS if (names := self.absent(part))}
+        return self.notes | {part: f"no image of {names}" for part, names in lacking.items()}
+
+    def absent(self, part: str) -> list[str]:
+        """List the classes of which a part holds no image."""
+        present = set(getattr(self, part).labels.tolist())
+        return [name for index, name in enumerate(self.classes) if index not in present]
+
+
+def relabel(data: Data, classes: Sequence[str]) -> Data:
+    """Replace the classes of a data set by `classes`, which contain them; labels are matched by class name.
+
+    Raises:
+        ValueError: a class of the data is not among `classes`.
+    """
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise ValueError(
+            f"data {data.name!r}: unknown class{'es' * (len(unknown) > 1)} {listed(unknown)}; the network was trained "
+            f"on {listed(classes)}; the data holds {listed(data.classes)}"
+        )
+    if tuple(classes) == data.classes:
+        return data
+    index = torch.tensor([list(classes).index(name) for name in data.classes])
+
+    def of(part: Part) -> Part:
+        return replace(cast(Any, part), labels=index[part.labels])
+
+    parts = of(data.train), of(data.validation), of(data.test)
+    return replace(data, classes=tuple(classes), train=parts[0], validation=parts[1], test=parts[2])
+
+
+def listed(names: Iterable[str], most: int = MOST) -> str:
+    """Join the first names for a message, with the number of the others."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(map(str, islice(every, most))) + more

@@ -1,4 +1,4 @@
-"""How images become the input of a network: one definition for training, look, audit, score and export.
+"""Preprocessing: from images to the input of a network, the same for training, look, audit, score and export.
 
 An image file is resized and cropped to uint8 pixels of the network's size; a batch of uint8 images (B, C, H, W) then
 becomes (x / 255 - mean) / std.
@@ -22,22 +22,33 @@ class Preprocessing:
     std: tuple[float, ...]
     crop_pct: float = 1.0  # share of the resized image's shorter side that the crop keeps
     interpolation: str = "bilinear"
+    value_range: tuple[float, float] | None = None  # of 16-bit pixels: becomes 0 to 255; None without such files
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Preprocessing":
         """Rebuild from the facts of a checkpoint, whose tuples are lists."""
         channels, height, width = facts["shape"]
         size = channels, height, width
-        return cls(size, tuple(facts["mean"]), tuple(facts["std"]), facts["crop_pct"], facts["interpolation"])
+        values = facts.get("value_range")
+        return cls(
+            size,
+            tuple(facts["mean"]),
+            tuple(facts["std"]),
+            facts["crop_pct"],
+            facts["interpolation"],
+            values and (values[0], values[1]),
+        )
 
     @classmethod
     def of_images(cls, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":
-        """For images (N, C, H, W) that have their size already."""
+        """Describe images (N, C, H, W) that are not resized."""
         _, channels, height, width = images.shape
         return cls((channels, height, width), mean, std)
 
     def transform(self, training: bool = False) -> Callable[[Image.Image], Tensor]:
-        """timm's transform from an image to uint8 (3, H, W): random crops and colours in training, else the center."""
+        """Create timm's transform from an image to uint8 (3, H, W): random crops and colours in training, else the
+        center crop.
+        """
         from timm.data import create_transform
 
         size = (3, *self.shape[1:])
@@ -48,9 +59,18 @@ class Preprocessing:
         )
 
     def match_channels(self, images: Tensor) -> Tensor:
-        """Convert uint8 images (B, C, H, W) between grey and colour where the network takes the other."""
+        """Convert uint8 images (B, C, H, W) between grey and colour where the network takes the other.
+
+        Raises:
+            ValueError: the images have other channels, which are neither one grey nor three colours.
+        """
         if images.shape[1] == self.shape[0]:
             return images
+        if {images.shape[1], self.shape[0]} != {1, 3}:
+            raise ValueError(
+                f"images of {images.shape[1]} channels, and the network takes {self.shape[0]}; only grey (1) and "
+                "colour (3) are converted into each other"
+            )
         grey = images.float().mean(1, keepdim=True).to(torch.uint8)
         return grey if self.shape[0] == 1 else grey.expand(-1, self.shape[0], -1, -1)
 

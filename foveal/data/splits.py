@@ -1,4 +1,4 @@
-"""Which images train, which choose, which test: fixed by a seed of its own, stratified by class.
+"""Splits into a training, a validation and a test part: with a seed of their own, stratified by class.
 
 With groups (one patient, one video), images of one group stay in one part.
 """
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FRACTIONS = (0.70, 0.15, 0.15)
+OFFICIAL = (5, 1)  # of a published training part: to learn from, and for validation
 
 
 def stratified(labels: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.ndarray]:
@@ -28,7 +29,7 @@ def stratified(labels: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.
 
 
 def shares(count: int, sizes: Sequence[float]) -> np.ndarray:
-    """`count` divided in proportion to `sizes`, by largest remainders, none empty where there is enough for all."""
+    """Divide `count` in proportion to `sizes` by largest remainders; no share is 0 if `count` suffices for all."""
     ideal = count * np.asarray(sizes) / np.sum(sizes)
     out = np.floor(ideal).astype(int)
     out[np.argsort(out - ideal, kind="stable")[: count - out.sum()]] += 1
@@ -39,7 +40,7 @@ def shares(count: int, sizes: Sequence[float]) -> np.ndarray:
 
 
 def grouped(labels: ArrayLike, groups: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.ndarray]:
-    """As `stratified`, with the images of one group kept together; a group counts as its most frequent class."""
+    """Split as `stratified` does, with each group in one part; a group counts as its most frequent class."""
     classes, members = np.asarray(labels), np.asarray(groups)
     names = np.unique(members)
     of_group = [np.bincount(classes[members == name]).argmax() for name in names]

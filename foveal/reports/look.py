@@ -1,13 +1,13 @@
-"""Look: a trained network, some images, and a picture of what it attends to."""
+"""Draw what a trained network attends to on some images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from foveal.data.folder import SUFFIXES, read, why_not
+from foveal.data.image_files import SUFFIXES, examine, notes_of, range_of, read
 from foveal.inspection.drawing.draw import Picture, draw
 from foveal.inspection.watch import Recording, watch
 from foveal.training.load_model import LoadedModel, load_model
@@ -15,7 +15,7 @@ from foveal.training.load_model import LoadedModel, load_model
 
 @dataclass(frozen=True)
 class LookResult:
-    """The picture, what it was drawn from, and what was left out of it with the reason."""
+    """The picture, the weights and images that it shows, and what was left out of it, with the reason."""
 
     model: str
     picture: Picture
@@ -24,6 +24,7 @@ class LookResult:
     names: list[str]  # of the images
     predictions: list[str]
     skipped: dict[str, str]  # file to reason
+    notes: dict[str, str] = field(default_factory=dict)  # file, or kind of files, to how it was read
 
 
 def look(model: str, images: Sequence[str], most: int = 6) -> LookResult:
@@ -32,37 +33,54 @@ def look(model: str, images: Sequence[str], most: int = 6) -> LookResult:
     Args:
         model: a run folder, a checkpoint, or a network's name (which is then untrained).
         images: one data set's name, of whose test part the first images are taken, or image files.
-        most: how many images to draw.
+        most: the largest number of images to draw.
 
     Raises:
         ValueError: no such network or data, no image that can be read, a network without attention.
     """
     opened = load_model(model)
-    pictures, names, skipped = collect_images(list(images), most, opened)
+    pictures, names, skipped, notes = collect_images(list(images), most, opened)
     pictures = opened.preprocessing.match_channels(pictures)
     with watch(opened.network) as seen, torch.no_grad():
         answers = opened.network(opened.preprocessing.normalize(pictures)).argmax(1)
     predictions = [opened.classes[answer] if opened.classes else str(answer) for answer in answers.tolist()]
     picture = draw(seen, pictures, predictions, most=most)
-    return LookResult(model, picture, seen, pictures, names, predictions, skipped)
+    return LookResult(model, picture, seen, pictures, names, predictions, skipped, notes)
 
 
-def collect_images(images: list[str], most: int, opened: LoadedModel) -> tuple[Tensor, list[str], dict[str, str]]:
-    """uint8 images (B, C, H, W), their names, and the files that are left out with the reason."""
+Collected = tuple[Tensor, list[str], dict[str, str], dict[str, str]]
+
+
+def collect_images(images: list[str], most: int, opened: LoadedModel) -> Collected:
+    """Read uint8 images (B, C, H, W); return them, their names, the files left out with the reason, and notes."""
     if most < 1:
         raise ValueError(f"most={most}: at least one image is needed")
-    if not any(Path(name).suffix.lower() in SUFFIXES for name in images):
-        if len(images) != 1:
-            raise ValueError(f"images {images}: one data set, or image files")
-        data = opened.load_data(images[0])
-        chosen = range(min(most, len(data.test)))
-        names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
-        return data.test.__getitems__(chosen)[0], names, data.skipped
-    skipped = {name: reason for name in images if (reason := why_not(Path(name)))}
-    whole = [name for name in images if name not in skipped]
+    if any(Path(name).suffix.lower() in SUFFIXES and not Path(name).is_dir() for name in images):
+        return read_files(images, most, opened)
+    if len(images) != 1:
+        raise ValueError(f"images {images}: one data set, or image files")
+    data = opened.load_data(images[0])
+    chosen = range(min(most, len(data.test)))
+    names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
+    return data.test.__getitems__(chosen)[0], names, data.skipped, data.notes
+
+
+def read_files(files: list[str], most: int, opened: LoadedModel) -> Collected:
+    """Read image files. 16-bit values have the run's range; a network by name takes their range over these files."""
+    facts = {name: examine(Path(name)) for name in files}
+    skipped = {name: each.reason for name, each in facts.items() if each.reason is not None}
+    value_range, source = opened.preprocessing.value_range, "stored in the run"
+    if value_range is None and opened.classes:
+        reason = "16-bit values, and the run stores no range for them: it was trained on 8-bit images"
+        skipped |= {name: reason for name, each in facts.items() if each.values is not None}
+    whole = [name for name in files if name not in skipped]
     if not whole:
-        told = "; ".join(f"{name!r}: {reason}" for name, reason in skipped.items())
-        raise ValueError(f"no image could be read; {told}")
+        reasons = "; ".join(f"{name!r}: {reason}" for name, reason in skipped.items())
+        raise ValueError(f"no image could be read; {reasons}")
     skipped |= dict.fromkeys(whole[most:], f"beyond the first {most}")
+    shown = {name: facts[name] for name in whole[:most]}
+    if value_range is None:
+        value_range, source = range_of(shown), "found on these images"
     transform = opened.preprocessing.transform()
-    return torch.stack([transform(read(Path(name))) for name in whole[:most]]), whole[:most], skipped
+    pictures = torch.stack([transform(read(Path(name), value_range)) for name in shown])
+    return pictures, list(shown), skipped, notes_of(shown, value_range, source)

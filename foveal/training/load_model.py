@@ -1,49 +1,126 @@
-"""Opening: a network by what somebody calls it, and images as it wants them. What `look`, `audit` and `score` share."""
+"""Trained networks by name, with the facts that their run stored: classes, preprocessing, groups, data.
 
-from collections.abc import Callable, Iterator, Sequence
+`look`, `audit` and `score` load their networks and images here, so that the stored facts are checked against the data
+in one place.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from foveal.core.names import first_line, slug
 from foveal.data.load_data import load_data
-from foveal.data.parts import Data, Part
+from foveal.data.parts import Data, Part, listed, relabel
 from foveal.data.preprocessing import Preprocessing
 from foveal.networks.factory import create_model
 from foveal.training.checkpoint import load_checkpoint
 
 BATCH = 64
-ORDER = 0  # seed of the order in which images are read: a folder's stand class by class
+ORDER = 0  # seed of the order in which images are read: a folder is sorted by class
+FACTS = ("classes", "preprocessing")  # of a checkpoint that `foveal.train` wrote
+LONGEST = 80  # characters of a data set's name in a file's name
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with the images that it wants."""
+    """A network with the facts that its run stored."""
 
     network: nn.Module
-    classes: Sequence[str]
+    classes: Sequence[str]  # empty for a network by name
     preprocessing: Preprocessing
     groups: str | None = None  # of the folder that it was trained on
+    data: str | None = None  # name of the data set that it was trained on
 
-    def load_data(self, spec: str) -> Data:
-        """Load a data set, its files preprocessed as the network wants them."""
-        size = self.preprocessing.shape[1]
-        return load_data(spec, image_size=size, groups=self.groups, preprocessing=self.preprocessing)
+    def load_data(self, spec: str | Path) -> Data:
+        """Load a data set for this network: its size and channels checked, its labels as the network's outputs.
+
+        Classes are matched by name with those of the run. A network by name stores no classes: its labels are those of
+        the data.
+
+        Raises:
+            ValueError: a class that the run does not know; images of another size or other channels; more labels than
+                outputs; and what `foveal.load_data` raises.
+        """
+        data = load_data(spec, groups=self.groups if self.is_own(spec) else None, preprocessing=self.preprocessing)
+        try:
+            self.preprocessing.match_channels(torch.zeros(1, *data.shape, dtype=torch.uint8))
+        except ValueError as error:
+            raise ValueError(f"data {str(spec)!r}: {error}") from error
+        if not self.classes:
+            self.check_outputs(data)
+            return data
+        if data.preprocessing.value_range and not self.preprocessing.value_range:
+            raise ValueError(
+                f"data {str(spec)!r}: 16-bit images, and the network was trained on 8-bit images, so that no range of "
+                "values is stored; convert them to 8 bits"
+            )
+        if data.shape[1:] != self.preprocessing.shape[1:]:
+            raise ValueError(
+                f"data {str(spec)!r}: images of {by(data.shape)} pixels, and the network was trained on "
+                f"{by(self.preprocessing.shape)}; name data of that size, or a folder of image files"
+            )
+        return relabel(data, self.classes)
+
+    def check_outputs(self, data: Data) -> None:
+        """Check on one image that a network by name takes the data's images and has an output for each label.
+
+        Raises:
+            ValueError: it does not.
+        """
+        image, _ = data.test.__getitems__([0])
+        prepared = self.preprocessing.normalize(self.preprocessing.match_channels(image))
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                outputs: Any = self.network(prepared)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"data {data.name!r}: the network does not take images of {by(data.shape)} pixels: {first_line(error)}"
+            ) from error
+        if isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] < len(data.classes):
+            raise ValueError(
+                f"data {data.name!r}: {len(data.classes)} classes, and the network has {outputs.shape[1]} outputs; "
+                "name a network trained on these classes"
+            )
+
+    def is_own(self, spec: str | Path) -> bool:
+        """Return True if `spec` names the data set that the network was trained on, or if none is stored."""
+        return self.data is None or path_of(spec) == path_of(self.data)
+
+    def result_name(self, kind: str, spec: str | Path) -> str:
+        """Name the file of a result: `audit.json` on the run's own data, `audit-<data>.json` on other data."""
+        if self.is_own(spec):
+            return f"{kind}.json"
+        name = slug(str(spec).removeprefix("folder:")).strip("-.")[-LONGEST:]
+        return f"{kind}-{name}.json"
 
     def batches(
         self, part: Part, on_batch: Callable[[int, int], None] = lambda done, of: None, most: int | None = None
     ) -> "Batches":
-        """A part of a data set as the network wants it, or `most` of its images; `on_batch` is told how many were given
-        and of how many.
+        """Iterate over a part of a data set in shuffled batches, preprocessed for this network.
+
+        Args:
+            part: a part of what `load_data` returned.
+            on_batch: called with the numbers of images read and of all.
+            most: read this number of images only.
+
+        Raises:
+            ValueError: a label beyond the run's classes.
         """
+        largest = int(part.labels.max()) if len(part) else 0
+        if self.classes and largest >= len(self.classes):
+            raise ValueError(f"label {largest}: the network was trained on {len(self.classes)} classes, "
+                             f"{listed(self.classes)}")  # fmt: skip
         return Batches(self, part, on_batch, most)
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Images as a network wants them, labels and, where they are known, boxes; to be read as often as one likes."""
+    """Preprocessed images, labels and, where they are known, boxes; can be read several times."""
 
     model: LoadedModel
     part: Part
@@ -56,32 +133,64 @@ class Batches:
         done = 0
         for chosen in order.split(BATCH):
             images, labels = self.part.__getitems__(chosen.tolist())
-            wanted = self.model.preprocessing
-            batch = wanted.normalize(wanted.match_channels(images)), labels
+            preprocessing = self.model.preprocessing
+            batch = preprocessing.normalize(preprocessing.match_channels(images)), labels
             yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[chosen])  # of one object in each
             done += len(chosen)
             self.on_batch(done, len(order))
 
 
 def load_model(model: str) -> LoadedModel:
-    """A run folder, a checkpoint, or a network's name; in evaluation mode.
+    """Load a network in evaluation mode from a run folder, a checkpoint, or a network's name.
 
     Raises:
-        ValueError: no such network, or a file that is no checkpoint.
+        ValueError: no such network; a file that is no checkpoint, one that `foveal.train` did not write, or one with
+            weights that are not finite.
     """
     if Path(model).exists():
         network, checkpoint = load_checkpoint(model)
+        check_finite(checkpoint.weights, model)
         facts = checkpoint.facts
-        return LoadedModel(network, facts["classes"], Preprocessing.from_facts(facts["preprocessing"]), facts["groups"])
+        missing = [name for name in FACTS if name not in facts]
+        if missing:
+            raise ValueError(f"checkpoint {model!r} stores no {' and no '.join(missing)}; foveal.train writes them")
+        preprocessing = Preprocessing.from_facts(facts["preprocessing"])
+        return LoadedModel(network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"))
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))
 
 
+def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ValueError: the first tensor that holds such a number, by name.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            count = int((~weight.isfinite()).sum())
+            raise ValueError(
+                f"checkpoint {str(path)!r}: the tensor {name!r} holds {count:,} of {weight.numel():,} numbers that are "
+                "NaN or infinite; train again"
+            )
+
+
 def preprocessing_of(network: nn.Module) -> Preprocessing:
-    """The preprocessing that a network of timm states; (3, 224, 224) scaled to [-1, 1] for one that states none."""
+    """Return the preprocessing that a network of timm states; (3, 224, 224) scaled to [-1, 1] if it states none."""
     if not getattr(network, "pretrained_cfg", None):
         return Preprocessing((3, 224, 224), (0.5,) * 3, (0.5,) * 3)
     stated = resolve_model_data_config(network)
     return Preprocessing(
         stated["input_size"], stated["mean"], stated["std"], stated["crop_pct"], stated["interpolation"]
     )
+
+
+def path_of(spec: str | Path) -> str:
+    """Resolve the path of a data set that is a folder or a file, so that two spellings of it are equal."""
+    text = str(spec)
+    path = Path(text.removeprefix("folder:"))
+    return str(path.resolve()) if text.startswith("folder:") or path.exists() else text
+
+
+def by(shape: Sequence[int]) -> str:
+    return f"{shape[1]} x {shape[2]}"

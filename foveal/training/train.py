@@ -1,20 +1,20 @@
-"""The visible training loop. It names no attention.
+"""The training loop. It does not depend on the attention.
 
-A network that has a method `loss(outputs, labels, criterion)` says its own loss. A module that has an attribute
-`lr_scale` learns at that share of the rate (a localisation net at a tenth).
+A network with a method `loss(outputs, labels, criterion)` computes its own loss. The parameters of a module with an
+attribute `lr_scale` have that multiple of the learning rate (a localization network has a tenth).
 
-Every epoch starts its random streams from the seed and its own number, so a run that is resumed goes on as if nothing
-had happened. Images are ordered and augmented from one stream, the network draws (dropout) from another, which the
-run's name gives as well: two networks of one seed get the same images. The learning rate is a function of the step.
-With a moving average of the weights (`ema`) it is the average that answers: on the validation part, on the test part,
-and in `best.safetensors`. What a run leaves in its folder:
+Every epoch seeds its random streams from the run's seed and the epoch's number, so that a resumed run is bitwise equal
+to an uninterrupted one. Images are ordered and augmented from one stream. The network draws (dropout) from another one,
+which also depends on the run's name: two networks of one seed get the same images. The learning rate is a function of
+the step. With a moving average of the weights (`ema`), the average is evaluated on the validation part and on the test
+part, and is stored in `best.safetensors`. Files of a run folder:
 
-    config.yaml         its settings
-    split.json          which images trained, chose and tested
-    metrics.jsonl       a line an epoch; at the end a line with the figures of the test part
-    last.safetensors    to go on: weights, their moving average and the optimizer's state
+    config.yaml         the settings
+    split.json          the images of each part, the files left out, and notes on how files were read
+    metrics.jsonl       one line an epoch; the last line holds the figures of the test part
+    last.safetensors    to resume: weights, their moving average and the optimizer's state
     best.safetensors    to use: the weights of the best epoch on the validation part, and all that builds the network
-    predictions.csv     a line for each test image
+    predictions.csv     one line for each test image
 """
 
 import json
@@ -43,13 +43,12 @@ from foveal.networks.factory import create_model
 from foveal.surgery.attachments import plain_state_dict
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
+from foveal.training.load_model import check_finite
 from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
 from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
 
-AVERAGE = "ema."  # of the moving average's
-
-
-EPOCHS_A_SEED = 100_000  # random streams of two seeds never meet
+AVERAGE = "ema."  # prefix of the moving average's weights
+EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
 
 
 def train(
@@ -60,18 +59,29 @@ def train(
     on_step: Callable[[int, int], None] = lambda done, of: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Result:
-    """Train a network, choose its best epoch on the validation part, and read the test part once.
+    """Train a network, choose its best epoch on the validation part, and evaluate that epoch once on the test part.
 
     Args:
-        settings: of the run.
-        output: its folder. It must hold no run, unless `resume`.
-        resume: go on where the folder's run stopped; a finished run is only read.
-        on_step: told the number of steps done and of all.
-        on_epoch: told each line of `metrics.jsonl`.
+        config: settings of the run.
+        output: folder of the run. It must not hold a run, unless `resume` is true.
+        resume: continue the folder's run where it stopped; the result of a finished run is read from the folder.
+        on_step: called with the numbers of steps done and of all.
+        on_epoch: called with each epoch's line of `metrics.jsonl`.
+
+    Returns:
+        The figures of the test part; the balanced accuracy is None where a class has no test image.
 
     Raises:
-        ValueError: a folder that holds a run; one to resume with other settings; and what the data and network raise.
-        FloatingPointError: a loss that is not finite.
+        ValueError: a run in the folder, or one with other settings or impossible figures; unknown data or network.
+        FloatingPointError: the loss is not finite.
+
+    Example:
+        >>> import foveal, tempfile
+        >>> config = foveal.RunConfig(model="small_cnn+se", data="digits", epochs=1, batch_size=500)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = foveal.train(config, f"{folder}/run")
+        >>> result.best_epoch, len(result.recall), result.absent
+        (1, 10, [])
     """
     folder = Path(output)
     check_folder(folder, config, resume)
@@ -84,12 +94,12 @@ def train_epochs(
     on_step: Callable[[int, int], None] = lambda done, of: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> tuple["Trainer", Path, list[dict[str, Any]]]:
-    """All epochs, from the one where the folder's run stopped; the run, its folder and its lines. It reads no test."""
+    """Train the epochs that the folder's run lacks; return trainer, folder and lines. The test part is not read."""
     data = load_data(config.data, image_size=config.image_size, groups=config.groups)
     run = Trainer(config, data)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-    (folder / "split.json").write_text(json.dumps({**data.split, "skipped": data.skipped}))
+    (folder / "split.json").write_text(json.dumps({**data.split, "skipped": data.skipped, "notes": data.remarks}))
     lines = run.restore(folder) if (folder / "last.safetensors").is_file() else []
     write_lines(folder, lines)
     for epoch in range(len(lines), config.epochs):
@@ -143,13 +153,13 @@ class Trainer:
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
 
     def train_epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> float:
-        """One pass over the training part; the mean loss."""
+        """Pass once over the training part; return the mean loss."""
         stream = EPOCHS_A_SEED * (self.config.seed + 1) + epoch
         set_seed(stream)
         self.model.train()
         order = torch.randperm(len(self.data.train))[: self.steps * self.config.batch_size]
         batches = on_a_stream(torch.get_rng_state(), self.batches(self.data.train, order))
-        torch.manual_seed(crc32(f"{self.config.name} {stream}".encode()))  # what the network draws
+        torch.manual_seed(crc32(f"{self.config.name} {stream}".encode()))  # for the network's own draws
         total = 0.0
         for step, (images, labels) in enumerate(batches, start=1 + epoch * self.steps):
             with self.precision():
@@ -169,11 +179,11 @@ class Trainer:
 
     @property
     def answering(self) -> nn.Module:
-        """The network that is validated, tested and kept: the average, where there is one."""
+        """The network that is validated, tested and stored: the moving average, if there is one."""
         return self.model if self.average is None else self.average.module
 
     def step_schedule(self, step: int) -> None:
-        if self.schedule is not None:  # sched="none": a rate that stays
+        if self.schedule is not None:  # None for sched="none", a constant rate
             self.schedule.step_update(step)
 
     def precision(self) -> torch.autocast:
@@ -184,7 +194,7 @@ class Trainer:
         return own(outputs, labels, self.criterion) if own else self.criterion(outputs, labels)
 
     def batches(self, part: Part, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images, normalised, and labels on the device, in an order."""
+        """Iterate over normalized images and labels on the device, in the given order."""
         size, device = self.config.batch_size, self.accelerator.device
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         source, workers = cast("Dataset[Any]", part), self.config.workers
@@ -195,14 +205,14 @@ class Trainer:
 
     @torch.no_grad()
     def predict(self, part: Part) -> Tensor:
-        """Probabilities of the classes for each image of a part, in order: (N, classes)."""
+        """Compute the class probabilities of each image of a part, in order: (N, classes)."""
         network = self.answering.eval()
         with self.precision():
             answers = [network(images) for images, _ in self.batches(part, torch.arange(len(part)))]
         return torch.cat(answers).float().softmax(1).cpu()
 
     def save(self, path: Path, lines: list[dict[str, Any]], to_go_on: bool = False) -> None:
-        """Write what answers; to go on, what is trained, with its average and the optimizer's state."""
+        """Write the answering network; with `to_go_on` the trained one, its average and the optimizer's state."""
         data = self.data
         facts: dict[str, Any] = {
             "classes": data.classes,
@@ -218,14 +228,15 @@ class Trainer:
         save_checkpoint(path, self.model if to_go_on else self.answering, facts, tensors)
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
-        """Take over `last.safetensors`; the lines of the epochs that it has done."""
+        """Load `last.safetensors`; return the lines of the epochs that it has done."""
         checkpoint = read_checkpoint(folder / "last.safetensors")
+        check_finite(checkpoint.weights, folder / "last.safetensors")
         self.model.load_state_dict(checkpoint.weights)
         if self.average is not None:
             self.average.module.load_state_dict(checkpoint.part(AVERAGE))
         state = unflatten(checkpoint)
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        for index, values in state.items():  # in the weights' layout: a norm over another one rounds otherwise
+        for index, values in state.items():  # in the weights' layout: a norm over another layout rounds differently
             alike = {
                 name: torch.empty_like(weights[index]).copy_(value)
                 for name, value in values.items()
@@ -233,8 +244,8 @@ class Trainer:
             }
             values.update(alike)
         groups = self.optimizer.state_dict()["param_groups"]
-        for group, held in zip(groups, checkpoint.facts["parameter_groups"], strict=True):
-            group.update(held)
+        for group, stored in zip(groups, checkpoint.facts["parameter_groups"], strict=True):
+            group.update(stored)
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         lines = checkpoint.facts["lines"]
         self.step_schedule(len(lines) * self.steps)
@@ -242,7 +253,7 @@ class Trainer:
 
 
 def on_a_stream(state: Tensor, batches: Iterator[Any]) -> Iterator[Any]:
-    """Batches drawn from a random stream in this state, whatever is drawn between them: augmented alike for all."""
+    """Draw batches from a random stream that starts in `state`, independent of draws between them."""
     while True:
         between = torch.get_rng_state()
         torch.set_rng_state(state)
@@ -255,29 +266,31 @@ def on_a_stream(state: Tensor, batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def as_it_comes(batch: Any) -> Any:
-    """A part gives whole batches: nothing to collate."""
+    """Return the batch: a part returns whole batches, so that nothing is to be collated."""
     return batch
 
 
 def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Result:
-    """Read the test part once, with the weights of the best epoch."""
+    """Evaluate the weights of the best epoch on the test part; write predictions and the last line."""
     checkpoint = read_checkpoint(folder)
+    check_finite(checkpoint.weights, folder / "best.safetensors")
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
     probabilities = run.predict(part)
     write_predictions(folder / "predictions.csv", part, classes, probabilities)
-    answers, labels = probabilities.argmax(1), part.labels
+    answers, labels, absent = probabilities.argmax(1), part.labels, run.data.absent("test")
     recall = {
         name: accuracy_of(probabilities[labels == index], labels[labels == index])
         for index, name in enumerate(classes)
-        if (labels == index).any()
+        if name not in absent
     }
     result = Result(
         (answers == labels).float().mean().item(),
-        float(np.mean(list(recall.values()))),
+        None if absent else float(np.mean(list(recall.values()))),
         recall,
         len(checkpoint.facts["lines"]),
         sum(line["seconds"] for line in lines),
+        absent,
     )
     write_lines(folder, [*lines, {"test": asdict(result)}])
     return result

@@ -96,5 +96,7 @@ def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
     plan = plan_of(tmp_path)
     assert plan.minutes == 3.0  # six runs of a minute, two at a time
     plan.runs("se")[1].mkdir()
-    (plan.runs("se")[1] / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    (plan.runs("se")[1] / "metrics.jsonl").write_text(
+        '{"epoch": 1, "train_loss": 2.0, "validation_accuracy": 0.5, "seconds": 1.0}\n'
+    )
     assert plan.minutes == 2.5

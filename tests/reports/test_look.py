@@ -14,7 +14,7 @@ def test_collect_images_names_images_beyond_the_limit(tmp_path):
         files.append(str(tmp_path / f"{index}.png"))
         Image.new("L", (50, 40), color=index).save(files[-1])
     opened_model = LoadedModel(nn.Identity(), (), Preprocessing((3, 32, 32), (0.5,) * 3, (0.5,) * 3))
-    images, names, skipped = collect_images([*files, str(tmp_path / "x.png")], 2, opened_model)
+    images, names, skipped, _ = collect_images([*files, str(tmp_path / "x.png")], 2, opened_model)
     assert images[:, 0, 0, 0].tolist() == [0, 1]
     assert names == files[:2]
     assert skipped == {str(tmp_path / "x.png"): "no such file", files[2]: "beyond the first 2"}

@@ -1,0 +1,194 @@
+"""Image files: which can be read, and how their pixels become 8-bit RGB.
+
+- Transparent pixels are composed over white.
+- 16 bits a pixel, grey or colour (PNG): one range of values, the same for all files of a data set, becomes 0 to 255.
+- CMYK is converted as R = (1 - C)(1 - K), and so on; an embedded colour profile is not applied.
+- The first page of an animation or of a file of several pages is read, and the first three bands of RGB with further
+  ones that are no transparency.
+- Float and signed pixels, and 16 bits in colour other than PNG, are not read.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
+DEEPEST = 65535
+ORIENTATION = 274  # tag of the camera's orientation
+SAMPLES = 277  # tag of the number of bands in a TIFF
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Properties of a file that reading it shows; `reason` states why it cannot be read, None if it can."""
+
+    reason: str | None = None
+    pages: int = 1
+    mode: str = ""  # Pillow's
+    bands: int = 3  # that the file stores
+    transparent: bool = False
+    values: tuple[float, float] | None = None  # least and largest of an image of 16 bits
+
+    @property
+    def note(self) -> str:
+        """State which pages were read, if there are several."""
+        return f"page 1 of {self.pages} read" if self.pages > 1 else ""
+
+
+def examine(path: Path) -> FileFacts:
+    """Decode a file and report its properties, or why it cannot be read."""
+    if path.suffix.lower() not in SUFFIXES:
+        return FileFacts(f"not an image by its name ({path.suffix or 'no suffix'})")
+    if not path.is_file():
+        return FileFacts("no such file")
+    try:
+        with Image.open(path) as image:
+            pages, mode, bands = getattr(image, "n_frames", 1), image.mode, stored_bands(image)
+            pixels = decode(image, path)
+        if isinstance(pixels, Image.Image):
+            return FileFacts(None, pages, mode, bands, is_transparent(pixels))
+        colours, opacity = split_alpha(pixels)
+        transparent = opacity is not None and int(opacity.min()) < DEEPEST
+        return FileFacts(None, pages, mode, bands, transparent, (float(colours.min()), float(colours.max())))
+    except UnidentifiedImageError:
+        return FileFacts("not an image by its content")
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
+        return FileFacts(f"cannot be read: {error}")
+
+
+def stored_bands(image: Image.Image) -> int:
+    """Count the bands that a file stores: those of its mode, and further ones of a TIFF, which Pillow drops."""
+    return max(len(image.getbands()), getattr(image, "tag_v2", {}).get(SAMPLES, 0))
+
+
+def why_not(path: Path) -> str | None:
+    """Return why a file cannot be read as an image, None if it can."""
+    return examine(path).reason
+
+
+def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
+    """Read an image as 8-bit RGB, turned by its camera's orientation, transparent pixels over white.
+
+    Args:
+        path: the file.
+        value_range: values of 16-bit pixels that become 0 and 255; values beyond it are clipped. Files of 8 bits
+            ignore it.
+
+    Raises:
+        ValueError: float or signed pixels, or pixels of 16 bits without a range.
+    """
+    with Image.open(path) as image:
+        pixels = decode(image, path)
+    if isinstance(pixels, Image.Image):
+        return compose(pixels)
+    if value_range is None:
+        raise ValueError(f"image {str(path)!r}: 16-bit values, and no value range is known that becomes 0 to 255")
+    colours, opacity = split_alpha(pixels)
+    bands = [Image.fromarray(to_bytes(band, value_range)) for band in np.moveaxis(colours, 2, 0)]
+    if opacity is not None:
+        bands.append(Image.fromarray(to_bytes(opacity, (0, DEEPEST))))
+    return compose(Image.merge({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)], bands))
+
+
+def decode(image: Image.Image, path: Path) -> Image.Image | np.ndarray:
+    """Decode the first page: an image of 8 bits, or uint16 (H, W, bands) for one of 16 bits."""
+    if image.mode[0] not in "IF" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", [])):
+        return deep_colours(image, path)
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode[0] not in "IF":
+        return turned
+    pixels = np.asarray(turned)
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > DEEPEST:
+        raise ValueError(f"pixels from {pixels.min():.4g} to {pixels.max():.4g}, not 8 or 16 bits")
+    return pixels.astype(np.uint16)[..., None]
+
+
+def deep_colours(image: Image.Image, path: Path) -> np.ndarray:
+    """Read 16-bit bands through torchvision: Pillow keeps only the upper eight bits of each."""
+    if image.format != "PNG" or image.getexif().get(ORIENTATION, 1) != 1:
+        raise ValueError("16 bits a channel in colour; convert it to an upright PNG, or to 8 bits")
+    try:
+        from torchvision.io import decode_image, read_file
+    except ImportError as error:  # it is deprecated there
+        raise ValueError("16 bits a channel in colour; convert it to 8 bits") from error
+    return decode_image(read_file(str(path))).permute(1, 2, 0).numpy()
+
+
+def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Split (H, W, bands) into colours (H, W, 1 or 3) and opacity (H, W) of two or four bands."""
+    return (pixels, None) if pixels.shape[2] % 2 else (pixels[..., :-1], pixels[..., -1])
+
+
+def to_bytes(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Map a range of values to 0 to 255, uint8."""
+    low, high = value_range
+    return np.rint(255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Return True if a pixel is not opaque."""
+    if image.mode not in ALPHA and "transparency" not in image.info:
+        return False
+    return bool(np.asarray(with_alpha(image).getchannel("A")).min() < 255)
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+
+
+def compose(image: Image.Image) -> Image.Image:
+    """Convert to RGB, transparent pixels over white."""
+    if not is_transparent(image):
+        return image.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha(image)).convert("RGB")
+
+
+def dropped(facts: FileFacts) -> int:
+    """Count the bands of a file that are neither colours nor transparency."""
+    colours = 4 if facts.mode == "CMYK" or facts.mode in ALPHA else 3
+    return facts.bands - colours
+
+
+def range_of(facts: Mapping[str, FileFacts]) -> tuple[float, float] | None:
+    """Compute the range of values over the images of 16 bits; None if there are none.
+
+    Raises:
+        ValueError: all of them hold one single value.
+    """
+    found = [each.values for each in facts.values() if each.values is not None]
+    if not found:
+        return None
+    low, high = min(each[0] for each in found), max(each[1] for each in found)
+    if low == high:
+        raise ValueError(f"16-bit images that all hold the one value {low:g}, as {next(iter(facts))!r}")
+    return low, high
+
+
+def notes_of(facts: Mapping[str, FileFacts], value_range: tuple[float, float] | None, source: str) -> dict[str, str]:
+    """Describe how files were read where this is not plain: by file for pages, by kind for pixels.
+
+    Args:
+        facts: of the files by name.
+        value_range: of 16-bit values.
+        source: origin of this range.
+    """
+    low, high = value_range or (0, 0)
+    kinds: dict[str, tuple[Callable[[FileFacts], bool], str]] = {
+        "transparent images": (lambda each: each.transparent, "composed over white"),
+        "CMYK images": (lambda each: each.mode == "CMYK", "converted without their colour profile"),
+        "images of further bands": (lambda each: dropped(each) > 0, "bands beyond the colours not read"),
+        "16-bit images": (
+            lambda each: each.values is not None,
+            f"values {low:g} to {high:g}, {source}, become 0 to 255",
+        ),
+    }
+    notes = {name: each.note for name, each in facts.items() if each.note}
+    for kind, (belongs, text) in kinds.items():
+        names = [name for name, each in facts.items() if belongs(each)]
+        if names:
+            notes[kind] = f"{len(names):,}, as {names[0]}: {text}"
+    return notes
