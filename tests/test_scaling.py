@@ -227,7 +227,7 @@ def test_what_cannot_be_scaled_is_one_line(name, says):
 
 @pytest.mark.parametrize("name", ["resnet18:width=1.1", "seresnet50:extra_blocks=1"])
 def test_nobody_has_weights_of_a_scaled_network(name):
-    with pytest.raises(ValueError, match="nobody offers pretrained weights of a scaled network"):
+    with pytest.raises(ValueError, match="there are no pretrained weights of a scaled network"):
         foveal.create_model(name, pretrained=True)
 
 
