@@ -55,7 +55,7 @@ def test_what_is_no_architecture_is_refused_in_a_name(network, option):
 def test_a_typo_names_the_nearest_option():
     with pytest.raises(ValueError, match="'drop_path_rat'; did you mean 'drop_path_rate'"):
         foveal.create_model("resnet18:drop_path_rat=0.1")
-    with pytest.raises(ValueError, match="of ram .*'glimpse'; did you mean 'glimpses'"):
+    with pytest.raises(ValueError, match=r"of ram .*'glimpse'; did you mean 'glimpses'"):
         foveal.create_model("ram:glimpse=3")
 
 
