@@ -53,9 +53,9 @@ class replace:  # noqa: N801 (used as a verb)
                 raise ValueError(f"{place.path!r}: the weights of a {type(place.module).__name__} can only be seen")
 
     def __enter__(self) -> None:
-        begin(self, self.model, refuse, changes=True)
+        hooks = begin(self, self.model, refuse, changes=True)
         for place in self.places:
-            self.hooks.attach_to(place, partial(changed, place, self.new[place.path]))
+            hooks.attach_to(place, partial(changed, place, self.new[place.path]))
 
     def __exit__(self, *exception: Any) -> None:
         if self.hooks is not None:
