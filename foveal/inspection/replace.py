@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.names import lookup
-from foveal.inspection.hooks import Hooks
+from foveal.inspection.hooks import Hooks, begin
 from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points, path_by_mechanism
 from foveal.inspection.third_party import RECOMPUTED
 
@@ -48,9 +48,11 @@ class replace:  # noqa: N801 (used as a verb)
     """
 
     def __init__(self, model: nn.Module, new: Mapping[str, New], extra: Extra | None = None):
+        check_new(new)
         places, reasons = find_tap_points(model, extra)
         mechanisms = {path: place.facts.mechanism for path, place in places.items()}
         self.model, self.new = model, {}
+        self.hooks: Hooks | None = None
         for path, value in new.items():
             if path in reasons:
                 raise ValueError(f"{path!r} cannot be replaced: {reasons[path]}")
@@ -62,12 +64,23 @@ class replace:  # noqa: N801 (used as a verb)
                 raise ValueError(f"{place.path!r}: the weights of a {type(place.module).__name__} can only be seen")
 
     def __enter__(self) -> None:
-        self.hooks = Hooks(self.model, refuse, changes=True)
+        hooks = begin(self, self.model, refuse, changes=True)
         for place in self.places:
-            self.hooks.attach_to(place, partial(changed, place, self.new[place.path]))
+            hooks.attach_to(place, partial(changed, place, self.new[place.path]))
 
     def __exit__(self, *exception: Any) -> None:
-        self.hooks.close()
+        if self.hooks is not None:
+            self.hooks.close()
+
+
+def check_new(new: object) -> None:
+    """TypeError for new weights that are no mapping from paths, with the right call."""
+    if not isinstance(new, Mapping):
+        paths = [new] if isinstance(new, str) else new if isinstance(new, list | tuple) else []
+        path = next((each for each in paths if isinstance(each, str)), "layer1.0.se")
+        raise TypeError(
+            f"new={new!r:.80}: a dict from paths to new weights is needed, as foveal.replace(model, {{{path!r}: 1.0}})"
+        )
 
 
 def changed(place: TapPoint, new: New, values: Tensor) -> Tensor:

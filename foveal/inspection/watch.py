@@ -1,9 +1,9 @@
-"""Watching: every attention of a model, recorded while a context lasts, by hooks that the context takes away again.
+"""Recording of every attention of a model while a context lasts, by hooks that are removed when it ends.
 
-This file knows no mechanism. What it does not know either: which place matters; it records them all.
+This file depends on no mechanism; it records all places alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from typing import Any, Literal
 
@@ -13,27 +13,29 @@ from torch import Tensor, nn
 from foveal.core.names import unknown_name_error
 from foveal.core.record import Record
 from foveal.inspection.adapters import axes_of
-from foveal.inspection.hooks import Hooks, recomputing
+from foveal.inspection.hooks import Hooks, begin, recomputing
 from foveal.inspection.record_statistics import Statistics, merge, summarize
 from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points, path_by_mechanism
 
 Keep = Literal["values", "statistics"]
+ELSEWHERE = "never called in the thread of this watch; another thread called the model, enter the watch there"
 
 
 class Recording:
-    """What a watched model showed: Records by path, or Statistics where only these were kept.
+    """What a watched model showed: a Record for each path, or Statistics for `keep="statistics"`.
 
-    `seen[path]` is the one Record of a place; a place called several times in one pass has `path#1`, `path#2`; a
-    module that states several Records is asked for by their own paths. The passes of one loop are joined on B.
-    `unseen` says of each silent place why it is silent.
+    `seen[path]` is the one Record of a place, `seen[0]` the first in the model's order; `seen.keys()`, `seen.values()`,
+    `seen.items()` and `path in seen` work as those of a dict, while iteration yields the Records. A place that is
+    called several times in one pass has `path#1`, `path#2`; a module with several Records is read by their own paths.
+    The passes of one loop are joined on B. `unseen` gives the reason for each place without a Record.
     """
 
-    def __init__(self, places: list[str], reasons: dict[str, str]):
-        self._places, self._reasons = places, reasons
+    def __init__(self, places: list[str], reasons: dict[str, str], called_elsewhere: Callable[[], bool] = bool):
+        self._places, self._reasons, self._called_elsewhere = places, reasons, called_elsewhere
         self._records: dict[tuple[str, int], list[Any]] = {}
 
     def _drop(self, forward: int) -> None:
-        """Forget a pass that did not end: places after the failure would tell of fewer images."""
+        """Forget a pass that did not end: places after the failure would have fewer images."""
         kept = {key: [each for each in records if each.forward != forward] for key, records in self._records.items()}
         self._records = {key: records for key, records in kept.items() if records}
 
@@ -41,7 +43,7 @@ class Recording:
         self._records.setdefault((record.path, record.call), []).append(record)
 
     def _settle(self) -> None:
-        """Join what there is of each place, so that it takes no more room than one pass."""
+        """Join the Records of each place, so that it takes no more room than one pass."""
         self._records = {key: [join(records)] for key, records in self._records.items()}
 
     def _hide(self, path: str, reason: str) -> None:
@@ -55,14 +57,28 @@ class Recording:
 
     @property
     def unseen(self) -> dict[str, str]:
-        """Places that stayed silent, with the reason."""
+        """Places without a Record, with the reason."""
         called = {path for path, _ in self._records}
         silent = [place for place in (*self._places, *self._reasons) if place not in called]
-        return {place: self._reasons.get(place, "never called") for place in silent}
+        never = ELSEWHERE if self._called_elsewhere() else "never called"
+        return {place: self._reasons.get(place, never) for place in silent}
 
     def paths(self) -> list[str]:
-        """The paths that `seen[path]` takes, in the model's order."""
+        """The paths that `seen[path]` accepts, in the model's order."""
         return list(self._keys())
+
+    def keys(self) -> list[str]:
+        return self.paths()
+
+    def values(self) -> list[Any]:
+        return list(self)
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(zip(self.paths(), self, strict=True))
+
+    def __contains__(self, path: object) -> bool:
+        """Return True if `seen[path]` gives a Record."""
+        return isinstance(path, str) and isinstance(self._find(path), str)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -70,36 +86,57 @@ class Recording:
     def __iter__(self) -> Iterator[Any]:
         return (join(self._records[key]) for key in self._keys().values())
 
-    def __getitem__(self, path: str) -> Any:
+    def __getitem__(self, path: str | int) -> Any:
+        keys = self._keys()
+        if not isinstance(path, str):
+            return join(self._records[keys[self._at(path)]])
+        found = self._find(path)
+        if isinstance(found, KeyError):
+            raise found
+        return join(self._records[keys[found]])
+
+    def _at(self, index: int) -> str:
+        """Return the path of the Record at an index in the model's order."""
+        if isinstance(index, bool) or not hasattr(type(index), "__index__"):
+            raise TypeError(f"seen[{index!r}]: a path or an integer is needed; there are {', '.join(self.paths())}")
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"seen[{index}]: there are {len(self)} Records, of {', '.join(self.paths()) or 'no place'}"
+            )
+        return self.paths()[index]
+
+    def _find(self, path: str) -> str | KeyError:
+        """Return the path of the one Record that `path` names, or the error where there is none."""
         keys = self._keys()
         if path in keys:
-            return join(self._records[keys[path]])
+            return path
         if path in self.unseen:
-            raise KeyError(f"{path!r} was not seen: {self.unseen[path]}")
+            return KeyError(f"{path!r} was not seen: {self.unseen[path]}")
         below = [key for key in keys if key.startswith((f"{path}.", f"{path}#"))]
         if len(below) == 1 and path:
-            return self[below[0]]
+            return below[0]
         if below and path:
-            raise KeyError(f"{path!r} states {len(below)} Records; ask for one: {', '.join(below)}")
-        meant = path_by_mechanism(path, {key: self._records[held][0].mechanism for key, held in keys.items()})
+            return KeyError(f"{path!r} states {len(below)} Records; ask for one: {', '.join(below)}")
+        meant = path_by_mechanism(path, {key: self._records[stored][0].mechanism for key, stored in keys.items()})
         if meant is not None and meant != path:
-            return self[meant]
-        raise KeyError(str(unknown_name_error("place", path, keys)) if keys else f"{path!r}: nothing was seen")
+            return self._find(meant)
+        return KeyError(str(unknown_name_error("place", path, keys)) if keys else f"{path!r}: nothing was seen")
 
     def __repr__(self) -> str:
-        lines = [f"{path}: {line(self[path])}" for path in self._keys()]
+        lines = [f"{path}: {line(record)}" for path, record in self.items()]
         lines += [f"{path}: {reason}" for path, reason in self.unseen.items()]
         return "\n".join(lines) or "nothing to see: the model has no attention"
 
 
 def line(seen: Record | Statistics) -> str:
+    """Describe a Record or Statistics in one line."""
     if isinstance(seen, Statistics):
         return f"{seen.kind} {tuple(seen.across_images.mean.shape)} of {seen.count} images"
     return f"{seen.kind} {tuple(seen.values.shape)}"
 
 
 def join(records: list[Any]) -> Any:
-    """Records of one place over several passes, joined on B; Statistics as of all the images."""
+    """Join Records of one place over several passes on B, or Statistics into those of all their images."""
     first = records[0]
     if len(records) == 1:
         return first
@@ -108,40 +145,55 @@ def join(records: list[Any]) -> Any:
     shapes = {tuple(record.values.shape[1:]) for record in records}
     if len(shapes) > 1:
         raise ValueError(
-            f"{first.path!r}: images of several sizes give {shapes}, which cannot be joined; watch each alone"
+            f"{first.path!r}: images of several sizes give {shapes}, which cannot be joined; watch each size alone"
         )
     return Record(**{**vars(first), "values": torch.cat([record.values for record in records])})
 
 
 class watch:  # noqa: N801 (used as a verb)
-    """Record what every attention of a model shows: `with foveal.watch(model) as seen: model(images)`.
+    """Record every attention of a model: `with foveal.watch(model) as seen: model(images)`.
 
-    Values are those of the forward pass, detached, on their own device unless told otherwise. Modules of timm and
-    torchvision are known by their classes; `seen.unseen` names what cannot be seen, and why. The model's answers stay
-    the same, bit for bit (to rounding for attention of ours that is one fused operation while nobody watches). Inside
-    the context a compiled model runs eagerly, since hooks added to a compiled graph never fire. A pass that is
-    recomputed in backward (activation checkpointing) is recorded once. Nothing stays behind, whatever happens inside;
-    after an exception `seen` tells of the passes that came to their end, their values or their statistics.
+    Values are the effective weights of the forward pass, detached; quantized ones are dequantized. Modules of timm and
+    torchvision are known by their classes; `seen.unseen` lists each place that cannot be recorded, with the reason. The
+    outputs of the model stay the same, bit for bit (to rounding for attention of foveal that is one fused operation
+    while it is not watched). A compiled model runs eagerly inside the context, since hooks added to a compiled graph
+    never fire. A pass that is recomputed in backward (activation checkpointing) is recorded once.
+
+    The passes of the thread that entered the context are recorded, those of other threads are not; several threads may
+    watch one model at the same time. All hooks are removed when the context ends, also by an exception; then `seen`
+    holds the passes that were complete.
 
     Args:
-        model: any module; also wrapped in DataParallel, DistributedDataParallel or `torch.compile`.
-        keep: "values", one for each image; "statistics" for a loader of any length, see
+        model: any module; also wrapped in DataParallel (over one device), DistributedDataParallel or `torch.compile`.
+        keep: "values", (B, ...) for each image; "statistics", for a loader of any length, see
             `foveal.inspection.record_statistics`.
-        device: where values go, as "cpu"; left out, they stay where they are.
-        dtype: of the values that are kept, as `torch.float16`; left out, their own.
-        extra: classes that foveal does not know, by class or by "module.Class", with the child whose output their
-            weights are ("softmax()" or "sigmoid()" for one that their forward calls as a function) and the kind:
-            "gate" (B, C), "mask" (B, 1, H, W), "selection" (B, K, C) or "affinity" (B, G, Q, K), where trailing ones
-            do no harm. As `{MyGate: ("sigmoid", "gate")}`.
+        device: device for the values, such as "cpu"; by default they stay on their own.
+        dtype: type of the values, such as `torch.float16`; by default their own.
+        extra: classes that foveal does not know, by class or by "module.Class". For each, the child whose output is the
+            weights ("softmax()" or "sigmoid()" for a function that its forward calls) and the kind: "gate" (B, C),
+            "mask" (B, 1, H, W), "selection" (B, K, C) or "affinity" (B, G, Q, K); trailing dimensions of 1 are allowed.
+            Example: `{MyGate: ("sigmoid", "gate")}`.
+
+    Returns:
+        A context manager; `with` gives the `Recording`: `seen[path]` and `seen[0]` are Records.
 
     Raises:
         TypeError: `model` is no module.
-        ValueError: the model holds no attention; `keep` is neither; `extra` names what is not there.
+        ValueError: the model has no attention; `keep` is neither; `extra` names a class or child that is not there; a
+            DataParallel over several devices.
+        RuntimeError: the same object is entered while it is active.
 
-    >>> network = timm.create_model("seresnet50")
-    >>> with watch(network) as seen: network(torch.rand(2, 3, 64, 64))
-    >>> seen["layer1.0.se"].values.shape
-    torch.Size([2, 256])
+    Example:
+        >>> import foveal, torch
+        >>> model = foveal.create_model("small_cnn+se", num_classes=2).eval()
+        >>> with foveal.watch(model) as seen:
+        ...     logits = model(torch.rand(4, 3, 28, 28))
+        >>> seen.paths()
+        ['features.0.attention', 'features.2.attention', 'features.3.attention']
+        >>> seen["features.2.attention"].values.shape
+        torch.Size([4, 64])
+        >>> seen[0].kind, seen[0].mechanism
+        ('gate', 'squeeze_excite')
     """
 
     def __init__(
@@ -154,25 +206,27 @@ class watch:  # noqa: N801 (used as a verb)
         extra: Extra | None = None,
     ):
         if keep not in ("values", "statistics"):
-            raise ValueError(f"keep={keep!r}: 'values' or 'statistics'")
+            raise ValueError(f"keep={keep!r}: 'values' or 'statistics' is needed")
         self.model, self.keep, self.device, self.dtype = model, keep, device, dtype
+        self.hooks: Hooks | None = None
         self.places, self.reasons = find_tap_points(model, extra)
         if not self.places and not self.reasons:
             raise ValueError(f"{type(model).__name__} has no attention to watch; foveal.attach adds one")
 
     def __enter__(self) -> Recording:
-        self.seen = Recording(list(self.places), dict(self.reasons))
+        hooks = begin(self, self.model, lambda path, reason: self.seen._hide(path, reason))
+        self.seen = Recording(list(self.places), dict(self.reasons), lambda: hooks.called_elsewhere)
         self.passes, self.inside = -1, False
         self.calls: dict[str, int] = {}
-        self.hooks = Hooks(self.model, self.seen._hide)
-        self.hooks.add(self.model, self._begin, pre=True)
-        self.hooks.add(self.model, self._end, always_call=True)
+        hooks.add(self.model, self._begin, pre=True)
+        hooks.add(self.model, self._end, always_call=True)
         for place in self.places.values():
-            self.hooks.attach_to(place, partial(self._record, place))
+            hooks.attach_to(place, partial(self._record, place))
         return self.seen
 
     def __exit__(self, *exception: Any) -> None:
-        self.hooks.close()
+        if self.hooks is not None:
+            self.hooks.close()
         if self.inside:  # a KeyboardInterrupt stopped a pass, after which no hook ran
             self.seen._drop(self.passes)
 

@@ -1,6 +1,6 @@
-"""The networks by name: a backbone of timm's, a mechanism, a place.
+"""Networks by name: a backbone of timm or of foveal, a mechanism, a place.
 
-A recipe is one line. `backbone+mechanism` works for every other backbone, without a recipe.
+A recipe (`foveal.networks.recipes`) is one line. `backbone+mechanism` needs no recipe.
 """
 
 from typing import Any
@@ -9,10 +9,11 @@ import timm
 import torch
 from torch import nn
 
-from foveal.core.names import first_line, unknown_name_error
+from foveal.core.names import first_line, one_line, unknown_name_error
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.networks.builders import OWN
 from foveal.networks.key_layouts import load_matched, match_keys
+from foveal.networks.options import check_no_file, check_options, option_names
 from foveal.networks.recipes import RECIPES, list_models
 from foveal.networks.scaling import SCALES, scaling_options
 from foveal.networks.spec import named_options, parse_mechanism, parse_network
@@ -23,30 +24,49 @@ from foveal.surgery.fused.fused_blocks import use_fused_blocks
 def create_model(
     name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3, **options: Any
 ) -> nn.Module:
-    """A network by its name, in training mode.
+    """Create a network by its name, in training mode.
+
+    Attention is attached at the end of each known block (`foveal.surgery.blocks`); a spatial transformer is attached in
+    front of the image.
 
     Args:
-        name: of `foveal.list_models()`, or any timm network, alone or with attention: `resnet18+cbam`,
-            `resnet18+stn:size=160+se`; with options of the network, `ram:glimpses=8`, of which `width=1.2` and
-            `extra_blocks=2` make many larger (`foveal.networks.scaling`). Attention stands where
-            `foveal.surgery.blocks` says, a spatial transformer in front of the image; `se:position=pre` and
-            `se:at=residual` are those of `foveal.attach`.
-        pretrained: take timm's weights of the whole network where it has one; else of the backbone, with the attention
-            at the identity. Needs a network to fetch from.
-        num_classes: of the answer, (B, num_classes) logits; in training Inception answers auxiliary logits too.
-        in_chans: channels of the images.
-        options: for the mechanism, where it has one of that name (`reduction=8`), else for the backbone. `identity`
-            overrides how attention starts.
+        name: a name from `foveal.list_models()`, or any network of timm, alone or with attention: `resnet18+cbam`,
+            `resnet18+stn:size=160+se`. Options follow a colon: `ram:glimpses=8`; `se:position=pre` and
+            `se:at=residual` are arguments of `foveal.attach`. `width=1.2` and `extra_blocks=2` make many networks
+            larger (`foveal.networks.scaling`). For a network of timm, a name may carry only the plain options of the
+            architecture that `foveal.networks.options` lists.
+        pretrained: load the weights of the whole network where timm has it; otherwise those of the backbone, and start
+            the attention as the identity. Needs access to a network for the download.
+        num_classes: number of logits, (B, num_classes); in training mode Inception returns auxiliary logits, too.
+        in_chans: number of channels of the images.
+        **options: an option of the mechanism, where it has one of that name (`reduction=8`), otherwise of the backbone,
+            as `timm.create_model` accepts it; an option that reads a file (`checkpoint_path`, `pretrained_cfg`,
+            `pretrained_cfg_overlay`, `cache_dir`) is refused, since timm may read it as a pickle. `identity` overrides
+            how attention starts.
+
+    Returns:
+        The network; `foveal.attachments(model)` lists its attention.
 
     Raises:
-        ValueError: an unknown name; pretrained weights that nobody has, or no network to fetch them from.
+        ValueError: an unknown name or option; an option that reads a file; pretrained weights that do not exist, or no
+            access to a network to download them.
+
+    Example:
+        >>> import foveal, torch
+        >>> model = foveal.create_model("resnet18+se:reduction=8", num_classes=10).eval()
+        >>> model(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 10])
+        >>> foveal.create_model("resnet18", drop_rte=0.1)
+        Traceback (most recent call last):
+        ValueError: network 'resnet18': ResNet.__init__() got an unexpected keyword argument 'drop_rte'
     """
     head, colon, scale = name.partition(":")
     recipe = RECIPES.get(head) if "+" not in scale else None
     backbone, *rest = (recipe.backbone + colon + scale, recipe.mechanism) if recipe else name.split("+")
-    backbone, given = parse_network(backbone)
-    options = {**given, **options}
+    backbone, named = parse_network(backbone)
     mechanisms = [parse_mechanism(each) for each in rest]
+    check_named_options(backbone, named, mechanisms)
+    options = {**named, **options}
     whole = recipe.whole if recipe and pretrained and not options.keys() & set(SCALES) else None
     identity = options.pop("identity", pretrained and not whole)
     common = {"num_classes": num_classes, "in_chans": in_chans}
@@ -63,29 +83,55 @@ def create_model(
     return use_fused_blocks(model)  # attention of the backbone's own, too
 
 
-def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
-    """A network of ours or, under its name or `timm:NAME`, of timm's.
+def check_named_options(backbone: str, named: dict[str, Any], mechanisms: list[tuple[str, dict[str, Any]]]) -> None:
+    """Check the options that a name carries, for the backbone and for the mechanisms.
 
     Raises:
-        ValueError: nobody has such a network, or such weights, or they cannot be fetched; options it does not take.
+        ValueError: as `check_options`; `num_classes` or `in_chans`, which are arguments of `create_model`.
     """
-    if name not in OWN and not timm.is_model(name.removeprefix("timm:")):
+    known = check_network(backbone)
+    for key in {"num_classes", "in_chans"} & named.keys():
+        raise ValueError(f"{backbone}:{key}={named[key]!r}: write create_model({backbone!r}, {key}={named[key]!r})")
+    for_mechanisms = {"identity", *(key for mechanism, _ in mechanisms for key in named_options(mechanism))}
+    check_options(backbone, named, (option_names(known) | for_mechanisms) if mechanisms else option_names(known))
+    for mechanism, own in mechanisms:
+        check_options(mechanism, own, named_options(mechanism))
+
+
+def check_network(name: str) -> str:
+    """Return the name of a backbone without `timm:`; ValueError with the nearest name for an unknown one."""
+    if name in OWN:
+        return name
+    plain = name.removeprefix("timm:")
+    if not timm.is_model(plain):
         raise unknown_name_error("network", name, {*list_models(), *OWN, *timm.list_models()})
-    build = OWN.get(name) or (lambda **given: timm.create_model(name.removeprefix("timm:"), **given))
+    return plain
+
+
+def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
+    """Build a network of foveal or, by its name or `timm:NAME`, of timm.
+
+    Raises:
+        ValueError: an unknown network; weights that do not exist or cannot be downloaded; options that the network does
+            not accept, or that read a file.
+    """
+    known = check_network(name)
+    check_no_file(name, options)
+    build = OWN.get(name) or (lambda **arguments: timm.create_model(known, **arguments))
     scale = {key: options.pop(key) for key in SCALES if key in options}
     if scale and pretrained:
-        raise ValueError(f"network {name!r} with {scale}: nobody offers pretrained weights of a scaled network")
+        raise ValueError(f"network {name!r} with {scale}: there are no pretrained weights of a scaled network")
     try:
         if scale:
             with torch.device("meta"):
                 plain = build(pretrained=False, **options)
             options.update(scaling_options(plain, **scale))
         return build(pretrained=pretrained, **options)
-    except TypeError as error:
-        raise ValueError(f"network {name!r}: {error}") from error
+    except (TypeError, KeyError, AssertionError) as error:  # as timm refuses an argument or a name in one
+        raise ValueError(f"network {name!r}: {one_line(error)}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
         raise ValueError(
-            f"network {name!r}: no pretrained weights ({first_line(error)}); foveal.load_weights takes a local file"
+            f"network {name!r}: no pretrained weights ({first_line(error)}); foveal.load_weights reads a local file"
         ) from error

@@ -82,7 +82,7 @@ def test_create_model_pretrained_without_a_connection_is_one_line(monkeypatch):
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(ValueError, match=r"no pretrained weights \(no route to host\); foveal.load_weights takes a"):
+    with pytest.raises(ValueError, match=r"no pretrained weights \(no route to host\); foveal.load_weights reads a"):
         foveal.create_model("resnet18+se", pretrained=True)
     with pytest.raises(ValueError, match=r"no pretrained weights of .small_cnn."):
         foveal.create_model("small_cnn", pretrained=True)

@@ -127,7 +127,7 @@ def test_create_model_ram_takes_options_and_survives_a_checkpoint(tmp_path):
         ("ram:scales=0", "scales=0: at least 1"),
         ("ram:std=0", "std=0: above 0"),
         ("ram:glimpses", "'ram:glimpses': 'glimpses' is not an option, NAME=VALUE"),
-        ("ram:glimpse=3", "network 'ram': .*unexpected keyword argument 'glimpse'"),
+        ("ram:glimpse=3", "unknown option of ram.* 'glimpse'; did you mean 'glimpses'"),
     ],
 )
 def test_create_model_ram_refuses_impossible_options(name, message):

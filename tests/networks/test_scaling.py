@@ -162,5 +162,5 @@ def test_create_model_refuses_what_cannot_be_scaled(name, message):
 
 @pytest.mark.parametrize("name", ["resnet18:width=1.1", "seresnet50:extra_blocks=1"])
 def test_create_model_scaled_has_no_pretrained_weights(name):
-    with pytest.raises(ValueError, match="nobody offers pretrained weights of a scaled network"):
+    with pytest.raises(ValueError, match="there are no pretrained weights of a scaled network"):
         foveal.create_model(name, pretrained=True)

@@ -1,0 +1,189 @@
+"""Build the network that a checkpoint names, after its facts were checked against its tensors.
+
+A checkpoint may come from another person. Its facts may name options of the architecture and mechanisms alone, with
+plain values; and the network that they name is first built on the meta device, where it takes no memory, and must have
+the names and shapes of the file's own tensors.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from foveal.core.names import lookup, one_line
+from foveal.mechanisms.registry import MECHANISMS
+from foveal.networks.factory import build_backbone, check_network
+from foveal.networks.options import check_options, option_names
+from foveal.networks.spec import named_options
+from foveal.surgery.attach import attach
+from foveal.surgery.blocks import POSITIONS
+
+COUNTS = (  # options that count blocks, each of which has a tensor or more
+    "layers", "depth", "depths", "blocks", "num_blocks", "block_config", "extra_blocks", "modules", "transformers",
+    "cls_attn_layers",
+)  # fmt: skip
+LARGEST = 2**14  # of any number, where the file has fewer elements: the side of an image, as a rule
+MODULES, MODULES_PER_TENSOR = 10_000, 50  # registered while a network is built, with those without tensors
+ATTACHED = 64  # calls of `attach`
+VALUES = 1_000  # in one option
+
+
+class TooLargeError(ValueError):
+    """A network larger than the tensors of its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """One call of `foveal.attach`, as a checkpoint states it."""
+
+    mechanism: str
+    at: str | list[str]
+    position: str
+    identity: bool
+    options: dict[str, Any]
+
+    def attach_to(self, model: nn.Module) -> None:
+        if isinstance(self.at, list):
+            paths = dict(model.named_modules())
+            for path in self.at:  # a path, never a pattern
+                lookup("place", path, paths)
+        attach(model, self.mechanism, self.at, position=self.position, identity=self.identity, **self.options)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint states about its network, checked."""
+
+    backbone: str
+    options: dict[str, Any]
+    attachments: list[Attached]
+
+    def build(self) -> nn.Module:
+        model = build_backbone(self.backbone, pretrained=False, **self.options)
+        model.__dict__["made_as"] = {"backbone": self.backbone, "options": self.options}
+        for each in self.attachments:
+            each.attach_to(model)
+        return model
+
+
+def recreate(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """Build the network of a checkpoint and load its weights.
+
+    Raises:
+        ValueError: facts that are incomplete, of another type or not allowed; weights of another network.
+    """
+    checked = check_facts(facts)
+    check_sizes(checked, weights)
+    with torch.device("meta"), at_most(MODULES + MODULES_PER_TENSOR * len(weights)):
+        load(built(checked), {name: tensor.to("meta") for name, tensor in weights.items()})
+    model = built(checked)
+    load(model, weights)
+    return model
+
+
+def built(facts: Facts) -> nn.Module:
+    try:
+        return facts.build()
+    except Exception as error:  # as networks and mechanisms refuse values
+        raise ValueError(f"cannot build {facts.backbone!r} as it states: {one_line(error):.300}") from error
+
+
+def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ValueError(f"does not hold the network it names: {one_line(error):.300}") from error
+
+
+def check_facts(facts: Mapping[str, Any]) -> Facts:
+    """Check types and names of the facts of a checkpoint.
+
+    Raises:
+        ValueError: a fact that is missing or of another type; a name that is unknown; an option that is not allowed.
+    """
+    backbone, options = typed(facts, "backbone", str), typed(facts, "options", dict)
+    check_options(backbone, options, option_names(check_network(backbone)))
+    calls = typed(facts, "attachments", list)
+    if len(calls) > ATTACHED:
+        raise ValueError(f"names {len(calls)} attachments; at most {ATTACHED} are possible")
+    return Facts(backbone, options, [check_attached(each) for each in calls])
+
+
+def check_attached(stated: Any) -> Attached:
+    """Check one call of `attach`, as a checkpoint states it."""
+    if not isinstance(stated, dict):
+        raise ValueError(f"states an attachment that is a {type(stated).__name__}; a dict is needed")
+    mechanism, at = typed(stated, "mechanism", str), typed(stated, "at", list)
+    lookup("mechanism", mechanism, MECHANISMS)
+    if not at or not all(isinstance(each, str) for each in at):
+        raise ValueError(f"states at={at!r:.80} for {mechanism}; a list of module paths is needed")
+    position = typed({"position": "standard", **stated}, "position", str)  # files of version 0.1 lack it
+    lookup("position", position, dict.fromkeys(POSITIONS))
+    options = typed(stated, "options", dict)
+    check_options(mechanism, options, [each for each in named_options(mechanism) if each not in ("at", "position")])
+    place = at[0] if at in (["input"], ["residual"]) else at
+    return Attached(mechanism, place, position, typed(stated, "identity", bool), options)
+
+
+def typed(facts: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
+    """Return `facts[key]`; ValueError where it is missing or of another type."""
+    if key not in facts:
+        raise ValueError(f"states no {key!r}")
+    if not isinstance(facts[key], kind):
+        raise ValueError(f"states {key}={facts[key]!r:.80}; a {kind.__name__} is needed")
+    return facts[key]
+
+
+def check_sizes(facts: Facts, weights: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that the tensors of the file cannot bear out, before anything is built.
+
+    Raises:
+        ValueError: more blocks than tensors; a number larger than `LARGEST` and than the elements of the file; an
+            option of more than `VALUES` values.
+    """
+    elements = sum(tensor.numel() for tensor in weights.values())
+    for options in (facts.options, *(each.options for each in facts.attachments)):
+        for key, value in options.items():
+            numbers = list(flat(value))
+            counted = sum(abs(each) for each in numbers if isinstance(each, int | float)) if key in COUNTS else 0
+            largest = max((abs(each) for each in numbers if isinstance(each, int | float)), default=0)
+            if len(numbers) > VALUES or counted > len(weights) or largest > max(LARGEST, elements):
+                raise TooLargeError(
+                    f"states {key}={value!r:.80}, a network larger than its {len(weights)} tensors of {elements} "
+                    "elements in all"
+                )
+
+
+def flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        for each in value:
+            yield from flat(each)
+    else:
+        yield value
+
+
+@contextmanager
+def at_most(modules: int) -> Iterator[None]:
+    """Refuse more than so many modules in what is built by this thread inside the context.
+
+    Raises:
+        TooLargeError: a module too many is registered.
+    """
+    thread, count = get_ident(), 0
+
+    def note(*_: Any) -> None:
+        nonlocal count
+        count += get_ident() == thread
+        if count > modules:
+            raise TooLargeError(f"a network of more than {modules} modules, larger than its tensors")
+
+    handle = register_module_module_registration_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
