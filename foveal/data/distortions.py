@@ -95,7 +95,7 @@ def stretched(count: int, side: int, canvas: int, generator: torch.Generator) ->
 
 
 def turns(corners: Tensor) -> Tensor:
-    """Compute twice the signed area of the triangle at each corner of (N, 4, 2): (N, 4); all positive if convex."""
+    """Return twice the signed area of the triangle at each corner of four (N, 4, 2): (N, 4); all positive if convex."""
     ahead = corners.roll(-1, 1) - corners
     after = ahead.roll(-1, 1)
     return ahead[..., 0] * after[..., 1] - ahead[..., 1] * after[..., 0]
@@ -204,7 +204,7 @@ def grid_back(theta: Tensor, canvas: int) -> Tensor:
 
 
 def ink_boxes(images: Tensor) -> Tensor:
-    """Compute the boxes (N, 4) of the drawn pixels of images (N, 1, H, W), see `Distorted`; whole image if empty."""
+    """Compute boxes (N, 4) of the drawn pixels of images (N, 1, H, W), see `Distorted`; the whole image if empty."""
     drawn = images.amax(1) > INK
     sides = [extent(drawn.any(dim)) for dim in (1, 2)]  # over rows: columns that hold ink, then rows that do
     (left, right), (top, bottom) = sides

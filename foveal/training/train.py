@@ -41,6 +41,7 @@ from foveal.data.load_data import load_data
 from foveal.data.parts import Data, Part
 from foveal.networks.factory import create_model
 from foveal.surgery.attachments import plain_state_dict
+from foveal.training.batches import as_it_comes, on_a_stream
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import check_finite
@@ -77,11 +78,17 @@ def train(
 
     Example:
         >>> import foveal, tempfile
-        >>> config = foveal.RunConfig(model="small_cnn+se", data="digits", epochs=1, batch_size=500)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     result = foveal.train(config, f"{folder}/run")
-        >>> result.best_epoch, len(result.recall), result.absent
-        (1, 10, [])
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for index in range(12):
+        ...     folder = root / "photos" / ("black", "white")[index % 2]
+        ...     folder.mkdir(parents=True, exist_ok=True)
+        ...     Image.new("L", (16, 16), 255 * (index % 2)).save(folder / f"{index}.png")
+        >>> config = foveal.RunConfig(data=f"folder:{root}/photos", image_size=16, epochs=1, batch_size=4)
+        >>> result = foveal.train(config, root / "run")
+        >>> result.best_epoch, list(result.recall), result.absent
+        (1, ['black', 'white'], [])
     """
     folder = Path(output)
     check_folder(folder, config, resume)
@@ -250,24 +257,6 @@ class Trainer:
         lines = checkpoint.facts["lines"]
         self.step_schedule(len(lines) * self.steps)
         return lines
-
-
-def on_a_stream(state: Tensor, batches: Iterator[Any]) -> Iterator[Any]:
-    """Draw batches from a random stream that starts in `state`, independent of draws between them."""
-    while True:
-        between = torch.get_rng_state()
-        torch.set_rng_state(state)
-        batch = next(batches, None)
-        state = torch.get_rng_state()
-        torch.set_rng_state(between)
-        if batch is None:
-            return
-        yield batch
-
-
-def as_it_comes(batch: Any) -> Any:
-    """Return the batch: a part returns whole batches, so that nothing is to be collated."""
-    return batch
 
 
 def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Result:
