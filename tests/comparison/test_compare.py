@@ -37,7 +37,7 @@ def with_predictions(plan: Plan, name: str, right: int) -> None:
     """Write predictions that are correct on the first `right` of ten images."""
     for folder in plan.runs(name):
         folder.mkdir()
-        lines = [["picture", "class", "predicted", "probability"]]
+        lines = [["image", "class", "predicted", "probability"]]
         lines += [[str(index), "a", "a" if index < right else "b", "1"] for index in range(10)]
         with (folder / "predictions.csv").open("w", newline="") as file:
             csv.writer(file).writerows(lines)

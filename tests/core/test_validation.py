@@ -54,7 +54,7 @@ def test_audit_takes_bare_tensors_and_reads_the_loader_once():
     [
         (IMAGES, TypeError, "loader: Tensor given; batches are needed"),
         (3, TypeError, "loader: int given"),
-        ({"picture": IMAGES}, TypeError, "loader: dict given"),
+        ({"image": IMAGES}, TypeError, "loader: dict given"),
         ([], ValueError, "loader: "),
         (["abc"], TypeError, "loader: a batch is a"),
         (failing(), ValueError, "loader: batch 1 could not be read: OSError: disk gone"),

@@ -152,12 +152,12 @@ IMAGES, LABELS = torch.rand(3, 1, 4, 4), torch.tensor(CLASSES)
     "batch",
     [
         (IMAGES, LABELS),
-        {"picture": IMAGES, "label": LABELS},
+        {"image": IMAGES, "label": LABELS},
         {"labels": LABELS, "images": IMAGES},
         OrderedDict(pixel_values=IMAGES, labels=LABELS, name=["a", "b", "c"]),
         (IMAGES.numpy(), LABELS.numpy()),
         [IMAGES.double().numpy(), LABELS.numpy().astype("uint16")[:, None]],
-        {"picture": IMAGES.numpy()[:, :, ::-1][:, :, ::-1], "label": np.eye(3)[CLASSES]},
+        {"image": IMAGES.numpy()[:, :, ::-1][:, :, ::-1], "label": np.eye(3)[CLASSES]},
     ],
 )
 def test_batches_with_labels(batch):
@@ -170,7 +170,7 @@ def test_batches_with_labels(batch):
 
 def test_boxes_are_kept():
     boxes = torch.arange(12.0).view(3, 4)
-    for batch in ((IMAGES, LABELS, boxes, "more"), {"picture": IMAGES, "label": LABELS, "boxes": boxes.numpy()}):
+    for batch in ((IMAGES, LABELS, boxes, "more"), {"image": IMAGES, "label": LABELS, "boxes": boxes.numpy()}):
         assert torch.equal(next(iter_labelled([batch], nn.Flatten(), 3))[2], boxes)
 
 
@@ -183,9 +183,9 @@ def test_boxes_are_kept():
             "a batch is a dict with 'foo'; images need the key 'images', 'image' or 'pixel_val",
         ),
         ({}, TypeError, "a dict with no keys"),
-        ({"picture": IMAGES, "images": IMAGES}, TypeError, "give images by one key, 'images' or 'image'"),
-        ({"picture": IMAGES}, TypeError, "a batch is a dict; images and labels are needed"),
-        ({"picture": IMAGES, "label": None}, TypeError, "a batch is a dict; images and labels are needed"),
+        ({"image": IMAGES, "images": IMAGES}, TypeError, "give images by one key, 'images' or 'image'"),
+        ({"image": IMAGES}, TypeError, "a batch is a dict; images and labels are needed"),
+        ({"image": IMAGES, "label": None}, TypeError, "a batch is a dict; images and labels are needed"),
         ((IMAGES, np.array(["a", "b", "c"])), TypeError, "a batch is a tuple of Tensor, ndarray"),
         ((IMAGES, torch.tensor(1)), ValueError, r"a batch of 3 images, a scalar for labels \(batch 1\)"),
         ((IMAGES, LABELS[:2]), ValueError, r"a batch of 3 images, 2 labels \(batch 1\)"),

@@ -317,7 +317,7 @@ class TestResult:
         pairs = torch.utils.data.TensorDataset(torch.cat(images()), torch.zeros(8))
         assert foveal.audit(net, torch.utils.data.DataLoader(pairs, batch_size=3)).images == 8
         assert foveal.audit(net, iter(images())).images == 8  # what can be read only once
-        with pytest.raises(ValueError, match="loader: contains contains no imagess"):
+        with pytest.raises(ValueError, match="loader: contains no images"):
             foveal.audit(net, [])
         with pytest.raises(TypeError, match="loader: a batch is a dict"):
             foveal.audit(net, [{"picture": images()[0]}])

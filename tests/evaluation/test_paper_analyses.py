@@ -50,7 +50,7 @@ def test_excitation_by_class_has_means_and_deviations():
     lines = found.draw(["bright"]).figure.axes[0].lines
     assert [line.get_ydata().tolist() for line in lines] == [pytest.approx([0.8, 1]), pytest.approx([0.55, 1])]
     assert len(found.draw().figure.axes[0].collections) == 2  # a band each
-    with pytest.raises(ValueError, match="classes: 'none' has contains no images; classes with images: dark, bright"):
+    with pytest.raises(ValueError, match="classes: 'none' has no image; classes with images: dark, bright"):
         found.draw(["none"])
 
 
@@ -149,7 +149,7 @@ LINE = record_network(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axe
             lambda: foveal.excitation_by_class(LINE, batches(*squares()), ["a"]),
             "Sequential has no gate of axes 'B C'",
         ),
-        (lambda: foveal.excitation_by_class(brightness(), [], ["a"]), "contains contains no imagess"),
+        (lambda: foveal.excitation_by_class(brightness(), [], ["a"]), "contains no images"),
         (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "0 names, but labels"),
         (lambda: foveal.selection_by_size(brightness(), squares()[0]), "no selection of axes 'B K C'"),
         (lambda: foveal.selection_by_size(brightness(), squares()[0], (0.5,)), r"scales=\(0.5,\): must be 1"),

@@ -135,7 +135,7 @@ def test_boxes_that_are_none(boxes):
         foveal.score(Means(), [(RIGHT, CLASSES, boxes)], curved=0)
 
 
-@pytest.mark.parametrize("keys", [("picture", "label"), ("images", "labels"), ("pixel_values", "labels")])
+@pytest.mark.parametrize("keys", [("image", "label"), ("images", "labels"), ("pixel_values", "labels")])
 def test_loaders_of_dicts(keys):
     loader = [dict(zip(keys, each, strict=True)) for each in ((RIGHT, CLASSES), (RIGHT.numpy(), CLASSES.numpy()))]
     found = foveal.score(Means(), loader, curved=0)

@@ -13,7 +13,7 @@ def layer(values: torch.Tensor, axes: str = "B G Q K", path: str = "blocks.0.att
 
 
 @pytest.mark.parametrize(
-    ("count", "picture", "expected"),
+    ("count", "image", "expected"),
     [
         (196, (224, 224), (0, 14, 14)),
         (197, (224, 224), (1, 14, 14)),  # a class token

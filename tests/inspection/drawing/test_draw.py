@@ -1,4 +1,4 @@
-"""Results and costs of Records: what is drawn where, on which scale, and what cannot be drawn."""
+"""Figures of Records: what is drawn where, on which scale, and what cannot be drawn."""
 
 import base64
 import re
@@ -202,7 +202,7 @@ def test_draw_averages_windows_beside_the_image():
 
 
 def test_draw_shows_a_rollout_of_layers_of_the_same_tokens():
-    """Two layers of identity attention: the class token holds nothing of the map; other tokens are Skipped."""
+    """Two layers of identity attention: the class token holds nothing of the map; other tokens are left out."""
     same = torch.eye(10).expand(3, 2, 10, 10)
     layers = [record("affinity", "B G Q K", same, path=f"blocks.{place}.attn") for place in range(2)]
     other = record("affinity", "B G Q K", torch.eye(16).expand(3, 2, 16, 16), path="stage.attn")

@@ -132,7 +132,7 @@ def test_fused_block_runs_fused_under_a_memory_watcher(fused_calls):
 def test_fused_block_of_no_image_keeps_statistics(fused_calls):
     model = GatedBlock()
     before = {name: value.clone() for name, value in model.named_buffers()}
-    with suppress(ValueError):  # as torch's own forms of attention may say of contains no images
+    with suppress(ValueError):  # as torch's own forms of attention may say of no image
         model(block_input()[:0])
     assert not fused_calls
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers() if "running" in name)
