@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from foveal.mechanisms.registry import MECHANISMS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.slow
 def test_docs_pages_are_up_to_date():
     done = subprocess.run([sys.executable, DOCS / "make.py", "--check"], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr

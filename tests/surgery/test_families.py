@@ -23,58 +23,62 @@ KNOWN = {  # while writing the table, the tracing and their tests
 }  # fmt: skip
 
 
-FAMILIES = {
-    "repghost": "repghostnet_050",
-    "convit": "convit_tiny",
-    "inception_v4": "inception_v4",
-    "swin_transformer_v2_cr": "swinv2_cr_tiny_224",
-    "starnet": "starnet_s050",
-    "maxxvit": "test_coatnet",
-    "sknet": "skresnet18",
-    "nest": "nest_tiny",
-    "hgnet": "hgnetv2_b0",
-    "swin_transformer_v2": "swinv2_tiny_window8_256",
-    "efficientformer_v2": "efficientformerv2_s0",
-    "lowformer": "lowformer_b0",
-    "tiny_vit": "tiny_vit_5m_224",
-    "mlp_mixer": "gmlp_ti16_224",
-    "vision_transformer_relpos": "test_vit_relpos",
-    "efficientformer": "efficientformer_l1",
-    "senet": "legacy_seresnet18",
-    "lcnetv2": "lcnetv2_small",
-    "twins": "twins_svt_small",
-    "visformer": "visformer_tiny",
-    "vision_transformer_hybrid": "vit_tiny_r_s16_p8_224",
-    "csatv2": "csatv2",
-    "efficientvit_mit": "efficientvit_b0",
-    "convmixer": "convmixer_768_32",
-    "nextvit": "nextvit_small",
+FAMILIES = {  # a network of each, and the options that make it small: fewer blocks of every kind, smaller images
+    "repghost": ("repghostnet_050", {}),
+    "convit": ("convit_tiny", {"img_size": 64, "depth": 4, "local_up_to_layer": 3}),
+    "inception_v4": ("inception_v4", {}),
+    "swin_transformer_v2_cr": ("swinv2_cr_tiny_224", {"img_size": 64, "depths": (1, 1, 2, 1)}),
+    "starnet": ("starnet_s050", {}),
+    "maxxvit": ("test_coatnet", {"img_size": 64}),
+    "sknet": ("skresnet18", {"layers": (1, 1, 1, 1)}),
+    "nest": ("nest_tiny", {"img_size": 64}),
+    "hgnet": ("hgnetv2_b0", {}),
+    "swin_transformer_v2": ("swinv2_tiny_window8_256", {"img_size": 64, "window_size": 4, "depths": (1, 1, 2, 1)}),
+    "efficientformer_v2": ("efficientformerv2_s0", {"img_size": 64, "depths": (1, 1, 2, 2)}),
+    "lowformer": ("lowformer_b0", {"depth_list": (0, 1, 1, 1, 1)}),
+    "tiny_vit": ("tiny_vit_5m_224", {"depths": (1, 1, 2, 1)}),
+    "mlp_mixer": ("gmlp_ti16_224", {"img_size": 64}),
+    "vision_transformer_relpos": ("test_vit_relpos", {"img_size": 64, "depth": 4}),
+    "efficientformer": ("efficientformer_l1", {"depths": (1, 1, 2, 2)}),
+    "senet": ("legacy_seresnet18", {"layers": (1, 1, 1, 1)}),
+    "lcnetv2": ("lcnetv2_small", {}),
+    "twins": ("twins_svt_small", {"img_size": 64, "depths": (1, 1, 2, 1)}),
+    "visformer": ("visformer_tiny", {"img_size": 64, "depth": (2, 1, 1)}),
+    "vision_transformer_hybrid": ("vit_tiny_r_s16_p8_224", {"img_size": 64, "depth": 2}),
+    "csatv2": ("csatv2", {}),
+    "efficientvit_mit": ("efficientvit_b0", {}),
+    "convmixer": ("convmixer_768_32", {}),
+    "nextvit": ("nextvit_small", {"depths": (1, 2, 5, 2)}),
 }
+SIDES = {"inception_v4": 96}  # pixels, where 64 are too few
+SHORTENED = {"convmixer", "mlp_mixer"}  # to four of thirty blocks that are the same; no option does it
 
 
 def network(family: str) -> nn.Module:
     """Random network without zero weights, which would hide every change."""
-    model = randomise_norms(timm.create_model(FAMILIES[family])).eval()
+    name, options = FAMILIES[family]
+    model = randomise_norms(timm.create_model(name, **options)).eval()
+    if family in SHORTENED:
+        model.blocks = model.blocks[:4]
     for weight in model.parameters():
         if not weight.any():
             weight.normal_(0, 0.02)
     return model
 
 
-def side_of(model: nn.Module) -> int:
+def side_of(model: nn.Module, family: str) -> int:
     """Side of a small image that the network accepts."""
     config = model.pretrained_cfg
-    return (
-        config["input_size"][1] if config.get("fixed_input_size") else max(96, config.get("min_input_size", (3, 0))[1])
-    )
+    fixed = FAMILIES[family][1].get("img_size") or (config["input_size"][1] if config.get("fixed_input_size") else 0)
+    return fixed or max(SIDES.get(family, 64), config.get("min_input_size", (3, 0))[1])
 
 
 PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by default
 
 
-def refusals(model: nn.Module, name: str) -> list[str]:
+def refusals(model: nn.Module, name: str, side: int) -> list[str]:
     """Attach a mechanism at its default place or one valid in any network; return the errors, or nothing."""
-    options = {"size": side_of(model)} if name == "hard_crop" else {}  # a network may take one size alone
+    options = {"size": side} if name == "hard_crop" else {}  # a network may take one size alone
     reasons = []
     for at in PLACES.get(MECHANISMS[name].attaches, [None]):
         try:
@@ -89,7 +93,7 @@ def refusals(model: nn.Module, name: str) -> list[str]:
 def test_families_are_new():
     assert not KNOWN & set(FAMILIES)
     assert len(FAMILIES) == 25
-    assert all(timm.is_model(name) for name in FAMILIES.values())
+    assert all(timm.is_model(name) for name, _ in FAMILIES.values())
 
 
 @pytest.mark.slow
@@ -97,11 +101,11 @@ def test_families_are_new():
 @torch.no_grad()
 def test_attach_every_mechanism_to_a_new_family_or_refuses(family):
     model = network(family)
-    x = torch.randn(1, 3, side_of(model), side_of(model))
+    x = torch.randn(1, 3, *2 * [side_of(model, family)])
     before, printed = model(x), repr(model)
     assert before.isfinite().all()
     for name in MECHANISMS:
-        reasons = refusals(model, name)
+        reasons = refusals(model, name, x.shape[2])
         for reason in reasons:
             assert len(reason) > 20, name
             assert "\n" not in reason, name
@@ -120,7 +124,7 @@ def test_attach_every_mechanism_to_a_new_family_or_refuses(family):
 @torch.no_grad()
 def test_attach_residual_to_a_new_family_or_refuses(family):
     model = network(family)
-    x = torch.randn(1, 3, side_of(model), side_of(model))
+    x = torch.randn(1, 3, *2 * [side_of(model, family)])
     before = model(x)
     try:
         foveal.attach(model, "se", at="residual")
