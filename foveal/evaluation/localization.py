@@ -126,7 +126,8 @@ def places_without_map(source: SaliencySource, images: Tensor) -> list[str]:
             source.model(images)
         size = images.shape[2], images.shape[3]
         for path, record in zip(seen.paths(), seen, strict=True):
-            if record.kind == "affinity" and looked_at(record, size) is None:
+            spatial = record.kind == "affinity" and record.domain != "channel"  # gates and the like weigh channels
+            if spatial and looked_at(record, size) is None:
                 places.setdefault(f"affinities {record.axes!r} give no map of the whole image", []).append(path)
         for path, reason in seen.unseen.items():
             places.setdefault(reason, []).append(path)

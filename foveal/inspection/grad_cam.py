@@ -214,11 +214,10 @@ def last_map(model: nn.Module, image: Tensor) -> str:
 
 
 def affinity_modules(model: nn.Module) -> set[nn.Module]:
-    """Return the modules whose output is weights of queries over keys, (B, G, Q, K), and not a map."""
+    """Return Taps of affinities and parts of other attention modules: they may give weights (B, G, Q, K)."""
     places = [place for place in find_tap_points(model)[0].values() if place.facts.kind == "affinity"]
-    taps = {place.module for place in places if place.spec is None}
-    children = (dict(place.module.named_modules()).get(place.spec.module_or_op) for place in places if place.spec)
-    return taps | {child for child in children if child is not None}
+    parts = {part for place in places if place.spec for part in place.module.modules() if part is not place.module}
+    return parts | {place.module for place in places if place.spec is None}
 
 
 def pools(module: nn.Module) -> bool:
