@@ -23,7 +23,7 @@ def list_names(*, models: bool = False, placements: bool = False) -> None:
     if placements:
         from foveal.surgery.placement import list_placements
 
-        table = Table("family", "blocks", "stands", "sk instead of", "positions", box=None)
+        table = Table("family", "blocks", "attached", "sk replaces", "positions", box=None)
         for row in list_placements():
             table.add_row(*astuple(row))
         console.print(table)
@@ -31,7 +31,7 @@ def list_names(*, models: bool = False, placements: bool = False) -> None:
         return
     from foveal.mechanisms.catalog import CHANNELS, list_mechanisms
 
-    table = Table("name", "long name", "domain", "kind", "stands", f"parameters at {CHANNELS}", "paper", box=None)
+    table = Table("name", "long name", "domain", "kind", "attached", f"parameters at {CHANNELS}", "paper", box=None)
     for each in list_mechanisms():
         table.add_row(
             each.name, each.long_name, each.domain, each.kind, each.attaches, f"{each.parameters:,}", each.paper

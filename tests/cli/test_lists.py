@@ -22,7 +22,7 @@ def test_list_prints_models_with_reported_costs(run_command, monkeypatch):
 def test_list_prints_placements(run_command):
     _, out, _ = run_command("list", "--placements")
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert lines[0] == "family blocks stands sk instead of positions"
+    assert lines[0] == "family blocks attached sk replaces positions"
     assert "torchvision resnet Bottleneck after bn3 conv2 bn2 relu standard pre post identity" in lines
     assert "timm convnext ConvNeXtBlock before drop_path standard pre post identity" in lines
     assert "timm vgg VGG after each activation standard" in lines

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
@@ -68,13 +69,13 @@ class Picture:
         return self.__html__()
 
 
-def draw(seen: Iterable[Record], images: Tensor, predictions: Sequence[str] | None = None, *, most: int = 6) -> Picture:
+def draw(seen: Iterable[Record], images: Any, predictions: Sequence[str] | None = None, *, most: int = 6) -> Picture:
     """Draw all recorded attention on one sheet.
 
     Args:
         seen (Recording or Iterable[Record]): the result of `foveal.watch`, or some Records.
-        images (Tensor): (B, C, H, W) of one to three channels, uint8 or in [0, 1]: as they were before any
-            normalisation.
+        images (Tensor, ndarray, PIL images or a list of these): (B, C, H, W), as an array also (B, H, W, C), of one
+            to three channels, uint8 or in [0, 1]: as they were before any normalisation.
         predictions (Sequence[str], optional): the model's prediction for each image.
         most (int): maximum number of images to show.
 
