@@ -111,7 +111,7 @@ class Recording:
         if path in keys:
             return path
         if path in self.unseen:
-            return KeyError(f"{path!r} was not seen: {self.unseen[path]}")
+            return KeyError(f"{path!r} was not recorded: {self.unseen[path]}")
         below = [key for key in keys if key.startswith((f"{path}.", f"{path}#"))]
         if len(below) == 1 and path:
             return below[0]

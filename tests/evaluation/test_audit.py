@@ -339,7 +339,7 @@ class TestResult:
             ["attention.0", "at", "birth"],
             ["attention.1", "hidden", "width", "1"],
         ]
-        assert rows[3][:2] == ["unseen:", "foveal"]
+        assert rows[3][:2] == ["unseen:", "the"]
         assert rows[4] == ["forgotten", "0.0%", "!", "never", "called"]
         assert text.split("\n\n")[1] == (
             "at birth: The mechanism is still the identity of its initialization and has no effect yet.\n"
