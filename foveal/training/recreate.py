@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
@@ -89,6 +90,11 @@ def recreate(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Modu
 def built(facts: Facts) -> nn.Module:
     try:
         return facts.build()
+    except NotImplementedError as error:  # by an operation without a form for the meta device
+        raise ValueError(
+            f"cannot build {facts.backbone!r} on the meta device with timm {timm.__version__}, as a check of its size; "
+            f"another version of timm may: {one_line(error):.300}"
+        ) from error
     except Exception as error:  # as networks and mechanisms refuse values
         raise ValueError(f"cannot build {facts.backbone!r} as it states: {one_line(error):.300}") from error
 

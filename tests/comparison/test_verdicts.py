@@ -120,7 +120,8 @@ class TestComputeVerdicts:
         assert limit - 1e-8 <= number <= 1.1 * limit + 1e-8
 
     @pytest.mark.parametrize(
-        ("differences", "message"), [([], "'se': none given"), ([1, math.nan], "'se': nan is"), ([math.inf], "inf is")]
+        ("differences", "message"),
+        [([], "'se': the list is empty"), ([1, math.nan], "'se': nan is"), ([math.inf], "inf is")],
     )
     def test_compute_verdicts_refuses_bad_differences(self, differences, message):
         with pytest.raises(ValueError, match=message):

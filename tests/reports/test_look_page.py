@@ -115,7 +115,10 @@ def mask(path="a", **more):
 
 
 def test_facts_of_states_the_possible_and_the_actual_range():
-    assert facts_of(mask()) == "m: mask, spatial, soft; B H W = 1 x 2 x 2; may be from 0 to 1, here from 0.25 to 0.75"
+    assert (
+        facts_of(mask())
+        == "m: mask, spatial, soft; B H W = 1 x 2 x 2; possible range: 0 to 1; observed range: 0.25 to 0.75"
+    )
     endless = mask(value_range=(-float("inf"), float("inf")), hard=True)
     assert "spatial, hard; " in facts_of(endless)
     assert "possible range: any number; observed" in facts_of(endless)

@@ -45,7 +45,7 @@ def test_sentence_judges_nothing_without_a_baseline(tmp_path):
     comparison = make_comparison(tmp_path, {"none": ("no",) * 3, "se": BASE})
     assert sentence_of(comparison, "se").kind == "alone"
     assert (
-        "Its error is 11.00 % ± 1.00, n = 3 seeds; it shares no finished seed with none"
+        "Its error is 11.00 % ± 1.00, n = 3 seeds; it has no finished seed in common with none"
         in sentence_of(comparison, "se").why
     )
 

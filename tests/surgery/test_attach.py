@@ -45,7 +45,11 @@ def test_attach_several_in_one_place_keeps_their_order(make, at):
         (torchvision.models.densenet121, {"position": "pre"}, "_DenseLayer, has no single first layer of its branch"),
         (torchvision.models.vgg11, {"position": "post"}, "'features.1', a ReLU, is not a known block"),
         (torchvision.models.resnet18, {"position": "pre", "at": "residual"}, "finds only the ends of branches"),
-        (torchvision.models.resnet18, {"position": "pre", "mechanism": "sk"}, "sk stands instead of a convolution"),
+        (
+            torchvision.models.resnet18,
+            {"position": "pre", "mechanism": "sk"},
+            "sk is attached instead of a convolution",
+        ),
     ],
 )
 def test_attach_refuses_unknown_positions(make, options, message):

@@ -9,7 +9,9 @@ from foveal.training.config import CompareConfig
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 
 
-@pytest.mark.parametrize(("seeds", "tune", "message"), [(0, 0, "seeds=0: 1 or more"), (1, -1, "tune=-1: 0 or more")])
+@pytest.mark.parametrize(
+    ("seeds", "tune", "message"), [(0, 0, "seeds=0: must be 1 or more"), (1, -1, "tune=-1: must be 0 or more")]
+)
 def test_compare_config_refuses_bad_numbers(seeds, tune, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, seeds=seeds, tune=tune)
