@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from timm.models import resnet
 from torch import nn
 
@@ -105,4 +106,16 @@ def write_idx(folder: Path, names=("train", "t10k"), gzipped=False, first_label=
         head = np.array([2049, count], dtype=">i4").tobytes()
         labels = np.arange(count, dtype=np.uint8) % 10 + first_label
         (folder / f"{part}-labels-idx1-ubyte{ending}").write_bytes(pack(head + labels.tobytes()))
+    return folder
+
+
+def write_halves(folder: Path, count: int) -> Path:
+    """Write `count` noisy 28x28 images of each of two classes: the brighter half is the class."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("left", "right")):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 120, (28, 28), dtype=np.uint8)
+            pixels[:, 14 * label : 14 * label + 14] += 100
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder

@@ -18,7 +18,8 @@ def test_bench_runs_every_part(part, monkeypatch):
         monkeypatch.setattr(room, "STAGES", ((128, 8),))
     monkeypatch.setattr(benchmarks.warping, "SHAPES", ((4, 1, 8), (2, 64, 8)))
     for room in (benchmarks.training, benchmarks.inference):
-        monkeypatch.setattr(room, "IMAGE", 64)
+        monkeypatch.setattr(room, "IMAGE", 32)
+        monkeypatch.setattr(room, "BATCH", 2)
     (found,) = bench([part], [1], 2)
     assert found[part]
     assert all(row.ratio > 0 for row in found[part])

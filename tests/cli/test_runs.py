@@ -1,11 +1,13 @@
 """The commands `train`, `look` and `compare`, end to end."""
 
 import pytest
+from helpers import write_halves
 from PIL import Image
 
 FAST = ("--epochs", 1, "--batch-size", 500)
 
 
+@pytest.mark.slow
 def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path):
     code, out, _ = run_command("train", "--model", "small_cnn+stn+cbam", *FAST, "--output", "run")
     assert code == 0
@@ -43,7 +45,9 @@ def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path
 
 @pytest.mark.slow
 def test_compare_command_prints_a_table_and_writes_a_page(run_command, tmp_path):
-    code, out, err = run_command("compare", "none", "stn", "sk:groups=8", "--seeds", 1, *FAST, "--output", "cmp")
+    data = f"folder:{write_halves(tmp_path / 'halves', 60)}"
+    options = ("--data", data, "--image-size", 32, "--batch-size", 32, "--seeds", 1, "--output", "cmp")
+    code, out, err = run_command("compare", "none", "stn", "sk:groups=8", "--epochs", 1, *options)
     assert code == 0, err
     lines = out.splitlines()
     assert lines[-1] == "cmp/report.html"
@@ -57,9 +61,9 @@ def test_compare_command_prints_a_table_and_writes_a_page(run_command, tmp_path)
     }  # fmt: skip
 
     before = (tmp_path / "cmp/none-0/metrics.jsonl").read_text()
-    code, out, _ = run_command("compare", "none", "se", "--seeds", 1, *FAST, "--output", "cmp")  # one more contender
+    code, out, _ = run_command("compare", "none", "se", "--epochs", 1, *options)  # one more contender
     assert code == 0
     assert (tmp_path / "cmp/none-0/metrics.jsonl").read_text() == before
-    code, _, err = run_command("compare", "none", "--seeds", 1, "--epochs", 2, "--output", "cmp")
+    code, _, err = run_command("compare", "none", "--epochs", 2, *options)
     assert code == 2
     assert "contains a comparison with another" in err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from comparisons import COST
+from helpers import write_halves
 
 import foveal
 from foveal.comparison.compare import ComparisonResult, ContenderResult, compute_pairs_and_verdicts, row_of
@@ -93,7 +94,8 @@ def test_contender_result_has_mean_and_spread():
 @pytest.mark.slow
 def test_compare_resumes_after_kill_with_the_same_results_and_a_twin_is_no_different(tmp_path):
     """Kill with SIGKILL, run the same command again, and compare the results bitwise."""
-    command = [sys.executable, "-m", "foveal", "compare", "none", "twin=none", "--data", "digits", "--epochs", "2"]
+    command = [sys.executable, "-m", "foveal", "compare", "none", "twin=none", "--epochs", "2"]
+    command += ["--image-size", "32", "--data", f"folder:{write_halves(tmp_path / 'halves', 200)}"]
     once, twice = tmp_path / "once", tmp_path / "twice"
     subprocess.run([*command, "--output", str(once)], check=True)  # noqa: S603
     killed = subprocess.Popen([*command, "--output", str(twice)])  # noqa: S603
