@@ -1,1 +1,1 @@
-"""What every room shares: Record and Tap, names and their errors, validation of inputs, the trial pass."""
+"""Shared by all rooms: Record and Tap, names and their errors, validation of inputs, the trial pass."""

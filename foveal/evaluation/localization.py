@@ -34,7 +34,7 @@ THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))  # as a share of a map'
 
 @dataclass(frozen=True)
 class LocalizationResult:
-    """How well the attention of one place, or Grad-CAM ("grad_cam of" a layer), matches the boxes, by one metric."""
+    """Agreement of one place's attention, or of Grad-CAM ("grad_cam of" a layer), with the boxes, by one metric."""
 
     path: str
     metric: str

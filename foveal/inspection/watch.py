@@ -22,7 +22,7 @@ ELSEWHERE = "never called in the thread of this watch; another thread called the
 
 
 class Recording:
-    """What a watched model showed: a Record for each path, or Statistics for `keep="statistics"`.
+    """Recorded attention of a model: a Record for each path, or Statistics for `keep="statistics"`.
 
     `seen[path]` is the one Record of a place, `seen[0]` the first in the model's order; `seen.keys()`, `seen.values()`,
     `seen.items()` and `path in seen` work as those of a dict, while iteration yields the Records. A place that is

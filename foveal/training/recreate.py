@@ -58,7 +58,7 @@ class Attached:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint states about its network, checked."""
+    """Facts of a checkpoint about its network, checked."""
 
     backbone: str
     options: dict[str, Any]
