@@ -17,7 +17,7 @@ from foveal.comparison.compare import ComparisonResult, ContenderResult, compute
 from foveal.comparison.jobs import Failed
 from foveal.comparison.plan import Plan
 from foveal.reports.tables import costs_table, results_table, write_tables
-from foveal.training.config import CompareConfig, TrainConfig
+from foveal.training.config import CompareConfig
 from foveal.training.run_folder import Result
 
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
@@ -114,11 +114,11 @@ def test_compare_resumes_after_kill_with_the_same_results_and_a_twin_is_no_diffe
         }
     assert one["verdicts"] == other["verdicts"]
     assert one["verdicts"]["twin"]["label"].startswith("no difference")
-    assert (one["verdicts"]["twin"]["low"], one["verdicts"]["twin"]["high"]) == (0.0, 0.0)
+    assert (one["verdicts"]["twin"]["ci_low"], one["verdicts"]["twin"]["ci_high"]) == (0.0, 0.0)
 
 
 @pytest.mark.slow
 def test_compare_reports_failed_contenders(tmp_path):
-    compared = foveal.compare(["none", "se"], "digits", seeds=1, epochs=1, output=tmp_path, config=TrainConfig(lr=1e30))
+    compared = foveal.compare(["none", "se"], output=tmp_path, data="digits", seeds=1, epochs=1, lr=1e30)
     assert [row.failed for row in compared.rows] == [{0: "FloatingPointError: the loss is nan at step 2"}] * 2
     assert foveal.write_report(compared).is_file()
