@@ -6,6 +6,7 @@ The two schedules are interleaved in one run of this file. The times include the
 use the memory allocator's settings of `foveal compare`.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from foveal.comparison.compare import trainings
-from foveal.comparison.jobs import Job, keeping_memory, run_jobs
+from foveal.comparison.jobs import MALLOC, Job, JobPool
 from foveal.comparison.plan import CONTENDERS, make_plan
 from foveal.profiling.environment import cores, processor
 from foveal.training.config import CompareConfig
@@ -34,8 +35,14 @@ def main_job(folder: Path) -> dict[tuple[str, int], Job]:
 
 def in_turn(folder: Path) -> None:
     """Run the jobs sequentially in a new process."""
-    with keeping_memory():
-        subprocess.run([sys.executable, "-m", "benchmarks.jobs", IN_TURN, str(folder)], check=True)  # noqa: S603
+    command = [sys.executable, "-m", "benchmarks.jobs", IN_TURN, str(folder)]
+    subprocess.run(command, check=True, env={**MALLOC, **os.environ})  # noqa: S603
+
+
+def side_by_side(folder: Path) -> None:
+    """Run the jobs in parallel."""
+    with JobPool() as pool:
+        pool.run(main_job(folder))
 
 
 def one_after_another(folder: Path) -> None:
@@ -55,7 +62,7 @@ def seconds(schedule) -> tuple[float, float]:
 
 
 def main() -> None:
-    schedules = (lambda folder: run_jobs(main_job(folder)), in_turn)
+    schedules = (side_by_side, in_turn)
     rounds = [[seconds(schedule) for schedule in schedules] for _ in range(ROUNDS)]
     runs = len(CONTENDERS) * CompareConfig().seeds
     print(f"# Parallel runs of the default comparison, on {cores()} cores\n\n{processor()}; {runs} runs.\n")

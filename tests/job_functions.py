@@ -19,6 +19,11 @@ def reports(times: int) -> None:
         report()
 
 
+def process() -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
 def threads() -> int:
     return torch.get_num_threads()
 

@@ -1,11 +1,16 @@
 """Output of the command: tables, a progress bar or plain lines, result files."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cyclopts import Parameter, Token
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from foveal.core.files import check_replaceable
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a file or a pipe
 
@@ -15,13 +20,39 @@ def in_millions(count: float | None) -> str:
     return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
 
 
-def written(text: str, output: Path | None, model: str, name: str) -> Path:
-    """Write a result to `output`, or else into the model's folder, or else into the current one; return the path."""
+def path_of(kind: type[Path], tokens: Sequence[Token]) -> Path:
+    """Convert the value of `--output`; an empty one would be the current folder."""
+    if not tokens[0].value.strip():
+        raise ValueError("--output is empty; name a path, '.' for the current folder")
+    return Path(tokens[0].value)
+
+
+OutputPath = Parameter(converter=path_of)
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; the text of its rows is no markup."""
+    table = Table(*head, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def print_line(text: str) -> None:
+    """Print a line of plain text above the progress bar."""
+    console.print(Text(text))
+
+
+def result_path(output: Path | None, model: str, name: str, overwrite: bool) -> Path:
+    """Return the path of a result: `output`, or else `name` in the model's folder, or else in the current one.
+
+    Raises:
+        ValueError: If there is a file that foveal did not write, and `overwrite` is False.
+    """
     place = Path(model)
-    file = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text + "\n")
-    return file
+    path = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
+    check_replaceable(path, overwrite)
+    return path
 
 
 @contextmanager

@@ -1,11 +1,18 @@
-"""The command: its subcommands by name, and its error messages."""
+"""The command: its subcommands by name, its error messages, and what signals do."""
 
+import os
+import signal
 import sys
+import traceback
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Yaml
+from cyclopts.config import Dict, Yaml
 
 from foveal.cli.lists import list_names
 from foveal.cli.models import audit, export, look, score
@@ -13,28 +20,87 @@ from foveal.cli.runs import compare, train
 from foveal.core.names import one_line
 
 app = App(
-    name="foveal", version=version("foveal"), help="Visual attention: add it, see it, trust it, find out if it pays."
+    name="foveal",
+    version=version("foveal"),
+    help="Visual attention: add it, see it, trust it, find out if it pays.\n\n--debug shows where an error arose.",
 )
 app.command(list_names, name="list")
 for verb in (train, compare, look, audit, score, export):
     app.command(verb)
 
+EXPECTED = (CycloptsError, ValueError, TypeError, OSError, FloatingPointError)  # by what the user handed over
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command; `args` holds its number."""
+
 
 def main() -> None:
-    """Run the command. An error of the user prints one line and exits with code 2."""
+    """Run the command. An error prints one line; the exit code is 2, or 1 for an error that is not the user's."""
+    debug = "--debug" in sys.argv
+    arguments = [each for each in sys.argv[1:] if each != "--debug"]
+    catch_signals()
     try:
-        app.config = config_file(sys.argv)
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
-    except (CycloptsError, ValueError, TypeError, FileNotFoundError) as error:
-        print(f"foveal: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("foveal: interrupted", file=sys.stderr)
-        sys.exit(130)
+        app.config = config_sources(arguments)
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"foveal: {describe(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, EXPECTED) else 1)
+    except KeyboardInterrupt as error:
+        continues = arguments[:1] in (["train"], ["compare"])
+        more = "; the same command continues after the last epoch that was stored" if continues else ""
+        print(f"\nfoveal: interrupted{more}", file=sys.stderr)
+        sys.exit(128 + (error.args[0] if isinstance(error, Interrupted) else signal.SIGINT))
 
 
-def config_file(arguments: list[str]) -> list[Yaml]:
-    """Read the file that `--config` names; flags override its values."""
-    named = [value for flag, value in pairwise(arguments) if flag == "--config"]
-    named += [each.partition("=")[2] for each in arguments if each.startswith("--config=")]
-    return [Yaml(path, must_exist=True, use_commands_as_keys=False) for path in named]
+def catch_signals() -> None:
+    """Make signals raise `Interrupted`, so that worker processes are ended; ignored ones stay so, as under nohup."""
+    for name in SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise `Interrupted` once; later signals do not disturb the end."""
+    for name in SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def describe(error: Exception) -> str:
+    """Return a line on an error; one that is not expected names its class and the way to its place."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, EXPECTED):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)} (--debug shows where)"
+
+
+def config_sources(arguments: list[str]) -> list[Any]:
+    """Return what gives settings besides flags, which come first: the file of `--config`, and a run to be resumed."""
+    sources: list[Any] = [
+        Yaml(path, must_exist=True, use_commands_as_keys=False) for path in values("config", arguments)
+    ]
+    if "--resume" in arguments:
+        from foveal.training.config import RunConfig
+        from foveal.training.read_config import read_config
+
+        stored = [Path(folder) / "config.yaml" for folder in values("output", arguments)]
+        runs = [asdict(read_config(file, RunConfig)) for file in stored[-1:] if file.is_file()]
+        sources += [Dict(settings, use_commands_as_keys=False) for settings in runs]
+    return sources
+
+
+def values(flag: str, arguments: list[str]) -> list[str]:
+    """Return the values of a flag among the arguments."""
+    named = [value for name, value in pairwise(arguments) if name == f"--{flag}"]
+    return named + [each.partition("=")[2] for each in arguments if each.startswith(f"--{flag}=")]

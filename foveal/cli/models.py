@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from foveal.cli.console import progress, written
+from foveal.cli.console import OutputPath, progress, result_path
+from foveal.core.files import check_replaceable, write_file
+
+Output = Annotated[Path, OutputPath]
 
 
-def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 6) -> None:
+def look(model: str, *images: str, output: Output = Path("look.png"), overwrite: bool = False, most: int = 6) -> None:
     """Draw what a network attends to, and write a page to browse it by place and by image.
 
     Parameters
@@ -17,22 +21,27 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
         A data set, of whose test part the first images are taken, or image files.
     output
         File of the picture: PNG, SVG or PDF. The page is written beside it, with the ending html.
+    overwrite
+        Replace files that foveal did not write.
     most
         The largest number of images to draw.
     """
     from foveal.reports.look import look as look_at
     from foveal.reports.look_page import write_page
 
+    page = output.with_suffix(".html")
+    for path in (output, page):
+        check_replaceable(path, overwrite)
     looked = look_at(model, images, most)
     for name, reason in looked.skipped.items():
         print(f"skipped {name}: {reason}")
     for name, note in looked.notes.items():
         print(f"{name}: {note}")
     print(looked.picture.save(output))
-    print(write_page(looked, output.with_suffix(".html")))
+    print(write_page(looked, page))
 
 
-def audit(model: str, data: str, *, output: Path | None = None) -> None:
+def audit(model: str, data: str, *, output: Output | None = None, overwrite: bool = False) -> None:
     """Test whether a network's attention has an effect. The exit code is 1 if there is a fault.
 
     Parameters
@@ -43,20 +52,24 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
         A data set, whose validation part is read.
     output
         The findings as JSON; if left out, audit.json in the run's folder, audit-DATA.json for data that the run was
-        not trained on; in the current folder for a network by name.
+        not trained on; in the current folder for a network by name. The times of the places are written beside it.
+    overwrite
+        Replace a file that foveal did not write.
     """
     from foveal.evaluation.audit import audit as audit_network
+    from foveal.evaluation.audit import write_audit
     from foveal.training.load_model import load_model
 
     opened = load_model(model)
+    path = result_path(output, model, opened.result_name("audit", data), overwrite)
     with progress("auditing") as report_progress:
         audited = audit_network(opened.network, opened.batches(opened.load_data(data).validation, report_progress))
     print(audited)
-    print(written(audited.to_json(), output, model, opened.result_name("audit", data)))
+    print(write_audit(audited, path))
     sys.exit(1 if audited.faults else 0)
 
 
-def score(model: str, data: str, *, output: Path | None = None) -> None:
+def score(model: str, data: str, *, output: Output | None = None, overwrite: bool = False) -> None:
     """Test whether a network's attention is on the object, and whether the network needs it.
 
     Parameters
@@ -69,21 +82,26 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
     output
         The score as JSON; if left out, score.json in the run's folder, score-DATA.json for data that the run was not
         trained on; in the current folder for a network by name.
+    overwrite
+        Replace a file that foveal did not write.
     """
     from foveal.evaluation.score import score as score_network
     from foveal.training.load_model import load_model
 
     opened = load_model(model)
+    path = result_path(output, model, opened.result_name("score", data), overwrite)
     parts = opened.load_data(data)
     with progress("scoring") as report_progress:
         scored = score_network(
             opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress
         )
     print(scored)
-    print(written(scored.to_json(), output, model, opened.result_name("score", data)))
+    print(write_file(path, scored.to_json()))
 
 
-def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = False) -> None:
+def export(
+    model: str, *, output: Output = Path("model.onnx"), overwrite: bool = False, attention: bool = False
+) -> None:
     """Write a network as a file for other runtimes, and check it against the network.
 
     Parameters
@@ -92,6 +110,8 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
         A run folder, a checkpoint, or a network's name.
     output
         The file: ONNX, or .pt2 for torch.export.load.
+    overwrite
+        Replace a file that foveal did not write.
     attention
         Return each mechanism's attention weights as a further output.
     """
@@ -100,6 +120,7 @@ def export(model: str, *, output: Path = Path("model.onnx"), attention: bool = F
     from foveal.deployment.export import export as export_network
     from foveal.training.load_model import load_model
 
+    check_replaceable(output, overwrite)
     opened = load_model(model)
     exported = export_network(opened.network, torch.randn(2, *opened.preprocessing.shape), output, attention=attention)
     print(exported)

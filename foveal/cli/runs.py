@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
-from foveal.cli.console import console, progress
+from foveal.cli.console import OutputPath, print_line, print_table, progress
 from foveal.core.names import slug
 from foveal.training.config import CompareConfig, RunConfig
 
@@ -21,19 +20,22 @@ Flags = Parameter(name="*")
 def train(
     settings: Annotated[RunConfig | None, Flags] = None,
     *,
-    output: Path | None = None,
+    output: Annotated[Path | None, OutputPath] = None,
     resume: bool = False,
+    overwrite: bool = False,
     config: Path | None = None,
     print_config: bool = False,
 ) -> None:
-    """Train a network and store the run in a folder.
+    """Train a network and store the run in a folder. The same command continues an interrupted run.
 
     Parameters
     ----------
     output
         Folder of the run; runs/MODEL-SEED if left out.
     resume
-        Continue the run in the folder where it stopped, with the settings stored there.
+        Take the settings of the run in the folder, except those that are given. More epochs continue a finished run.
+    overwrite
+        Replace the run in the folder, or files that foveal did not write.
     config
         A YAML file of settings; flags override it.
     print_config
@@ -41,20 +43,22 @@ def train(
     """
     import yaml
 
-    stored = output / "config.yaml" if output and resume else None
-    if stored and not stored.is_file():
-        raise ValueError(f"output={str(output)!r} holds no run to resume")
-    if settings is None and stored:
-        settings = RunConfig(**yaml.safe_load(stored.read_text()))
+    if resume and not (output and (output / "config.yaml").is_file()):
+        raise ValueError(f"--resume: output={str(output or '')!r} holds no run; name its folder with --output")
     settings = settings or RunConfig()
     if print_config:
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
         return
+    from foveal.training.run_folder import describe_more_epochs
     from foveal.training.train import train as train_network
 
     folder = output or Path("runs") / slug(f"{settings.model}-{settings.seed}")
+    if resume:
+        print(describe_more_epochs(folder, settings), end="")
     with progress("training") as report_progress:
-        result = train_network(settings, folder, resume=resume, on_step=report_progress, on_epoch=print_epoch)
+        result = train_network(
+            settings, folder, resume=resume, overwrite=overwrite, on_step=report_progress, on_epoch=print_epoch
+        )
     split = json.loads((folder / "split.json").read_text())
     for name, reason in split["skipped"].items():
         print(f"left out {name}: {reason}")
@@ -77,7 +81,7 @@ def balanced(result: "Result") -> str:
 
 
 def print_epoch(line: dict[str, Any]) -> None:
-    console.print(
+    print_line(
         f"epoch {line['epoch']}: loss {line['train_loss']:.4f}, "
         f"validation accuracy {100 * line['validation_accuracy']:.2f} %, {line['seconds']:.1f} s"
     )
@@ -86,7 +90,8 @@ def print_epoch(line: dict[str, Any]) -> None:
 def compare(
     *contenders: str,
     settings: Annotated[CompareConfig | None, Flags] = None,
-    output: Path | None = None,
+    output: Annotated[Path | None, OutputPath] = None,
+    overwrite: bool = False,
     dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
@@ -99,6 +104,8 @@ def compare(
         as large as the most expensive of them (wider:match=macs, wider:match=ms); NAME=CONTENDER gives another name.
     output
         The folder; runs/DATA-BACKBONE if left out. A comparison with the same settings is continued there.
+    overwrite
+        Replace another comparison in the folder, or files that foveal did not write.
     dry_run
         Print the plan with its estimated minutes, without training.
     config
@@ -109,17 +116,14 @@ def compare(
     from foveal.reports.comparison_page import write_report
     from foveal.reports.tables import costs_table, results_table
 
-    plan = make_plan(contenders or CONTENDERS, settings or CompareConfig(), output)
+    plan = make_plan(contenders or CONTENDERS, settings or CompareConfig(), output, overwrite)
     print(plan)
     if dry_run:
         return
     with progress("comparing") as report_progress:
-        result = run_plan(plan, report_progress)
+        result = run_plan(plan, report_progress, overwrite=overwrite)
     for head, *rows in (results_table(result), costs_table(result)):
-        table = Table(*head, box=None)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        print_table(head, rows)
     for each in result.rows:
         for seed, reason in each.failed.items():
             print(f"{each.name}, seed {seed} failed: {reason}")

@@ -13,18 +13,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from foveal.comparison.jobs import Failed, Job, report, run_jobs
+from foveal.comparison.jobs import Failed, Job, JobPool, report
 from foveal.comparison.plan import CONTENDERS, Plan, epochs_done, make_plan
 from foveal.comparison.tune import tuned_rate
 from foveal.comparison.verdicts import McNemar, Verdict, compute_verdicts, mcnemar
+from foveal.core.files import write_file
+from foveal.core.folders import locked_folder
 from foveal.core.names import lookup
-from foveal.evaluation.audit import AuditResult, audit
+from foveal.evaluation.audit import AuditResult, audit, write_audit
 from foveal.evaluation.score import ScoreResult, score
 from foveal.inspection.tap_points import find_tap_points
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
-from foveal.training.run_folder import Result, predicted_right
+from foveal.training.run_folder import Result, delete_run, predicted_right
 from foveal.training.train import train
 
 EXAMINED = 500  # random images for audit and score; on all images they would take as long as the training
@@ -87,12 +89,13 @@ def compare(
     config: CompareConfig | None = None,
     output: str | Path | None = None,
     *,
+    overwrite: bool = False,
     on_progress: Progress = lambda done, of: None,
     **changes: Any,
 ) -> ComparisonResult:
     """Train contenders over several seeds with one recipe, test their differences, and measure their costs.
 
-    Jobs run in separate processes, so a script must call this function under `if __name__ == "__main__":`.
+    Jobs run in other processes, which do not import the caller's script: no `if __name__ == "__main__":` is needed.
 
     Args:
         contenders (Sequence[str]): "none" for the plain backbone; a mechanism with its options, such as "sk:groups=8";
@@ -102,6 +105,7 @@ def compare(
         output (str | Path | None): The output folder; None for a name made of data and backbone. If the folder holds
             the same comparison, it is continued at the last finished epoch of each job. Contenders and seeds can be
             added.
+        overwrite (bool): Replace another comparison in the folder, or files that foveal did not write.
         on_progress (Callable[[int, int], None]): Called with the number of finished epochs and of all epochs.
         changes: Fields of `foveal.CompareConfig` that replace those of `config`: `data="digits/rts", seeds=5`.
 
@@ -111,22 +115,27 @@ def compare(
 
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, a
-            field is unknown, or `output` holds another comparison.
+            field is unknown, or `output` holds another comparison, other files, or is written by another process.
     """
     base = config or CompareConfig()
     for name in changes:
         lookup("field of CompareConfig", name, asdict(base))
-    return run_plan(make_plan(contenders, replace(base, **changes), output), on_progress)
+    plan = make_plan(contenders, replace(base, **changes), output, overwrite)
+    return run_plan(plan, on_progress, overwrite=overwrite)
 
 
-def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> ComparisonResult:
-    """Run the unfinished jobs of a plan. A contender that fails is reported as failed, and the others continue."""
+def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overwrite: bool = False) -> ComparisonResult:
+    """Run the unfinished jobs of a plan, or with `overwrite` all jobs.
+
+    A contender that fails is reported as failed, and the others continue.
+
+    Raises:
+        ValueError: If another process writes to the folder.
+    """
     begin = time.perf_counter()
-    plan.write()
     epochs = plan.config.epochs * (plan.config.seeds + plan.config.tune) * len(plan.models)
     folders = [folder for name in plan.models for folder in (*plan.runs(name), *plan.trials(name))]
-
-    done = sum(map(epochs_done, folders))
+    done = 0
 
     def count(reports: int) -> None:
         nonlocal done
@@ -134,12 +143,16 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None) -> Compa
         on_progress(done, epochs)
 
     searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name))) for name in longest_first(plan)}
-    rates = run_jobs(searches, count) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
-    jobs = trainings(plan, rates)
-    results = run_jobs(jobs, count)
-    rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
-    first_runs = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
-    examined = run_jobs({name: (examine, (folder, plan.config.data)) for name, folder in first_runs.items()})
+    with locked_folder(plan.folder, overwrite), JobPool() as pool:
+        plan.write(overwrite)
+        for folder in folders if overwrite else ():
+            delete_run(folder)
+        done = sum(map(epochs_done, folders))
+        rates = pool.run(searches, count) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
+        results = pool.run(trainings(plan, rates), count)
+        rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
+        first_runs = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
+        examined = pool.run({name: (examine, (folder, plan.config.data)) for name, folder in first_runs.items()})
     rows = tuple(replace(row, examination=examination_of(examined.get(row.name))) for row in rows)
     return ComparisonResult(plan, rows, *compute_pairs_and_verdicts(plan, rows), time.perf_counter() - begin)
 
@@ -171,10 +184,10 @@ def examine(folder: Path, data: str) -> Examination:
         return Examination()
     parts = opened.load_data(data)
     validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))
-    found = Examination(audit(opened.network, validation), score(opened.network, test, validation))
-    for name in ("audit", "score"):
-        (folder / f"{name}.json").write_text(getattr(found, name).to_json() + "\n")
-    return found
+    audited, scored = audit(opened.network, validation), score(opened.network, test, validation)
+    write_audit(audited, folder / "audit.json")
+    write_file(folder / "score.json", scored.to_json())
+    return Examination(audited, scored)
 
 
 def examination_of(found: Examination | Failed | None) -> Examination | None:

@@ -1,33 +1,40 @@
 """Parallel jobs: function calls in several processes; a failure is returned as a result, and the others continue.
 
-There is one process for each GPU, else one single-threaded process for each core. If a process is killed from outside,
-the whole pool breaks; the jobs that were running are then repeated one by one to find the one that dies. Worker
-processes exit when their parent process ends, for whatever reason.
+There is one process for each GPU, else one single-threaded process for each core. Processes are kept between calls of
+`JobPool.run`. They do not import the caller's script; functions that are defined there are sent by value. If a process
+is killed from outside, all end; the jobs that were running are then repeated one by one to find the one that dies.
+Processes end with the pool, and when their parent process ends, for whatever reason.
 """
 
 import os
+import shutil
+import signal
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock, Timeout
+from loky import ProcessPoolExecutor
 
 from foveal.core.names import one_line
+from foveal.core.processes import end_with_parent
 from foveal.profiling.environment import cores
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}  # keep freed memory
 TICK = 0.5  # seconds between two updates of the progress
 
-_counts: Any = None  # steps of each worker process; None outside a worker
-_number = 0  # index of this worker process
-
 Key = TypeVar("Key", bound=Hashable)
-Job = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
+Job = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
+
+_reports: int | None = None  # in a worker process, the file to which `report` appends a byte for each step
+_gpu: FileLock | None = None  # in a worker process, its claim to a GPU, which ends with the process
 
 
 @dataclass(frozen=True)
@@ -37,47 +44,85 @@ class Failed:
     reason: str
 
 
-def run_jobs(jobs: Mapping[Key, Job], on_report: Callable[[int], None] = lambda count: None) -> dict[Key, Any]:
-    """Run jobs in parallel, and return each job's result or `Failed`. Jobs start in their order.
+class JobPool:
+    """Worker processes that run jobs; a context manager, at whose end the processes are ended.
 
-    Args:
-        jobs: Key to function and arguments.
-        on_report: Called with the number of calls of `report` in all jobs since the last call.
+    Example:
+        >>> with JobPool() as pool:
+        ...     pool.run({"a": (abs, (-1,)), "b": (int, ("one",))})
+        {'a': 1, 'b': Failed(reason="ValueError: invalid literal for int() with base 10: 'one'")}
     """
-    results: dict[Key, Any] = {}
-    while left := {key: job for key, job in jobs.items() if key not in results}:
-        for key in attempt(left, workers(), results, on_report):
-            if attempt({key: left[key]}, 1, results, on_report):
-                results[key] = Failed("its process was killed, possibly for lack of memory")
-    return {key: results[key] for key in jobs}
+
+    def __init__(self) -> None:
+        self._folder = Path(mkdtemp(prefix="foveal-"))
+        self._file = self._folder / "reports"
+        self._file.touch()
+        self._reported = 0
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "JobPool":
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, jobs: Mapping[Key, Job], on_report: Callable[[int], None] = lambda count: None) -> dict[Key, Any]:
+        """Run jobs in parallel, and return each job's result or `Failed`. Jobs start in their order.
+
+        Args:
+            jobs: Key to function and arguments.
+            on_report: Called with the number of calls of `report` in all jobs since the last call.
+        """
+        results: dict[Key, Any] = {}
+        while left := {key: job for key, job in jobs.items() if key not in results}:
+            for key in self._attempt(left, results, on_report):
+                if self._attempt({key: left[key]}, results, on_report):
+                    results[key] = Failed("its process was killed, possibly for lack of memory")
+        return {key: results[key] for key in jobs}
+
+    def _attempt(self, jobs: Mapping[Key, Job], results: dict[Key, Any], on_report: Callable[[int], None]) -> list[Key]:
+        """Run jobs until all are done or a process dies; in that case, return the jobs that were running."""
+        with sigint_blocked():
+            executor = self._started()
+            futures = {executor.submit(guarded, call, *arguments): key for key, (call, arguments) in jobs.items()}
+        waiting, broken = set(futures), False
+        while waiting and not broken:
+            done, waiting = wait(waiting, timeout=TICK, return_when=FIRST_COMPLETED)
+            for future in done:
+                if isinstance(future.exception(), BrokenProcessPool):
+                    broken = True
+                else:
+                    results[futures[future]] = outcome(future)
+            size = self._file.stat().st_size
+            on_report(size - self._reported)
+            self._reported = size
+        if broken:
+            self._end()
+        return [key for key in jobs if key not in results][: workers()]
+
+    def _started(self) -> ProcessPoolExecutor:
+        """Return the executor; processes are started when jobs are submitted."""
+        if self._executor is None:
+            environment = {name: value for name, value in MALLOC.items() if name not in os.environ}
+            facts = (os.getpid(), self._folder, visible_gpus())
+            self._executor = ProcessPoolExecutor(workers(), env=environment, initializer=begin, initargs=facts)
+        return self._executor
+
+    def _end(self) -> None:
+        """End all processes and their children at once."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
 
 
-def attempt(
-    jobs: Mapping[Key, Job], count: int, results: dict[Key, Any], on_report: Callable[[int], None]
-) -> list[Key]:
-    """Run jobs until all are done or a process dies; in that case, return the jobs that were running."""
-    context = get_context("spawn")
-    begun, counts = context.Value("i", 0), context.RawArray("l", count)  # each process writes its own entry
-    reported = 0
-    with keeping_memory():
-        pool = ProcessPoolExecutor(min(count, len(jobs)), context, initializer=begin, initargs=(begun, counts))
-        futures = {pool.submit(guarded, *job): key for key, job in jobs.items()}
-        waiting = set(futures)
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=TICK, return_when=FIRST_COMPLETED)
-                results.update({futures[future]: future.result() for future in done})
-                total = sum(counts)
-                on_report(total - reported)
-                reported = total
-        except BrokenProcessPool:
-            return [key for key in jobs if key not in results][:count]
-        finally:
-            pool.shutdown(wait=not waiting, cancel_futures=True)
-    return []
+def outcome(future: Future[Any]) -> Any:
+    """Return the result of a job, or `Failed` if it could not be sent to a process or back."""
+    error = future.exception()
+    return future.result() if error is None else Failed(f"{type(error).__name__}: {one_line(error)}")
 
 
-def guarded(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function, and return `Failed` if it raises an exception."""
     try:
         return call(*arguments)
@@ -87,29 +132,31 @@ def guarded(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 def report() -> None:
     """Count a step of the running job for `on_report`; outside a job, do nothing."""
-    if _counts is not None:
-        _counts[_number] += 1
+    if _reports is not None:
+        os.write(_reports, b".")
 
 
-def begin(begun: Any, counts: Any) -> None:
-    """Initialize a worker process: one thread, one GPU if there are any, and exit when the parent ends."""
-    global _counts, _number
+def begin(parent: int, folder: Path, gpus: list[str]) -> None:
+    """Initialize a worker process: one thread, a GPU of its own if there are any, and the end with the parent."""
+    global _reports
     torch.set_num_threads(1)
-    Thread(target=end_with_parent, daemon=True).start()
-    with begun.get_lock():
-        number, begun.value = begun.value, begun.value + 1
-    _counts, _number = counts, number
-    gpus = visible_gpus()
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    end_with_parent(parent, before=partial(shutil.rmtree, folder, ignore_errors=True))
+    _reports = os.open(folder / "reports", os.O_WRONLY | os.O_APPEND)
+    claim_gpu(folder, gpus)
 
 
-def end_with_parent() -> None:
-    """Wait until the parent process ends, then exit."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def claim_gpu(folder: Path, gpus: list[str]) -> None:
+    """Use the first GPU that no other worker process has claimed."""
+    global _gpu
+    for gpu in gpus:
+        lock = FileLock(folder / f"gpu-{gpu}")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        _gpu = lock
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        return
 
 
 def visible_gpus() -> list[str]:
@@ -128,16 +175,13 @@ def workers() -> int:
 
 
 @contextmanager
-def keeping_memory() -> Iterator[None]:
-    """Make glibc keep freed memory in processes that are started in this context.
-
-    New pages for large tensors would otherwise cost time at each allocation.
-    """
-    earlier = dict(os.environ)
-    os.environ.update({name: value for name, value in MALLOC.items() if name not in earlier})
+def sigint_blocked() -> Iterator[None]:
+    """Delay SIGINT; processes that are started in this context never get it: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        for name in MALLOC:
-            if name not in earlier:
-                os.environ.pop(name, None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

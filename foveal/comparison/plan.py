@@ -18,6 +18,8 @@ from typing import Any, Literal
 import torch
 
 from foveal.comparison.jobs import workers
+from foveal.core.files import write_file
+from foveal.core.folders import check_folder_is_ours
 from foveal.core.names import lookup, slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data
@@ -26,7 +28,7 @@ from foveal.networks.match_cost import scale_to_cost
 from foveal.profiling.costs import BATCH, Cost, costs, count_macs, count_parameters
 from foveal.profiling.timing import time_inference
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
-from foveal.training.run_folder import read_lines
+from foveal.training.run_folder import CONFIG, read_lines
 
 CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
 Control = Literal["wider", "deeper"]
@@ -94,20 +96,21 @@ class Plan:
         ]
         return "\n".join(lines)
 
-    def write(self) -> None:
-        """Write the plan to its folder, merged with the contenders of the plan that is already there."""
-        stored = read_plan(self.folder)
+    def write(self, overwrite: bool = False) -> None:
+        """Write the plan to its folder, merged with the contenders of an earlier plan there, or in its place."""
+        stored = {} if overwrite else read_plan(self.folder)
         models = {**stored.get("contenders", {}), **self.models}
         plan = {**fixed(self.config), "contenders": models}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / FILE).write_text(json.dumps(plan, indent=1))
+        write_file(self.folder / FILE, json.dumps(plan, indent=1) + "\n")
 
 
-def make_plan(contenders: Sequence[str], config: CompareConfig, output: str | Path | None = None) -> Plan:
+def make_plan(
+    contenders: Sequence[str], config: CompareConfig, output: str | Path | None = None, overwrite: bool = False
+) -> Plan:
     """Plan a comparison and check its arguments before anything is written.
 
     Args:
-        contenders, config, output: As for `foveal.compare`.
+        contenders, config, output, overwrite: As for `foveal.compare`.
 
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
@@ -118,7 +121,7 @@ def make_plan(contenders: Sequence[str], config: CompareConfig, output: str | Pa
     named = by_name(contenders)
     data = load_data(config.data, image_size=config.image_size, groups=config.groups)
     folder = Path(output) if output else Path("runs") / slug(f"{config.data}-{config.backbone}")
-    stored = read_plan(folder)
+    stored = {} if overwrite else read_plan(folder)
     check_same(folder, stored, fixed(config))
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     models = as_networks(named, config.backbone, stored.get("contenders", {}), data, layout)
@@ -151,12 +154,17 @@ def by_name(contenders: Sequence[str]) -> dict[str, str]:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Read the plan in a folder; return an empty one if the folder is new or empty."""
+    """Read the plan in a folder; return an empty one if the folder holds none.
+
+    Raises:
+        ValueError: If the folder holds files that foveal did not write, or a run.
+    """
+    check_folder_is_ours(folder)
     path = folder / FILE
     if path.is_file():
         return json.loads(path.read_text())
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"output={str(folder)!r} contains files but no comparison; choose another folder")
+    if (folder / CONFIG).is_file():
+        raise ValueError(f"output={str(folder)!r} holds a run and no comparison; name another folder")
     return {}
 
 

@@ -28,7 +28,7 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path]) -> float:
         trial = study.ask()
         rate = trial.suggest_float("lr", config.lr / SPAN, config.lr * SPAN, log=True)
         try:
-            _, _, lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, on_epoch=lambda line: report())
+            lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, on_epoch=lambda line: report())
         except FloatingPointError:  # the learning rate is too high
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue

@@ -23,6 +23,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", name)
 
 
+def as_cell(text: str) -> str:
+    """Return `text` for a CSV file, after an apostrophe if a spreadsheet would compute it as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Return `table[name]`.
 

@@ -6,7 +6,6 @@ model's.
 """
 
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.core.files import WRITTEN_BY, whole_file
 from foveal.core.names import lookup
 from foveal.core.record import Tap
 from foveal.core.trial_pass import eval_mode
@@ -115,11 +115,10 @@ def export(
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)}: must be a non-empty batch (B, C, H, W)")
     images = images if len(images) > 1 else images.repeat(2, 1, 1, 1)  # torch.export fixes a batch size of 1
-    with eval_mode(model), no_fast_path(), tempfile.TemporaryDirectory() as folder:
+    with eval_mode(model), no_fast_path(), whole_file(path) as draft:
         wrapper = WithAttention(model, attention).eval()
         more, larger = check_images(images)
         program, any_size = exported_program(wrapper, images, larger)
-        draft = Path(folder) / path.name
         run = write(program, draft, [LOGITS, *wrapper.taps])
         checked = [more, larger] if any_size else [more]
         difference = max(difference_of(wrapper(each), run(each)) for each in checked)
@@ -127,8 +126,6 @@ def export(
             raise ValueError(
                 f"tolerance={tolerance:g}: the exported model differs by {difference:.2g}; no file was written"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(draft.read_bytes())
     return Exported(path, (LOGITS, *wrapper.taps), any_size, difference)
 
 
@@ -158,7 +155,7 @@ def exported_program(wrapper: WithAttention, images: Tensor, larger: Tensor) -> 
 
 def write_program(program: Any, path: Path, names: list[str]) -> Callable[[Tensor], Outputs]:
     """Write a `torch.export` program, and return a function that runs the file."""
-    torch.export.save(program, path)
+    torch.export.save(program, path, extra_files={WRITTEN_BY: ""})
     return torch.export.load(path).module()
 
 
@@ -170,7 +167,9 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
     except ImportError as error:
         raise ValueError(f"output={path.name!r}: {error.name} is missing; pip install foveal[export]") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    torch.onnx.export(program, f=path, dynamo=True, output_names=names, external_data=False, verbose=False)
+    onnx_program: Any = torch.onnx.export(program, dynamo=True, output_names=names, verbose=False)
+    onnx_program.model.metadata_props["file"] = WRITTEN_BY
+    onnx_program.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     input_name = session.get_inputs()[0].name
 

@@ -12,11 +12,13 @@ module: whether they are called, whether the answer depends on them, the widths 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from foveal.core.files import WRITTEN_BY, write_file
 from foveal.core.record import GEOMETRIC, Record
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import iter_images
@@ -57,6 +59,7 @@ class AuditResult:
         return [each for each in self.findings if each.is_fault]
 
     def to_json(self) -> str:
+        """Return the findings as JSON, without measured times: equal for equal networks and images."""
         findings = [
             {
                 **asdict(each),
@@ -66,7 +69,8 @@ class AuditResult:
             }
             for each in self.findings
         ]
-        return json.dumps({"images": self.images, "places": self.places, "findings": findings}, indent=2)
+        facts = {"file": WRITTEN_BY, "images": self.images, "places": list(self.places), "findings": findings}
+        return json.dumps(facts, indent=2) + "\n"
 
     def __str__(self) -> str:
         rows = [("place", "time", "found"), *self.rows()]
@@ -85,6 +89,13 @@ class AuditResult:
             first, *more = found or ["-"]
             yield path, f"{share:.1%}", first
             yield from (("", "", each) for each in more)
+
+
+def write_audit(audited: AuditResult, path: Path) -> Path:
+    """Write the findings as JSON to `path`, and the places' shares of the time to `NAME-times.json` beside it."""
+    times = {"file": WRITTEN_BY, "share_of_time": audited.places}
+    write_file(path.with_name(f"{path.stem}-times.json"), json.dumps(times, indent=2) + "\n")
+    return write_file(path, audited.to_json())
 
 
 def belongs(found: str, place: str) -> bool:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.answers import read_answers
+from foveal.core.files import WRITTEN_BY
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import check_model, check_read_again, iter_labelled
 from foveal.evaluation.deletion_insertion import DeletionInsertionResult
@@ -67,7 +68,7 @@ class ScoreResult:
     left_out: tuple[str, ...] = ()  # what could not be measured of this network, and why
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps({"file": WRITTEN_BY, **asdict(self)}, indent=2) + "\n"
 
     def __str__(self) -> str:
         lines = [f"accuracy {self.accuracy:.4f} of {self.images} images; means over images with 95 % intervals"]

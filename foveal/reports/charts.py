@@ -21,6 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.comparison.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
+from foveal.inspection.drawing.canvas import PLAIN_TEXT
 from foveal.inspection.drawing.draw import Picture
 from foveal.inspection.drawing.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION
 from foveal.profiling.costs import BATCH
@@ -29,7 +30,9 @@ from foveal.training.run_folder import read_lines
 COLOURS = (BLACK, ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY_BLUE)  # the first one is for the baseline
 MARKERS = "osD^vPX<>*hp"
 WIDTH = 4.2  # inches
-STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal"}
+STYLE: dict[Any, Any] = {
+    **PLAIN_TEXT, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal",
+}  # fmt: skip
 LONGEST = 40  # maximum length of a name in a legend
 VERDICT_STYLES = {"better": (BLUE, "^"), "worse": (VERMILION, "v"), TOO_FEW: (GREY, "D"), "": (BLACK, "o")}
 LOG_RATIO = 4  # ratio of largest to smallest value above which an axis is logarithmic

@@ -14,6 +14,7 @@ from typing import Any
 from foveal.comparison.compare import ComparisonResult, ContenderResult, Examination
 from foveal.comparison.jobs import workers
 from foveal.comparison.plan import Plan
+from foveal.core.files import write_file
 from foveal.core.names import one_line
 from foveal.evaluation.audit import AuditResult
 from foveal.evaluation.metrics import Interval
@@ -25,7 +26,7 @@ from foveal.reports.render import fill
 from foveal.reports.sentences import counted, sentence, signed, summary
 from foveal.reports.tables import costs_table, results_table, write_tables
 from foveal.training.config import CompareConfig
-from foveal.training.run_folder import read_lines
+from foveal.training.run_folder import finished, read_times
 
 IMAGES = 6  # images drawn for each contender
 CLASSES = 20  # maximum number of classes in the table by class
@@ -66,11 +67,13 @@ def write_report(comparison: ComparisonResult) -> Path:
         pairs=pairs_table(comparison),
         command=command(plan),
         provenance=provenance(comparison),
-        files=[name for name in ("results.csv", "results.json", "results.md") if (plan.folder / name).is_file()],
+        files=[
+            name
+            for name in ("results.csv", "results.json", "results.md", "costs.json")
+            if (plan.folder / name).is_file()
+        ],
     )
-    path = plan.folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_file(plan.folder / "report.html", page)
 
 
 @dataclass(frozen=True)
@@ -199,13 +202,7 @@ def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
     yield "Parallel runs", f"{workers()}, with one thread each"
     yield "System", f"{platform.system()} {platform.release()}"
     yield "Versions", versions()
-    runs = [
-        line["test"]["seconds"]
-        for name in plan.models
-        for folder in plan.runs(name)
-        for line in read_lines(folder)
-        if "test" in line
-    ]
+    runs = [sum(read_times(folder)) for name in plan.models for folder in plan.runs(name) if finished(folder)]
     yield (
         "Time",
         f"{comparison.seconds:.0f} s in the last call; training took {sum(runs):.0f} s in {counted(len(runs), 'run')}",

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 
+from foveal.core.files import write_file
 from foveal.core.record import Record
 from foveal.inspection.drawing.draw import Picture, draw
 from foveal.reports.look import LookResult
@@ -60,10 +61,7 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
         skipped=looked.skipped,
         provenance=f"foveal {version('foveal')}",
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_file(Path(path), page)
 
 
 def by_place(looked: LookResult) -> dict[str, list[Record]]:

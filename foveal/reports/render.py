@@ -4,6 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from foveal.core.files import WRITTEN_BY
+
 
 def fill(name: str, **facts: Any) -> str:
     """Fill a template with escaped values; a `Picture` becomes an img element with embedded data."""
@@ -14,4 +16,4 @@ def fill(name: str, **facts: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return pages.get_template(name).render(**facts)
+    return pages.get_template(name).render(**facts, written_by=WRITTEN_BY)

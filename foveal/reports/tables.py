@@ -1,13 +1,17 @@
 """Tables of a comparison, and its files: `results.json`, `results.csv` (one line for each run), `results.md`."""
 
 import csv
+import io
 import json
+import re
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.comparison.verdicts import LEVEL, Verdict
+from foveal.core.files import WRITTEN_BY, write_file
+from foveal.core.names import as_cell
 from foveal.profiling.costs import BATCH
 
 RESULTS = ("contender", "error, %", "difference, points", "95 % interval", "adjusted p", "verdict")
@@ -15,6 +19,7 @@ COSTS = (
     "contender", "parameters", "MMACs", "ms, 1 image", f"ms, {BATCH} images", "ms, training step", "MB saved",
     "MB peak",
 )  # fmt: skip
+TABLES = ("results.csv", "results.json", "results.md", "costs.json")
 RUNS = ("contender", "model", "lr", "seed", "error_percent", "balanced_error_percent", "failed")
 
 
@@ -54,25 +59,51 @@ def costs_table(compared: ComparisonResult) -> list[list[str]]:
 def markdown(table: list[list[str]]) -> str:
     """Format a table as Markdown."""
     head, *rows = table
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
+    cells = ([*map(markdown_cell, row)] for row in (head, ["---"] * len(head), *rows))
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def markdown_cell(text: str) -> str:
+    """Escape what would end a cell or start markup."""
+    return re.sub(r"([\\|`*_<>\[\]$])", r"\\\1", " ".join(text.split()))
 
 
 def write_tables(compared: ComparisonResult) -> None:
-    """Write `results.json`, `results.csv` and `results.md` to the comparison's folder."""
-    folder = compared.plan.folder
+    """Write `results.json`, `results.csv`, `results.md` and `costs.json` to the comparison's folder.
+
+    Measured times are in `costs.json` alone, so that the results of equal comparisons are equal files.
+    """
+    folder, plan = compared.plan.folder, compared.plan
+    measured = ("costs", "seconds")
     everything = {
-        "plan": {**asdict(compared.plan), "folder": str(folder)},
-        "baseline": compared.plan.baseline,
-        "rows": [asdict(row) for row in compared.rows],
+        "file": WRITTEN_BY,
+        "plan": {name: value for name, value in asdict(plan).items() if name not in (*measured, "folder")},
+        "baseline": plan.baseline,
+        "rows": [figures_of(row) for row in compared.rows],
         "verdicts": {name: asdict(verdict) for name, verdict in compared.verdicts.items()},
         "mcnemar_by_seed": {
             name: {seed: asdict(pair) for seed, pair in by_seed.items()} for name, by_seed in compared.pairs.items()
         },
     }
-    (folder / "results.json").write_text(json.dumps(plain(everything), indent=1) + "\n")
-    with (folder / "results.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([RUNS, *runs(compared)])
-    (folder / "results.md").write_text("\n".join(map(markdown, (results_table(compared), costs_table(compared)))))
+    costs = {name: {**asdict(cost), "seconds_per_run": plan.seconds[name]} for name, cost in plan.costs.items()}
+    write_file(folder / "results.json", as_json(everything))
+    write_file(folder / "costs.json", as_json({"file": WRITTEN_BY, "contenders": costs}))
+    lines = io.StringIO(newline="")
+    csv.writer(lines).writerows([RUNS, *([*map(as_cell, line)] for line in runs(compared))])
+    write_file(folder / "results.csv", lines.getvalue())
+    write_file(folder / "results.md", "\n".join(map(markdown, (results_table(compared), costs_table(compared)))))
+
+
+def figures_of(row: ContenderResult) -> dict[str, Any]:
+    """Return a contender's results without measured times."""
+    facts = {name: value for name, value in asdict(row).items() if name != "cost"}
+    if row.examination is not None and row.examination.audit is not None:
+        facts["examination"]["audit"]["places"] = list(row.examination.audit.places)
+    return facts
+
+
+def as_json(facts: dict[str, Any]) -> str:
+    return json.dumps(plain(facts), indent=1) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -1,11 +1,10 @@
 """A network on disk: one safetensors file with its weights and, as JSON, the facts to build it again.
 
-A checkpoint is never a pickle. It is written to a temporary file beside its final name and then moved, so that a file
-under that name is always complete. `foveal.training.recreate` checks the facts before anything is built.
+A checkpoint is never a pickle, and is written whole. `foveal.training.recreate` checks the facts before anything is
+built.
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from foveal.core.files import write_file
 from foveal.core.names import one_line
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.surgery.attachments import attachments, plain_state_dict
@@ -52,13 +52,7 @@ def save_checkpoint(
     weights = {MODEL + name: tensor for name, tensor in plain_state_dict(model).items()}
     everything = {**recreate_facts(model), "foveal": version("foveal"), "torch": torch.__version__, **facts}
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in {**weights, **(tensors or {})}.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.half")
-    try:
-        save_file(flat, half, {"foveal": json.dumps(everything)})
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
+    write_file(path, save(flat, {"foveal": json.dumps(everything)}))
 
 
 def recreate_facts(model: nn.Module) -> dict[str, Any]:

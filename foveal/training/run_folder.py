@@ -1,9 +1,10 @@
-"""Files of a run folder: `metrics.jsonl`, `predictions.csv`, the result of a finished run.
+"""Files of a run folder: `metrics.jsonl`, `times.json`, `predictions.csv`, the result of a finished run.
 
 Figures that are read from a run are checked field by field: each has its type and range.
 """
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,11 +12,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
+from foveal.core.files import write_file
+from foveal.core.names import as_cell, one_line
 from foveal.data.parts import Part
 from foveal.training.config import RunConfig
+from foveal.training.read_config import read_config
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,13 @@ class Result:
     balanced_accuracy: float | None
     recall: dict[str, float]  # by class
     best_epoch: int  # from 1
-    seconds: float  # of training
     absent: list[str] = field(default_factory=list)
+    seconds: float = field(default=0.0, compare=False)  # of training; stored in `times.json`, apart from the figures
 
+
+CONFIG, SPLIT, METRICS, TIMES = "config.yaml", "split.json", "metrics.jsonl", "times.json"
+LAST, BEST, PREDICTIONS = "last.safetensors", "best.safetensors", "predictions.csv"
+FILES = (CONFIG, SPLIT, METRICS, TIMES, LAST, BEST, PREDICTIONS)
 
 TOLERANCE = 1e-5  # of a mean in single precision
 Check = tuple[Callable[[Any], bool], str]  # of a value, and what is needed
@@ -51,13 +58,11 @@ def is_count(value: Any) -> bool:
 
 
 SHARE: Check = (is_share, "a number from 0 to 1")
-SECONDS: Check = (lambda value: is_number(value) and value >= 0, "a number of seconds")
 EPOCH: Check = (is_count, "an epoch from 1")
 EPOCH_FIELDS: dict[str, Check] = {
     "epoch": EPOCH,
     "train_loss": (is_number, "a finite number"),
     "validation_accuracy": SHARE,
-    "seconds": SECONDS,
 }
 TEST_FIELDS: dict[str, Check] = {
     "accuracy": SHARE,
@@ -67,7 +72,6 @@ TEST_FIELDS: dict[str, Check] = {
         "numbers from 0 to 1 by class",
     ),
     "best_epoch": EPOCH,
-    "seconds": SECONDS,
     "absent": (
         lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
         "a list of class names",
@@ -93,30 +97,74 @@ def check_fields(place: str, line: Any, fields: Mapping[str, Check]) -> None:
         raise ValueError(f"{place}: unknown field {unknown!r}; there are {', '.join(fields)}")
 
 
-def check_folder(folder: Path, config: RunConfig, resume: bool) -> None:
-    """Check that a run may be written into a folder: nothing in it is overwritten.
+def check_run(folder: Path, config: RunConfig, resume: bool) -> None:
+    """Check that a folder holds no run, or one that these settings continue.
+
+    An unfinished run is continued by the same settings. With `resume`, a finished run is one too, and `epochs` may be
+    larger than before.
 
     Raises:
-        ValueError: the folder holds a run that is not to be resumed, one with other settings, or something else.
+        ValueError: the folder holds a finished run and `resume` is False, or a run with other settings.
     """
-    file = folder / "config.yaml"
-    begun = any((folder / name).is_file() for name in ("last.safetensors", "metrics.jsonl"))
-    if not begun:
-        return
+    file = folder / CONFIG
     if not file.is_file():
-        raise ValueError(f"output={str(folder)!r} holds something else; name another folder")
-    if not resume:
-        raise ValueError(f"output={str(folder)!r} holds a run; resume it, or name another folder")
-    stored = yaml.safe_load(file.read_text())
-    differ = [name for name, value in asdict(config).items() if stored.get(name) != value]
-    if differ:
-        raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {stored.get(differ[0])!r}")
+        return
+    stored, asked = asdict(read_config(file, RunConfig)), asdict(config)
+    may_differ = {"epochs"} if resume and asked["epochs"] > stored["epochs"] else set()
+    differ = next((name for name, value in asked.items() if stored[name] != value and name not in may_differ), None)
+    if differ is not None:
+        raise ValueError(
+            f"output={str(folder)!r} holds a run with {differ}={stored[differ]!r}, not {asked[differ]!r}; "
+            "name another folder, or replace the run with --overwrite"
+        )
+    if not resume and finished(folder):
+        raise ValueError(
+            f"output={str(folder)!r} holds a finished run; read it with --resume, replace it with --overwrite, or name "
+            "another folder"
+        )
+
+
+def describe_more_epochs(folder: Path, config: RunConfig) -> str:
+    """Describe what more epochs than the folder's run has mean for its schedule; an empty text if it has as many."""
+    before, after = read_config(folder / CONFIG, RunConfig).epochs, config.epochs
+    if after <= before:
+        return ""
+    return (
+        f"{before} epochs become {after}: from the next epoch on, the learning rate is that of a {config.sched} "
+        f"schedule over {after} epochs, and the best epoch is chosen and tested again\n"
+    )
+
+
+def delete_run(folder: Path) -> None:
+    """Delete the files of a run; other files stay."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
-    half = folder / ".metrics.jsonl.half"
-    half.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    half.replace(folder / "metrics.jsonl")
+    write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_times(folder: Path, seconds: list[float]) -> None:
+    write_file(folder / TIMES, json.dumps({"seconds": seconds}) + "\n")
+
+
+def read_times(folder: Path) -> list[float]:
+    """Read the training time of each epoch in seconds; an empty list if the file is missing.
+
+    Raises:
+        ValueError: a file of another content.
+    """
+    path = folder / TIMES
+    if not path.is_file():
+        return []
+    try:
+        seconds = json.loads(path.read_text())["seconds"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f'{path}: {{"seconds": [...]}} is needed: {one_line(error)}') from error
+    if not isinstance(seconds, list) or not all(is_number(each) and each >= 0 for each in seconds):
+        raise ValueError(f"{path}: seconds={seconds!r:.80}; a list of numbers of seconds is needed")
+    return seconds
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -125,7 +173,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line that is no JSON, or a figure out of its range.
     """
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], start=1):
         place = f"{path}, line {number}"
@@ -157,22 +205,22 @@ def check_test(place: str, test: Any, epochs: int) -> None:
         raise ValueError(f"{place}, test: accuracy={test['accuracy']} is not between the least and largest recall")
 
 
-def finished(folder: Path) -> Result | None:
-    """Read the result of a finished run; None if it is not finished.
+def finished(folder: Path, epochs: int = 0) -> Result | None:
+    """Read the result of a finished run; None if it is not finished, or has fewer epochs.
 
     Raises:
         ValueError: a figure out of its range, or one that does not agree with `predictions.csv`.
     """
     lines = read_lines(folder)
-    if not lines or "test" not in lines[-1]:
+    if not lines or "test" not in lines[-1] or len(lines) - 1 < epochs:
         return None
-    result = Result(**lines[-1]["test"])
-    if (folder / "predictions.csv").is_file():
+    result = Result(**lines[-1]["test"], seconds=sum(read_times(folder)))
+    if (folder / PREDICTIONS).is_file():
         right = predicted_right(folder)
         accuracy = sum(right) / len(right)
         if abs(accuracy - result.accuracy) > TOLERANCE:
             raise ValueError(
-                f"{folder / 'metrics.jsonl'}, test: accuracy={result.accuracy}, and predictions.csv has {accuracy:.6g}"
+                f"{folder / METRICS}, test: accuracy={result.accuracy}, and predictions.csv has {accuracy:.6g}"
             )
     return result
 
@@ -183,8 +231,8 @@ def predicted_right(folder: Path) -> list[bool]:
     Raises:
         ValueError: a file without predictions.
     """
-    path = folder / "predictions.csv"
-    with path.open(newline="") as file:
+    path = folder / PREDICTIONS
+    with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     broken = next(
         (index for index, line in enumerate(lines, 2) if not (line.get("class") and line.get("predicted"))), 0
@@ -194,10 +242,12 @@ def predicted_right(folder: Path) -> list[bool]:
     return [line["class"] == line["predicted"] for line in lines]
 
 
-def write_predictions(path: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "class", "predicted", "probability"])
-        for name, label, row in zip(part.names, part.labels.tolist(), probabilities, strict=True):
-            answer = int(row.argmax())
-            table.writerow([name, classes[label], classes[answer], f"{row[answer]:.6f}"])
+def write_predictions(folder: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:
+    """Write `predictions.csv`: image, class, predicted class and its probability."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(["image", "class", "predicted", "probability"])
+    for name, label, row in zip(part.names, part.labels.tolist(), probabilities, strict=True):
+        answer = int(row.argmax())
+        table.writerow([*map(as_cell, (name, classes[label], classes[answer])), f"{row[answer]:.6f}"])
+    write_file(folder / PREDICTIONS, text.getvalue())

@@ -28,7 +28,7 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("look", "small_cnn+se", "mine.png"), "no image could be read; 'mine.png': no such file"),
         (("look", "small_cnn+se", "digits", "--most", 0), "most=0"),
         (("look", "small_cnn", "digits"), "SmallCNN has no attention to watch"),
-        (("train", "--resume", "--output", "nowhere"), "output='nowhere' holds no run to resume"),
+        (("train", "--resume", "--output", "nowhere"), "--resume: output='nowhere' holds no run"),
         (("train", "--model", "small_cnn+sk:groups=0"), "groups=0"),
         (("train", "--model", "small_cnn+se:divisor=0"), "divisor=0"),
         (("audit", "nowhere", "digits"), "unknown network 'nowhere'"),

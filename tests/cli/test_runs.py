@@ -31,7 +31,7 @@ def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path
 
     code, _, err = run_command("train", "--model", "small_cnn+stn+cbam", *FAST, "--output", "run")
     assert code == 2
-    assert "output='run' holds a run; resume it" in err
+    assert "output='run' holds a finished run; read it with --resume" in err
     code, out, _ = run_command("train", "--output", "run", "--resume")
     assert code == 0
     assert out.splitlines()[-1] == "run"
@@ -56,8 +56,8 @@ def test_compare_command_prints_a_table_and_writes_a_page(run_command, tmp_path)
     assert page.count("<img alt=") == 2  # a picture for each mechanism; plots are drawn in the page itself
     assert "http" not in page.replace("http-equiv", "")
     assert {path.name for path in (tmp_path / "cmp").iterdir()} == {
-        "comparison.json", "results.json", "results.csv", "results.md", "report.html",
-        "none-0", "stn-0", "sk-groups=8-0", "stn-0.png", "sk-groups=8-0.png",
+        "comparison.json", "results.json", "results.csv", "results.md", "costs.json", "report.html",
+        "none-0", "stn-0", "sk-groups=8-0", "stn-0.png", "sk-groups=8-0.png", ".foveal", ".foveal.lock",
     }  # fmt: skip
 
     before = (tmp_path / "cmp/none-0/metrics.jsonl").read_text()

@@ -11,6 +11,7 @@ from comparisons import COST
 import foveal
 from foveal.comparison import plan as plans
 from foveal.comparison.plan import CONTENDERS, Plan, by_name, make_plan, network_name
+from foveal.core.folders import locked_folder
 from foveal.training.config import CompareConfig
 
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
@@ -63,7 +64,8 @@ def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tm
     dearest = plan.costs["se:reduction=2"].parameters
     assert plan.costs["none"].parameters < dearest
     assert plan.costs["wider"].parameters == pytest.approx(dearest, rel=0.05)
-    plan.write()
+    with locked_folder(plan.folder):
+        plan.write()
     more = make_plan(["none", "sk:groups=8", "wider"], CONFIG, tmp_path / "cmp")
     assert more.models["wider"] == plan.models["wider"]
     more.write()
@@ -73,14 +75,15 @@ def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tm
 
 
 def test_make_plan_refuses_the_folder_of_another_comparison(tmp_path):
-    make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
+    with locked_folder(tmp_path / "cmp"):
+        make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
     with pytest.raises(ValueError, match="another epochs, 1; choose another folder"):
         make_plan(["none"], replace(CONFIG, epochs=2), tmp_path / "cmp")
     with pytest.raises(ValueError, match="another twin, 'small_cnn'"):
         make_plan(["twin=se"], CONFIG, tmp_path / "cmp")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/to_keep.txt").write_text("dear")
-    with pytest.raises(ValueError, match="contains files but no comparison"):
+    with pytest.raises(ValueError, match="holds files that foveal did not write"):
         make_plan(["none"], CONFIG, tmp_path / "letters")
 
 
@@ -96,7 +99,5 @@ def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
     plan = plan_of(tmp_path)
     assert plan.minutes == 3.0  # six runs of a minute, two at a time
     plan.runs("se")[1].mkdir()
-    (plan.runs("se")[1] / "metrics.jsonl").write_text(
-        '{"epoch": 1, "train_loss": 2.0, "validation_accuracy": 0.5, "seconds": 1.0}\n'
-    )
+    (plan.runs("se")[1] / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2.0, "validation_accuracy": 0.5}\n')
     assert plan.minutes == 2.5

@@ -22,7 +22,7 @@ def trials(monkeypatch):
         if settings.lr > 5e-2:
             raise FloatingPointError("the loss is nan at step 1")
         accuracy = 1 - abs(log10(settings.lr / 2e-2))
-        return None, folder, [{"validation_accuracy": accuracy - 0.1}, {"validation_accuracy": accuracy}]
+        return [{"validation_accuracy": accuracy - 0.1}, {"validation_accuracy": accuracy}]
 
     monkeypatch.setattr(tuning, "train_epochs", train_epochs)
     return run

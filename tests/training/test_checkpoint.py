@@ -1,5 +1,6 @@
 """Checkpoints: names, round trips, errors."""
 
+import errno
 import json
 
 import pytest
@@ -42,10 +43,11 @@ class TestCheckpoint:
         assert "features.3.conv.weight" in checkpoint.weights
 
     def test_save_checkpoint_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(
-            "foveal.training.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
-        )
-        with pytest.raises(OSError, match="disk full"):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("foveal.core.files.os.fsync", fail)
+        with pytest.raises(OSError, match=r"No space left on device: '.*m.safetensors'"):
             save_checkpoint(tmp_path / "m.safetensors", self.make(), {})
         assert list(tmp_path.iterdir()) == []
 

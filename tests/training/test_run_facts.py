@@ -226,7 +226,6 @@ def tampered(run, tmp_path):
         (-1, {"recall": {"black": -1}}, "recall={'black': -1}; numbers from 0 to 1 by class"),
         (-1, {"best_epoch": 99}, "best_epoch=99 of 8 epochs"),
         (-1, {"best_epoch": 1.5}, "best_epoch=1.5; an epoch from 1"),
-        (-1, {"seconds": -3}, "seconds=-3; a number of seconds"),
         (-1, {"absent": "all"}, "absent='all'; a list of class names"),
         (-1, {"acuracy": 1}, "unknown field 'acuracy'"),
         (2, {"validation_accuracy": 1.2}, r"metrics.jsonl, line 3: validation_accuracy=1.2"),

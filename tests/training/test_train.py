@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,11 @@ import yaml
 from torch import nn
 
 import foveal
+from foveal.core.folders import locked_folder
 from foveal.data.parts import Augmented, Data, InMemory
 from foveal.data.preprocessing import Preprocessing
 from foveal.training import train as training
+from foveal.training import trainer as trainers
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.run_folder import finished, read_lines
@@ -52,8 +55,10 @@ def test_train_learns_and_writes_its_folder(data, tmp_path):
     assert result.accuracy >= 0.9
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
-        "config.yaml", "split.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "predictions.csv",
+        "config.yaml", "split.json", "metrics.jsonl", "times.json", "last.safetensors", "best.safetensors",
+        "predictions.csv", ".foveal", ".foveal.lock",
     }  # fmt: skip
+    assert sum(line["seconds"] for line in epochs) == result.seconds > 0
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["lr"] == 5e-3
     lines = read_lines(tmp_path / "run")
     assert [line["epoch"] for line in lines[:-1]] == [1, 2, 3] == [line["epoch"] for line in epochs]
@@ -133,11 +138,45 @@ def test_train_only_reads_a_finished_run(data, tmp_path):
 def test_train_refuses_the_folder_of_another_run(data, tmp_path):
     train(replace(SETTINGS, epochs=1), tmp_path / "run")
     before = (tmp_path / "run/config.yaml").read_text()
-    with pytest.raises(ValueError, match="holds a run; resume it"):
+    with pytest.raises(ValueError, match="holds a finished run; read it with --resume"):
+        train(replace(SETTINGS, epochs=1), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"holds a run with epochs=1, not 3; name another folder"):
         train(SETTINGS, tmp_path / "run")
-    with pytest.raises(ValueError, match="another epochs: 1"):
-        train(SETTINGS, tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"holds a run with lr=0.005, not 0.1"):
+        train(replace(SETTINGS, lr=0.1), tmp_path / "run", resume=True)
     assert (tmp_path / "run/config.yaml").read_text() == before
+
+
+def test_train_continues_a_finished_run_with_more_epochs(data, tmp_path):
+    constant = replace(SETTINGS, sched="none")
+    train(replace(constant, epochs=1), tmp_path / "run")
+    longer = train(constant, tmp_path / "run", resume=True)
+    assert longer == train(constant, tmp_path / "whole")  # with a constant rate
+    one, other = weights_of(tmp_path / "run"), weights_of(tmp_path / "whole")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(ValueError, match="epochs=3, not 1"):
+        train(replace(constant, epochs=1), tmp_path / "run", resume=True)
+
+
+def test_train_writes_over_nothing_of_others_unless_it_may(data, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.yaml").write_text("mine")
+    (own / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds files that foveal did not write, such as 'config.yaml'"):
+        train(SETTINGS, own)
+    assert {path.name for path in own.iterdir()} == {"config.yaml", "notes.txt"}
+    train(replace(SETTINGS, epochs=1), own, overwrite=True)
+    assert train(replace(SETTINGS, epochs=2), own, overwrite=True).best_epoch <= 2
+    assert len(read_lines(own)) == 3
+    assert (own / "notes.txt").read_text() == "mine"
+
+
+def test_train_is_refused_while_another_process_writes_to_the_folder(data, tmp_path):
+    refused = pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on ")
+    with locked_folder(tmp_path / "run"), refused:
+        train(SETTINGS, tmp_path / "run")
+    assert train(replace(SETTINGS, epochs=1), tmp_path / "run").best_epoch == 1
 
 
 @pytest.mark.parametrize("options", [{"amp": True}, {"channels_last": False}, {"opt": "sgd", "sched": "step"}])
@@ -171,7 +210,7 @@ def test_train_uses_the_loss_of_a_network(data, tmp_path, monkeypatch):
             return criterion(outputs, labels)
 
     model = Own()
-    monkeypatch.setattr(training, "create_model", lambda *_, **__: model)
+    monkeypatch.setattr(trainers, "create_model", lambda *_, **__: model)
     run = training.Trainer(replace(SETTINGS, channels_last=False), data)
     run.train_epoch(0, lambda *_: None)
     assert model.loss_calls == 6
@@ -206,7 +245,7 @@ def test_train_draws_images_and_augmentation_from_the_seed_alone(data, tmp_path,
         networks[-1].__dict__["made_as"] = {"backbone": "small_cnn", "options": {}}
         return networks[-1]
 
-    monkeypatch.setattr(training, "create_model", make)
+    monkeypatch.setattr(trainers, "create_model", make)
     for each in ("one", name):
         train(replace(SETTINGS, name=each, epochs=2), tmp_path / f"{each}-{len(networks)}")
     one, other = networks

@@ -15,6 +15,7 @@ POINTS = SKY_BLUE
 PAIR = ((1.0, 0.6, 0.0), (0.0, 0.4, 1.0))  # the same hues as light: the sum of both is white
 SCALE = "viridis"
 WIDTH = 9.5  # inches
+PLAIN_TEXT: dict[Any, Any] = {"text.parse_math": False}  # names may contain "$"
 
 
 def as_pictures(images: Any) -> Tensor:

@@ -12,17 +12,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+from foveal.core.files import WRITTEN_BY, write_file
+from foveal.core.names import lookup
 from foveal.core.record import Record
 from foveal.inspection.drawing.affinities import AXES, count_columns, draw_affinities, no_map
 from foveal.inspection.drawing.bars import draw_gates, draw_selections, gates_height
-from foveal.inspection.drawing.canvas import WIDTH, as_pictures
+from foveal.inspection.drawing.canvas import PLAIN_TEXT, WIDTH, as_pictures
 from foveal.inspection.drawing.maps import columns_height, draw_masks, marginals
 from foveal.inspection.drawing.regions import PATHS, draw_crops, draw_glimpses, draw_transforms
 
 DPI = 110
+SUFFIX_FIELDS = {"png": "Software", "svg": "Creator", "pdf": "Creator"}  # of a file's metadata, for its origin
 NAMED = 4  # places named in the alt text
 
 
@@ -39,22 +43,31 @@ class Picture:
         self._png: bytes | None = None
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG, SVG or PDF, by the suffix of `path`; return the path."""
+        """Write a PNG, SVG or PDF, by the suffix of `path`; return the path.
+
+        Raises:
+            ValueError: another suffix.
+            OSError: the file cannot be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".png":
-            path.write_bytes(self.png())
-        else:
-            self.figure.savefig(path, dpi=DPI)
-        return path
+        kind = path.suffix.lower().removeprefix(".")
+        lookup("ending of a picture", kind, SUFFIX_FIELDS)
+        return write_file(path, self.png() if kind == "png" else self.rendered(kind))
 
     def png(self) -> bytes:
         """Return the drawing as a PNG; it is rendered once."""
         if self._png is None:
-            buffer = io.BytesIO()
-            self.figure.savefig(buffer, format="png", dpi=DPI)
-            self._png = buffer.getvalue()
+            self._png = self.rendered("png")
         return self._png
+
+    def rendered(self, kind: str) -> bytes:
+        """Render the drawing as "png", "svg" or "pdf"."""
+        buffer = io.BytesIO()
+        metadata: dict[str, Any] = {SUFFIX_FIELDS[kind]: WRITTEN_BY}
+        if kind != "png":
+            metadata["Date" if kind == "svg" else "CreationDate"] = None  # equal files for equal drawings
+        self.figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+        return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self.png()
@@ -118,7 +131,15 @@ def draw(seen: Iterable[Record], images: Any, predictions: Sequence[str] | None 
     if not groups:
         path, why = next(iter(refused.items()))
         raise ValueError(f"{path!r}: {why}")
-    lines = not_shown(refused)
+    figure = draw_groups(groups, shown, predictions, not_shown(refused))
+    return Picture(figure, in_words(records, predictions[: len(shown)] if predictions else (), len(shown)))
+
+
+@rc_context(PLAIN_TEXT)
+def draw_groups(
+    groups: Sequence[tuple["Panel", list[Record]]], shown: Tensor, predictions: Sequence[str] | None, lines: list[str]
+) -> Figure:
+    """Draw each group of Records with its panel, one below another, and the lines on what is not shown."""
     heights = [panel.height(chosen, shown) for panel, chosen in groups] + ([0.1 + 0.16 * len(lines)] if lines else [])
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
@@ -126,7 +147,7 @@ def draw(seen: Iterable[Record], images: Any, predictions: Sequence[str] | None 
         panel.fill(part, chosen, shown, predictions)
     if lines:
         parts[-1].text(0.01, 0.5, "\n".join(lines), fontsize=7, va="center")
-    return Picture(figure, in_words(records, predictions[: len(shown)] if predictions else (), len(shown)))
+    return figure
 
 
 def in_words(records: Sequence[Record], predictions: Sequence[str], images: int) -> str:

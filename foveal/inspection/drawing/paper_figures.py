@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from foveal.inspection.drawing.canvas import BOX, WIDTH, fitting
+from foveal.inspection.drawing.canvas import BOX, PLAIN_TEXT, WIDTH, fitting
 from foveal.inspection.drawing.palette import BLUE, GREEN, LIGHT_GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY_BLUE, VERMILION, YELLOW, LIGHT_GREY)
@@ -16,6 +17,7 @@ BEFORE = BLUE
 BESIDE = 3  # panels side by side
 
 
+@rc_context(PLAIN_TEXT)
 def panels(count: int, beside: int = BESIDE, tall: float = 1.9) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels, and room for its legend and its title; and the panels."""
     rows = ceil(count / beside)
@@ -28,6 +30,7 @@ def panels(count: int, beside: int = BESIDE, tall: float = 1.9) -> tuple[Figure,
     return figure, axes[:count]
 
 
+@rc_context(PLAIN_TEXT)
 def draw_classes(
     means: Mapping[str, Tensor], spreads: Mapping[str, Tensor], names: Sequence[str], shown: int
 ) -> Figure:
@@ -60,6 +63,7 @@ def draw_classes(
     return figure
 
 
+@rc_context(PLAIN_TEXT)
 def draw_sizes(shares: Mapping[str, Tensor], scales: Sequence[float]) -> Figure:
     """Draw by depth, one line for each scale, the mean share of each branch, and the last branch's minus the first's.
 
@@ -92,6 +96,7 @@ def draw_sizes(shares: Mapping[str, Tensor], scales: Sequence[float]) -> Figure:
 Posed = tuple[Tensor, Tensor]  # (N, 3) x, y, size in image sides; (3,) their SDs, that of the size in octaves
 
 
+@rc_context(PLAIN_TEXT)
 def draw_poses(before: Posed, after: Mapping[str, Posed]) -> Figure:
     """Draw for each place the objects' centres and sizes, in the transformer's input and in its output."""
     figure, axes = panels(2 * len(after), beside=2, tall=3.6)
