@@ -1,6 +1,5 @@
 """Subcommands that train: train, compare."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,24 +40,27 @@ def train(
     """
     import yaml
 
+    from foveal.training.read_config import read_config
+
     stored = output / "config.yaml" if output and resume else None
     if stored and not stored.is_file():
         raise ValueError(f"output={str(output)!r} holds no run to resume")
     if settings is None and stored:
-        settings = RunConfig(**yaml.safe_load(stored.read_text()))
+        settings = read_config(stored, RunConfig)
     settings = settings or RunConfig()
     if print_config:
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
         return
+    from foveal.training.run_folder import read_split
     from foveal.training.train import train as train_network
 
     folder = output or Path("runs") / slug(f"{settings.model}-{settings.seed}")
     with progress("training") as report_progress:
         result = train_network(settings, folder, resume=resume, on_step=report_progress, on_epoch=print_epoch)
-    split = json.loads((folder / "split.json").read_text())
+    split = read_split(folder)
     for name, reason in split["skipped"].items():
         print(f"left out {name}: {reason}")
-    for name, note in split.get("notes", {}).items():
+    for name, note in split["notes"].items():
         print(f"{name}: {note}")
     print(
         f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "

@@ -7,15 +7,15 @@ import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from pathlib import Path
+from sys import float_info
 from typing import Any
 
-import yaml
 from torch import Tensor
 
-from foveal.data.parts import Part
+from foveal.data.parts import PARTS, Part
 from foveal.training.config import RunConfig
+from foveal.training.read_config import parse_json, read_config, read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ Check = tuple[Callable[[Any], bool], str]  # of a value, and what is needed
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 
 def is_share(value: Any) -> bool:
@@ -48,6 +48,11 @@ def is_share(value: Any) -> bool:
 
 def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_list(value: Any) -> bool:
+    """Return True for a list of strings."""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 SHARE: Check = (is_share, "a number from 0 to 1")
@@ -68,10 +73,7 @@ TEST_FIELDS: dict[str, Check] = {
     ),
     "best_epoch": EPOCH,
     "seconds": SECONDS,
-    "absent": (
-        lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-        "a list of class names",
-    ),
+    "absent": (is_list, "a list of class names"),
 }
 
 
@@ -82,15 +84,15 @@ def check_fields(place: str, line: Any, fields: Mapping[str, Check]) -> None:
         ValueError: a field is missing, unknown, or out of its range; the message names the file and the field.
     """
     if not isinstance(line, dict):
-        raise ValueError(f"{place}: {line!r}; fields {', '.join(fields)} are needed")
+        raise ValueError(f"{place}: {line!r:.80}; fields {', '.join(fields)} are needed")
     for name, (is_valid, needed) in fields.items():
         if name not in line:
             raise ValueError(f"{place}: the field {name!r} is missing")
         if not is_valid(line[name]):
-            raise ValueError(f"{place}: {name}={line[name]!r}; {needed} is needed")
+            raise ValueError(f"{place}: {name}={line[name]!r:.80}; {needed} is needed")
     unknown = next((name for name in line if name not in fields), None)
     if unknown is not None:
-        raise ValueError(f"{place}: unknown field {unknown!r}; there are {', '.join(fields)}")
+        raise ValueError(f"{place}: unknown field {unknown!r:.80}; there are {', '.join(fields)}")
 
 
 def check_folder(folder: Path, config: RunConfig, resume: bool) -> None:
@@ -107,10 +109,10 @@ def check_folder(folder: Path, config: RunConfig, resume: bool) -> None:
         raise ValueError(f"output={str(folder)!r} holds something else; name another folder")
     if not resume:
         raise ValueError(f"output={str(folder)!r} holds a run; resume it, or name another folder")
-    stored = yaml.safe_load(file.read_text())
-    differ = [name for name, value in asdict(config).items() if stored.get(name) != value]
+    stored = asdict(read_config(file, RunConfig))
+    differ = [name for name, value in asdict(config).items() if stored[name] != value]
     if differ:
-        raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {stored.get(differ[0])!r}")
+        raise ValueError(f"output={str(folder)!r} holds a run with another {differ[0]}: {stored[differ[0]]!r}")
 
 
 def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
@@ -127,18 +129,28 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / "metrics.jsonl"
     lines: list[dict[str, Any]] = []
-    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], start=1):
+    for number, text in enumerate(read_text(path).splitlines() if path.is_file() else [], start=1):
         place = f"{path}, line {number}"
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: no JSON: {error}") from error
+        line = parse_json(place, text)
+        if lines and "test" in lines[-1]:
+            raise ValueError(f"{place}: a line after that of the test part")
         if isinstance(line, dict) and "test" in line:
             check_test(place, line["test"], number - 1)
         else:
-            check_fields(place, line, EPOCH_FIELDS)
+            check_epoch(place, line, number)
         lines.append(line)
     return lines
+
+
+def check_epoch(place: str, line: Any, number: int) -> None:
+    """Check the figures of an epoch, the `number`-th.
+
+    Raises:
+        ValueError: a figure out of its range, or another epoch.
+    """
+    check_fields(place, line, EPOCH_FIELDS)
+    if line["epoch"] != number:
+        raise ValueError(f"{place}: epoch={line['epoch']!r:.80}; the epochs from 1 on are needed, in order")
 
 
 def check_test(place: str, test: Any, epochs: int) -> None:
@@ -184,14 +196,35 @@ def predicted_right(folder: Path) -> list[bool]:
         ValueError: a file without predictions.
     """
     path = folder / "predictions.csv"
-    with path.open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as CSV: {error}") from error
     broken = next(
         (index for index, line in enumerate(lines, 2) if not (line.get("class") and line.get("predicted"))), 0
     )
     if broken or not lines:
         raise ValueError(f"{path}, line {broken or 1}: the fields 'class' and 'predicted' are needed")
     return [line["class"] == line["predicted"] for line in lines]
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """Read a run's `split.json`: names of images by part, reasons by skipped file, and notes.
+
+    Raises:
+        ValueError: another file.
+    """
+    path = folder / "split.json"
+    stated = {"notes": {}, **read_json(path)}  # files of version 0.1 lack the notes
+    for part in PARTS:
+        if not is_list(stated.get(part)):
+            raise ValueError(f"{path}: {part}={stated.get(part)!r:.80}; a list of names is needed")
+    for key in ("skipped", "notes"):
+        texts = stated.get(key)
+        if not isinstance(texts, dict) or not is_list([*texts.values()]):
+            raise ValueError(f"{path}: {key}={texts!r:.80}; texts by file are needed")
+    return stated
 
 
 def write_predictions(path: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:

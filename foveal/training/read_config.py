@@ -1,0 +1,102 @@
+"""Settings from files: `config.yaml` of a run, `comparison.json` of a comparison; each field is checked.
+
+A file may come from another person, or be cut short. An error is one line that names the file and the field.
+"""
+
+import json
+from dataclasses import fields
+from math import isfinite
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from foveal.core.names import lookup, one_line
+from foveal.training.config import TrainConfig, is_of_type, wrong_type
+
+Config = TypeVar("Config", bound=TrainConfig)
+LARGEST = 2**16  # bytes of a file of settings, each of which is one line
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read settings from a YAML file; a field that is not in it has its default.
+
+    Raises:
+        ValueError: not a text, not YAML, or no plain `name: value` lines; an unknown field; a value of another type or
+            out of range.
+    """
+    text = read_text(path, LARGEST)
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):  # aliases and tags may stand for very large values
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+                raise ValueError("anchors, aliases and tags are not read")
+        stated = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {one_line(error):.300}") from error
+    return check_settings(path, stated, kind)
+
+
+def check_settings(path: Path, stated: Any, kind: type[Config]) -> Config:
+    """Make settings of the values that a file states.
+
+    Raises:
+        ValueError: as `read_config`.
+    """
+    if not isinstance(stated, dict):
+        raise ValueError(f"{path}: holds {type(stated).__name__}, not settings by name")
+    known = {each.name: each.type for each in fields(kind)}
+    try:
+        for name, value in stated.items():
+            needed = lookup("field", str(name), known)
+            if not is_of_type(value, needed):
+                raise ValueError(wrong_type(name, value, needed) + hint(value, needed))
+        return kind(**stated)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {one_line(error):.300}") from error
+
+
+def hint(value: Any, needed: Any) -> str:
+    """Return the spelling of a number that YAML read as a string: without a point, or without a sign after the e."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return ""
+    if not isinstance(value, str) or needed not in (int, float) or not isfinite(number):
+        return ""
+    spelled = yaml.safe_dump(needed(number)).split()[0]
+    return f" (YAML reads {spelled} as a number)"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ValueError: not a text, not JSON, or no object.
+    """
+    stated = parse_json(str(path), read_text(path))
+    if not isinstance(stated, dict):
+        raise ValueError(f"{path}: holds {type(stated).__name__}; a JSON object is needed")
+    return stated
+
+
+def parse_json(place: str, text: str) -> Any:
+    """Parse a text of JSON; ValueError, which names its place, for another one."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place}: no JSON: {one_line(error):.300}") from error
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """Read a file of text.
+
+    Raises:
+        ValueError: not UTF-8; more than `most` bytes.
+    """
+    size = path.stat().st_size
+    if most is not None and size > most:
+        raise ValueError(f"{path}: {size:,} bytes; at most {most:,} are read")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start:,}") from error
