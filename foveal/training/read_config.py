@@ -27,13 +27,25 @@ def read_config(path: Path, kind: type[Config]) -> Config:
     """
     text = read_text(path, LARGEST)
     try:
-        for event in yaml.parse(text, yaml.SafeLoader):  # aliases and tags may stand for very large values
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise ValueError("anchors, aliases and tags are not read")
+        check_plain(text)
         stated = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as YAML: {one_line(error):.300}") from error
     return check_settings(path, stated, kind)
+
+
+def check_plain(text: str) -> None:
+    """Check that a text of YAML holds one value for each name: the others may take very long or become very large.
+
+    Raises:
+        ValueError: a list or a mapping as a value, an alias, an anchor, or a tag.
+    """
+    mappings = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        mappings += isinstance(event, yaml.MappingStartEvent)
+        marked = any(getattr(event, name, None) for name in ("anchor", "tag"))
+        if marked or mappings > 1 or isinstance(event, yaml.SequenceStartEvent | yaml.AliasEvent):
+            raise ValueError(f"a list, a mapping, an alias or a tag, which no setting is {event.start_mark}")
 
 
 def check_settings(path: Path, stated: Any, kind: type[Config]) -> Config:
