@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from foveal.core.names import lookup, one_line
+from foveal.data.text_files import read_text
 from foveal.training.config import TrainConfig, is_of_type, wrong_type
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -97,18 +98,3 @@ def parse_json(place: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: no JSON: {one_line(error):.300}") from error
-
-
-def read_text(path: Path, most: int | None = None) -> str:
-    """Read a file of text.
-
-    Raises:
-        ValueError: not UTF-8; more than `most` bytes.
-    """
-    size = path.stat().st_size
-    if most is not None and size > most:
-        raise ValueError(f"{path}: {size:,} bytes; at most {most:,} are read")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start:,}") from error

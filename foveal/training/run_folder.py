@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from foveal.data.parts import PARTS, Part
+from foveal.data.text_files import read_csv, read_text
 from foveal.training.config import RunConfig
-from foveal.training.read_config import parse_json, read_config, read_json, read_text
+from foveal.training.read_config import parse_json, read_config, read_json
 
 
 @dataclass(frozen=True)
@@ -196,11 +197,8 @@ def predicted_right(folder: Path) -> list[bool]:
         ValueError: a file without predictions.
     """
     path = folder / "predictions.csv"
-    try:
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as CSV: {error}") from error
+    head, *rows = read_csv(path) or [[]]
+    lines = [dict(zip(head, row, strict=False)) for row in rows]
     broken = next(
         (index for index, line in enumerate(lines, 2) if not (line.get("class") and line.get("predicted"))), 0
     )

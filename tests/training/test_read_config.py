@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from foveal.training.config import RunConfig
-from foveal.training.read_config import LARGEST, read_config, read_json, read_text
+from foveal.training.read_config import LARGEST, read_config, read_json
 
 CONFIG = RunConfig(model="resnet20+se", data="folder:/photos", lr=3e-3, warmup_epochs=0, groups="patients.csv", seed=4)
 
@@ -61,7 +61,7 @@ def test_files_that_are_no_text_or_no_object_are_one_line(tmp_path):
     path = tmp_path / "comparison.json"
     path.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(ValueError, match=f"^{path}: not a text in UTF-8: invalid start byte at byte 7$"):
-        read_text(path)
+        read_json(path)
     for text, message in (("[1]", "holds list; a JSON object"), ("{", "no JSON: "), ("[" * 90_000, "no JSON: ")):
         path.write_text(text)
         with pytest.raises(ValueError, match=rf"^{path}: {message}[^\n]*$"):
