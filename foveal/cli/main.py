@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Dict, Yaml
+from cyclopts.config import Dict
 
 from foveal.cli.lists import list_names
 from foveal.cli.models import audit, export, look, score
@@ -85,19 +84,24 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)"
 
 
-def config_sources(arguments: list[str]) -> list[Any]:
-    """Return what gives settings besides flags, which come first: the file of `--config`, and a run to be resumed."""
-    sources: list[Any] = [
-        Yaml(path, must_exist=True, use_commands_as_keys=False) for path in values("config", arguments)
-    ]
+def config_sources(arguments: list[str]) -> list[Dict]:
+    """Return the sources of settings besides flags, which come first: the file of `--config`, and a run to resume."""
+    paths = [Path(path) for path in values("config", arguments)]
     if "--resume" in arguments:
-        from foveal.training.config import RunConfig
-        from foveal.training.read_config import read_config
+        runs = [Path(folder) / "config.yaml" for folder in values("output", arguments)]
+        paths += [path for path in runs if path.is_file()]
+    if not paths:
+        return []
+    from foveal.training.config import CompareConfig, RunConfig
+    from foveal.training.read_config import read_settings
 
-        stored = [Path(folder) / "config.yaml" for folder in values("output", arguments)]
-        runs = [asdict(read_config(file, RunConfig)) for file in stored[-1:] if file.is_file()]
-        sources += [Dict(settings, use_commands_as_keys=False) for settings in runs]
-    return sources
+    kind = CompareConfig if arguments[0] == "compare" else RunConfig
+    return [Dict(stated(read_settings(path, kind)), use_commands_as_keys=False, source=str(path)) for path in paths]
+
+
+def stated(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that have a value."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def values(flag: str, arguments: list[str]) -> list[str]:

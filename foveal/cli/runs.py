@@ -1,6 +1,5 @@
 """Subcommands that train: train, compare."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,7 +48,7 @@ def train(
     if print_config:
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
         return
-    from foveal.training.run_folder import describe_more_epochs
+    from foveal.training.run_folder import describe_more_epochs, read_split
     from foveal.training.train import train as train_network
 
     folder = output or Path("runs") / slug(f"{settings.model}-{settings.seed}")
@@ -59,10 +58,10 @@ def train(
         result = train_network(
             settings, folder, resume=resume, overwrite=overwrite, on_step=report_progress, on_epoch=print_epoch
         )
-    split = json.loads((folder / "split.json").read_text())
+    split = read_split(folder)
     for name, reason in split["skipped"].items():
         print(f"left out {name}: {reason}")
-    for name, note in split.get("notes", {}).items():
+    for name, note in split["notes"].items():
         print(f"{name}: {note}")
     print(
         f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "

@@ -24,10 +24,12 @@ from foveal.core.names import lookup, slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data
 from foveal.networks.factory import create_model
-from foveal.networks.match_cost import scale_to_cost
+from foveal.networks.match_cost import MOST, UNIT, scale_to_cost
+from foveal.networks.spec import parse_options
 from foveal.profiling.costs import BATCH, Cost, costs, count_macs, count_parameters
 from foveal.profiling.timing import time_inference
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
+from foveal.training.read_config import check_settings, read_json
 from foveal.training.run_folder import CONFIG, read_lines
 
 CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
@@ -162,10 +164,40 @@ def read_plan(folder: Path) -> dict[str, Any]:
     check_folder_is_ours(folder)
     path = folder / FILE
     if path.is_file():
-        return json.loads(path.read_text())
+        stated = read_json(path)
+        contenders = stated.pop("contenders", {})
+        check_settings(path, stated, CompareConfig)
+        return {**stated, "contenders": check_contenders(path, contenders, stated.get("backbone", ""))}
     if (folder / CONFIG).is_file():
         raise ValueError(f"output={str(folder)!r} holds a run and no comparison; name another folder")
     return {}
+
+
+def check_contenders(path: Path, stated: Any, backbone: str) -> dict[str, str]:
+    """Check the contenders in a file: to each name that of a network, the backbone scaled or with attention.
+
+    Raises:
+        ValueError: another value.
+    """
+    if not isinstance(stated, dict):
+        raise ValueError(f"{path}: contenders={stated!r:.80}; networks by name are needed")
+    for name, model in stated.items():
+        if not isinstance(model, str) or not is_made_of(model, backbone):
+            raise ValueError(
+                f"{path}: contenders, {name}={model!r:.80}; the backbone {backbone!r} is needed, scaled or with "
+                "attention"
+            )
+    return stated
+
+
+def is_made_of(model: str, backbone: str) -> bool:
+    """Return True for the name of a backbone, alone, with attention, or scaled as `scale_to_cost` does at most."""
+    rest = model.removeprefix(backbone)
+    if not model.startswith(backbone) or rest[:1] not in ("", "+", ":", ","):
+        return False
+    scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
+    most = {"width": MOST / UNIT, "extra_blocks": MOST}
+    return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
 
 
 def check_same(folder: Path, stored: Mapping[str, Any], planned: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ stratified, groups kept together. See `foveal.data.layouts` for other layouts an
 files are read. A file that cannot be read is left out and named in `Data.skipped`.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from foveal.data.layouts import Images, Listing, list_images
 from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import FRACTIONS, OFFICIAL, grouped, stratified
+from foveal.data.text_files import read_csv
 
 SPLIT_SEED = 0
 
@@ -167,8 +167,7 @@ def groups_of(names: list[str], path: Path) -> list[str]:
     """Read the group of each image; an image that the file does not name is a group of its own."""
     if not path.is_file():
         raise ValueError(f"groups={str(path)!r}: there is no such file")
-    with path.open(newline="") as lines:
-        table = {row[0]: row[1] for row in csv.reader(lines) if len(row) == 2}
+    table = {row[0]: row[1] for row in read_csv(path) if len(row) == 2}
     if not any(name in table for name in names):
         raise ValueError(f"groups={str(path)!r}: none of its lines `image,group` names an image of the folder")
     return [table.get(name, f"alone: {name}") for name in names]

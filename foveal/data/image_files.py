@@ -6,16 +6,27 @@
 - The first page of an animation or of a file of several pages is read, and the first three bands of RGB with further
   ones that are no transparency.
 - Float and signed pixels, and 16 bits in colour other than PNG, are not read.
+
+Only the formats of `SUFFIXES` are opened, whatever a file's name: other readers of Pillow start programs (EPS) or are
+seldom used. The size is checked before any pixel is decoded, since a small file may state a very large one.
 """
 
-from collections.abc import Callable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from foveal.core.names import one_line
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # of these names
+PIXELS = 2**26  # at most: 256 MB as RGBA, decoded in seconds; the largest sensors of 35 mm cameras have 61 million
+RATIO = 100  # of the longer side to the shorter at most: the shorter side is resized to that of the network's images
 ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 DEEPEST = 65535
 ORIENTATION = 274  # tag of the camera's orientation
@@ -46,18 +57,62 @@ def examine(path: Path) -> FileFacts:
     if not path.is_file():
         return FileFacts("no such file")
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             pages, mode, bands = getattr(image, "n_frames", 1), image.mode, stored_bands(image)
             pixels = decode(image, path)
-        if isinstance(pixels, Image.Image):
-            return FileFacts(None, pages, mode, bands, is_transparent(pixels))
-        colours, opacity = split_alpha(pixels)
-        transparent = opacity is not None and int(opacity.min()) < DEEPEST
-        return FileFacts(None, pages, mode, bands, transparent, (float(colours.min()), float(colours.max())))
-    except UnidentifiedImageError:
-        return FileFacts("not an image by its content")
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
-        return FileFacts(f"cannot be read: {error}")
+    except ValueError as error:
+        return FileFacts(str(error))
+    if isinstance(pixels, Image.Image):
+        return FileFacts(None, pages, mode, bands, is_transparent(pixels))
+    colours, opacity = split_alpha(pixels)
+    transparent = opacity is not None and int(opacity.min()) < DEEPEST
+    return FileFacts(None, pages, mode, bands, transparent, (float(colours.min()), float(colours.max())))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file, and check its size before a pixel is decoded.
+
+    Raises:
+        ValueError: the file cannot be opened, is too large, or what is done within the context fails; the message does
+            not name the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a limit of its own
+            image = Image.open(path, formats=FORMATS)
+        with image:
+            check_size(image)
+            yield image
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image by its content") from error
+    except (TooLargeError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error) if isinstance(error, TooLargeError) else too_large(str(error))) from error
+    except Exception as error:  # a decoder may raise anything at a broken file
+        raise ValueError(f"cannot be read: {one_line(error):.300}") from error
+
+
+class TooLargeError(ValueError):
+    """An image of more pixels than are read."""
+
+
+def check_size(image: Image.Image) -> None:
+    """Refuse an image of more than `PIXELS` pixels, or one with a side more than `RATIO` times the other.
+
+    Raises:
+        TooLargeError: such an image.
+    """
+    width, height = image.size
+    if width * height > PIXELS:
+        raise TooLargeError(too_large(str(width * height)))
+    if max(width, height) > RATIO * min(width, height):
+        raise TooLargeError(f"{width:,} x {height:,} pixels; at most {RATIO} times as long as wide is read, so cut it")
+
+
+def too_large(text: str) -> str:
+    """Return the message for an image of too many pixels, of which a text first states the number, as Pillow's does."""
+    count = int(re.findall(r"\d+", text)[0])
+    return f"{count:,} pixels; at most {PIXELS:,} are read: resize the image, or cut it into tiles"
 
 
 def stored_bands(image: Image.Image) -> int:
@@ -79,10 +134,13 @@ def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
             ignore it.
 
     Raises:
-        ValueError: float or signed pixels, or pixels of 16 bits without a range.
+        ValueError: a file that cannot be read; pixels of 16 bits without a range.
     """
-    with Image.open(path) as image:
-        pixels = decode(image, path)
+    try:
+        with opened(path) as image:
+            pixels = decode(image, path)
+    except ValueError as error:
+        raise ValueError(f"image {str(path)!r}: {error}") from error
     if isinstance(pixels, Image.Image):
         return compose(pixels)
     if value_range is None:
@@ -124,9 +182,10 @@ def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def to_bytes(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
-    """Map a range of values to 0 to 255, uint8."""
+    """Map a range of 16-bit values to 0 to 255, uint8."""
     low, high = value_range
-    return np.rint(255 * ((values - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    table = np.rint(255 * ((np.arange(DEEPEST + 1) - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    return table[values]
 
 
 def is_transparent(image: Image.Image) -> bool:
@@ -137,7 +196,9 @@ def is_transparent(image: Image.Image) -> bool:
 
 
 def with_alpha(image: Image.Image) -> Image.Image:
-    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    """Convert to RGBA; an image that has this mode is returned itself."""
+    straight = image.convert("LA") if image.mode == "La" else image
+    return straight if straight.mode == "RGBA" else straight.convert("RGBA")
 
 
 def compose(image: Image.Image) -> Image.Image:

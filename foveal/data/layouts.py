@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from foveal.data.image_files import SUFFIXES
 from foveal.data.parts import listed
+from foveal.data.text_files import read_text
 
 PARTS = {
     "train": ("train", "training"),
@@ -205,7 +206,7 @@ def list_tiny_imagenet(listing: Listing, found: dict[str, str]) -> None:
     listing.parts["train"] = [
         (name, label) for label in classes for name in files_below(root, root / train / label / "images")
     ]
-    lines = (root / val / TINY).read_text().splitlines()
+    lines = read_text(root / val / TINY).splitlines()
     table = {row[0]: row[1] for line in lines if len(row := line.split("\t")) > 1}
     every = files_below(root, root / val / "images")
     listing.parts["test"] = [(name, table[Path(name).name]) for name in every if Path(name).name in table]

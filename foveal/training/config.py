@@ -1,6 +1,17 @@
 """Configuration of a run and of a comparison. This file imports no heavy library, since the command's help reads it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from sys import float_info
+from typing import Any
+
+MOST = float_info.max
+NEEDED = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", str | None: "a string"}
+GIVEN = {str: "a string", int: "a whole number", float: "a number with a point", bool: "true or false", list: "a list"}
+SMALLEST, LARGEST = 8, 8192  # pixels, the side of an image: that of scikit-learn's digits, and of the largest file read
+EPOCHS = 100_000  # each has a random stream, which no other seed of the run has
+BATCH = 2**20  # images
+SEEDS = 10_000
+WORKERS = 1024  # processes
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,13 @@ class TrainConfig:
         amp: Train with automatic mixed precision in bfloat16.
         channels_last: Use the channels-last memory format, faster for convolutions on most machines.
         pretrained: Start from pretrained weights, with attention initialized as the identity.
-        image_size: Side in pixels to which the images of a folder are resized.
+        image_size: Side in pixels to which the images of a folder are resized, 8 or more.
         groups: CSV file with lines image,group for a folder of images; all images of a group are in the same part.
         workers: Number of processes that load images.
 
     Raises:
-        ValueError: If a value is out of range, or `sched` is "plateau".
+        TypeError: If a value is of another type.
+        ValueError: If a value is out of range or not finite, or `sched` is "plateau".
 
     Examples:
         >>> import foveal
@@ -59,9 +71,15 @@ class TrainConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "image_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+        check_types(self)
+        check_range(self, "epochs", 1, EPOCHS)
+        check_range(self, "batch_size", 1, BATCH)
+        check_range(self, "weight_decay", 0)
+        check_range(self, "warmup_epochs", 0, EPOCHS)
+        check_range(self, "image_size", SMALLEST, LARGEST)
+        check_range(self, "workers", 0, WORKERS)
+        if not 0 < self.lr <= MOST:
+            raise ValueError(f"lr={self.lr}: must be a finite number above 0")
         if self.sched == "plateau":
             raise ValueError("sched='plateau': depends on a metric; only schedules by step are possible, as 'cosine'")
         if not 0 <= self.smoothing < 1:
@@ -80,6 +98,7 @@ class CompareConfig(TrainConfig):
         tune: Number of learning-rate trials for each contender; 0 uses `lr` for all.
 
     Raises:
+        TypeError: If a value is of another type.
         ValueError: If a value is out of range.
 
     Examples:
@@ -94,9 +113,8 @@ class CompareConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("seeds", 1), ("tune", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be {least} or more")
+        check_range(self, "seeds", 1, SEEDS - 1)  # the last seed is that of the trials
+        check_range(self, "tune", 0, SEEDS - 1)
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,7 @@ class RunConfig(TrainConfig):
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
 
     Raises:
+        TypeError: If a value is of another type.
         ValueError: If a value is out of range.
 
     Examples:
@@ -123,5 +142,40 @@ class RunConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.seed < 10_000:
+        if not 0 <= self.seed < SEEDS:
             raise ValueError(f"seed={self.seed}: must be from 0 to 9,999")
+
+
+def check_types(config: TrainConfig) -> None:
+    """Check each field against its annotation; a whole number is accepted where a number is needed.
+
+    Raises:
+        TypeError: a value of another type.
+    """
+    for each in fields(config):
+        if not is_of_type(getattr(config, each.name), each.type):
+            raise TypeError(wrong_type(each.name, getattr(config, each.name), each.type))
+
+
+def is_of_type(value: Any, kind: Any) -> bool:
+    """Return True if a value is of the type of a field; True and False are no numbers."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def wrong_type(name: str, value: Any, kind: Any) -> str:
+    given = GIVEN.get(type(value), f"of the type {type(value).__name__}")
+    return f"{name}={value!r:.80} is {given}; {NEEDED[kind]} is needed"
+
+
+def check_range(config: TrainConfig, name: str, least: int, most: float = MOST) -> None:
+    """Check that a number is within limits, both included.
+
+    Raises:
+        ValueError: it is not, or not finite.
+    """
+    value = getattr(config, name)
+    if not least <= value <= most:
+        limits = f"a finite number, {least} or more" if most == MOST else f"from {least:,} to {most:,}"
+        raise ValueError(f"{name}={value}: must be {limits}")

@@ -8,17 +8,18 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from pathlib import Path
+from sys import float_info
 from typing import Any
 
 from torch import Tensor
 
 from foveal.core.files import write_file
-from foveal.core.names import as_cell, one_line
-from foveal.data.parts import Part
+from foveal.core.names import as_cell
+from foveal.data.parts import PARTS, Part
+from foveal.data.text_files import read_csv, read_text
 from foveal.training.config import RunConfig
-from foveal.training.read_config import read_config
+from foveal.training.read_config import parse_json, read_config, read_json
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ Check = tuple[Callable[[Any], bool], str]  # of a value, and what is needed
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 
 def is_share(value: Any) -> bool:
@@ -55,6 +56,11 @@ def is_share(value: Any) -> bool:
 
 def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_list(value: Any) -> bool:
+    """Return True for a list of strings."""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 SHARE: Check = (is_share, "a number from 0 to 1")
@@ -72,10 +78,7 @@ TEST_FIELDS: dict[str, Check] = {
         "numbers from 0 to 1 by class",
     ),
     "best_epoch": EPOCH,
-    "absent": (
-        lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-        "a list of class names",
-    ),
+    "absent": (is_list, "a list of class names"),
 }
 
 
@@ -86,15 +89,15 @@ def check_fields(place: str, line: Any, fields: Mapping[str, Check]) -> None:
         ValueError: a field is missing, unknown, or out of its range; the message names the file and the field.
     """
     if not isinstance(line, dict):
-        raise ValueError(f"{place}: {line!r}; fields {', '.join(fields)} are needed")
+        raise ValueError(f"{place}: {line!r:.80}; fields {', '.join(fields)} are needed")
     for name, (is_valid, needed) in fields.items():
         if name not in line:
             raise ValueError(f"{place}: the field {name!r} is missing")
         if not is_valid(line[name]):
-            raise ValueError(f"{place}: {name}={line[name]!r}; {needed} is needed")
+            raise ValueError(f"{place}: {name}={line[name]!r:.80}; {needed} is needed")
     unknown = next((name for name in line if name not in fields), None)
     if unknown is not None:
-        raise ValueError(f"{place}: unknown field {unknown!r}; there are {', '.join(fields)}")
+        raise ValueError(f"{place}: unknown field {unknown!r:.80}; there are {', '.join(fields)}")
 
 
 def check_run(folder: Path, config: RunConfig, resume: bool) -> None:
@@ -158,10 +161,7 @@ def read_times(folder: Path) -> list[float]:
     path = folder / TIMES
     if not path.is_file():
         return []
-    try:
-        seconds = json.loads(path.read_text())["seconds"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f'{path}: {{"seconds": [...]}} is needed: {one_line(error)}') from error
+    seconds = read_json(path).get("seconds")
     if not isinstance(seconds, list) or not all(is_number(each) and each >= 0 for each in seconds):
         raise ValueError(f"{path}: seconds={seconds!r:.80}; a list of numbers of seconds is needed")
     return seconds
@@ -175,18 +175,28 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / METRICS
     lines: list[dict[str, Any]] = []
-    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], start=1):
+    for number, text in enumerate(read_text(path).splitlines() if path.is_file() else [], start=1):
         place = f"{path}, line {number}"
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: no JSON: {error}") from error
+        line = parse_json(place, text)
+        if lines and "test" in lines[-1]:
+            raise ValueError(f"{place}: a line after that of the test part")
         if isinstance(line, dict) and "test" in line:
             check_test(place, line["test"], number - 1)
         else:
-            check_fields(place, line, EPOCH_FIELDS)
+            check_epoch(place, line, number)
         lines.append(line)
     return lines
+
+
+def check_epoch(place: str, line: Any, number: int) -> None:
+    """Check the figures of an epoch, the `number`-th.
+
+    Raises:
+        ValueError: a figure out of its range, or another epoch.
+    """
+    check_fields(place, line, EPOCH_FIELDS)
+    if line["epoch"] != number:
+        raise ValueError(f"{place}: epoch={line['epoch']!r:.80}; the epochs from 1 on are needed, in order")
 
 
 def check_test(place: str, test: Any, epochs: int) -> None:
@@ -232,14 +242,32 @@ def predicted_right(folder: Path) -> list[bool]:
         ValueError: a file without predictions.
     """
     path = folder / PREDICTIONS
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    head, *rows = read_csv(path) or [[]]
+    lines = [dict(zip(head, row, strict=False)) for row in rows]
     broken = next(
         (index for index, line in enumerate(lines, 2) if not (line.get("class") and line.get("predicted"))), 0
     )
     if broken or not lines:
         raise ValueError(f"{path}, line {broken or 1}: the fields 'class' and 'predicted' are needed")
     return [line["class"] == line["predicted"] for line in lines]
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """Read a run's `split.json`: names of images by part, reasons by skipped file, and notes.
+
+    Raises:
+        ValueError: another file.
+    """
+    path = folder / SPLIT
+    stated = {"notes": {}, **read_json(path)}  # files of version 0.1 lack the notes
+    for part in PARTS:
+        if not is_list(stated.get(part)):
+            raise ValueError(f"{path}: {part}={stated.get(part)!r:.80}; a list of names is needed")
+    for key in ("skipped", "notes"):
+        texts = stated.get(key)
+        if not isinstance(texts, dict) or not is_list([*texts.values()]):
+            raise ValueError(f"{path}: {key}={texts!r:.80}; texts by file are needed")
+    return stated
 
 
 def write_predictions(folder: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:

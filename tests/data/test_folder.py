@@ -80,7 +80,7 @@ def test_load_folder_leaves_out_pixels_without_a_range_and_images_beside_the_cla
 def test_why_not_refuses_an_image_of_too_many_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     write_images(tmp_path, 1)
-    assert "exceeds limit of 200 pixels" in why_not(tmp_path / "0.png")
+    assert "1,200 pixels; at most 67,108,864 are read" in why_not(tmp_path / "0.png")
 
 
 def test_load_folder_uses_a_given_split(tmp_path):

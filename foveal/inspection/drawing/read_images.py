@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveal.core.batches import as_tensor
+from foveal.core.names import one_line
 
 CHANNELS = (1, 2, 3)  # that can be drawn
 HIGH_RANGE = ("F", "I")  # PIL's modes whose values are not 0 to 255, also "I;16" and the like
@@ -49,7 +50,7 @@ def read_image(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
         if image.mode.startswith(HIGH_RANGE):
             raise ValueError(f"images: a PIL image of mode {image.mode!r}; one of 8 bits is needed, as of mode 'RGB'")
-        image = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        image = decoded(image)
     value = as_tensor(image)
     if not isinstance(value, Tensor):
         raise TypeError(f"images: a list of {type(image).__name__}; tensors, arrays or PIL images are needed")
@@ -60,6 +61,19 @@ def read_image(image: Any) -> Tensor:
         shape = tuple(image.shape)
         raise ValueError(f"images: one of shape {shape}; {layout} is needed")
     return value
+
+
+def decoded(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a PIL image as (H, W) or (H, W, 3) uint8; an image that Pillow opened is read only here.
+
+    Raises:
+        ValueError: its file cannot be read.
+    """
+    try:
+        return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    except Exception as error:  # a decoder may raise anything at a broken file
+        name = getattr(image, "filename", "")
+        raise ValueError(f"images: the PIL image {str(name)!r} cannot be read: {one_line(error):.300}") from error
 
 
 def stacked(images: list[Tensor]) -> Tensor:

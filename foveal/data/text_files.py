@@ -1,0 +1,32 @@
+"""Files of text: read whole, in UTF-8, with one line that names the file if they cannot be."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """Read a file of text.
+
+    Raises:
+        ValueError: not UTF-8; more than `most` bytes.
+    """
+    size = path.stat().st_size
+    if most is not None and size > most:
+        raise ValueError(f"{path}: {size:,} bytes; at most {most:,} are read")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start:,}") from error
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """Read the rows of a CSV file, without empty lines.
+
+    Raises:
+        ValueError: not a text; a field that never ends.
+    """
+    try:
+        return [row for row in csv.reader(StringIO(read_text(path), newline="")) if row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: cannot be read as CSV: {error}") from error
