@@ -21,6 +21,7 @@ from foveal.core.names import one_line
 app = App(
     name="foveal",
     version=version("foveal"),
+    suppress_keyboard_interrupt=False,
     help="Visual attention: add it, see it, trust it, find out if it pays.\n\n--debug shows where an error arose.",
 )
 app.command(list_names, name="list")
@@ -43,6 +44,7 @@ def main() -> None:
     try:
         app.config = config_sources(arguments)
         app(arguments, exit_on_error=False, print_error=False)
+        ignore_signals()  # the work is done, and Python takes a second to end
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,10 +71,14 @@ def catch_signals() -> None:
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Raise `Interrupted` once; later signals do not disturb the end."""
+    ignore_signals()
+    raise Interrupted(number)
+
+
+def ignore_signals() -> None:
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    raise Interrupted(number)
 
 
 def describe(error: Exception) -> str:

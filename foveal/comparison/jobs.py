@@ -83,7 +83,7 @@ class JobPool:
 
     def _attempt(self, jobs: Mapping[Key, Job], results: dict[Key, Any], on_report: Callable[[int], None]) -> list[Key]:
         """Run jobs until all are done or a process dies; in that case, return the jobs that were running."""
-        with sigint_blocked():
+        with signals_blocked():
             executor = self._started()
             futures = {executor.submit(guarded, call, *arguments): key for key, (call, arguments) in jobs.items()}
         waiting, broken = set(futures), False
@@ -175,12 +175,12 @@ def workers() -> int:
 
 
 @contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Delay SIGINT; processes that are started in this context never get it: their parent ends them."""
+def signals_blocked() -> Iterator[None]:
+    """Delay SIGINT and SIGHUP; processes that are started in this context never get them: their parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -1,0 +1,24 @@
+"""Signals to a training command: its processes end, one line is printed, and the same command continues."""
+
+import signal
+import time
+
+import pytest
+
+from benchmarks.kills import session_members, start, stop, write_images
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_main_ends_all_processes_of_a_comparison_after_a_signal(tmp_path, number):
+    data, output = write_images(tmp_path / "images"), tmp_path / "run"
+    process = start(("compare", "none", "se", "--seeds", "1", "--epochs", "1000"), data, output)
+    begin = time.monotonic()
+    while not any(output.glob("*/last.safetensors")):
+        assert process.poll() is None
+        assert time.monotonic() - begin < 120
+        time.sleep(0.1)
+    assert len(session_members(process.pid)) > 2
+    assert stop(process, number, whole_group=number == signal.SIGHUP) == ""
+    assert process.returncode == 128 + number
+    assert not [*output.rglob("*.half*")]
