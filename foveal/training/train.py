@@ -46,6 +46,7 @@ from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import check_finite
 from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
+from foveal.training.resumable import check_resumable
 from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
 
 AVERAGE = "ema."  # prefix of the moving average's weights
@@ -238,6 +239,8 @@ class Trainer:
         """Load `last.safetensors`; return the lines of the epochs that it has done."""
         checkpoint = read_checkpoint(folder / "last.safetensors")
         check_finite(checkpoint.weights, folder / "last.safetensors")
+        average = AVERAGE if self.average is not None else None
+        check_resumable(str(folder / "last.safetensors"), checkpoint, self.model, self.optimizer, average)
         self.model.load_state_dict(checkpoint.weights)
         if self.average is not None:
             self.average.module.load_state_dict(checkpoint.part(AVERAGE))
