@@ -6,7 +6,7 @@ the names and shapes of the file's own tensors.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -84,7 +84,7 @@ def recreate(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Modu
         ValueError: facts that are incomplete, of another type or not allowed; weights of another network.
     """
     checked = check_facts(facts)
-    check_sizes(checked, weights)
+    check_sizes([checked.options, *(each.options for each in checked.attachments)], weights)
     with torch.device("meta"), at_most(MODULES + MODULES_PER_TENSOR * len(weights)):
         outline = built(checked, lambda model: check_within(model, weights))
         load(outline, {name: tensor.to("meta") for name, tensor in weights.items()})
@@ -117,7 +117,7 @@ def check_within(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     buffers = elements_of(dict(model.named_buffers()))
     if len(state) > len(weights) or elements_of(state) > elements or buffers > max(BUFFERS, elements):
         raise TooLargeError(
-            f"names a network of {len(state):,} tensors of {elements_of(state):,} elements, and buffers of "
+            f"does not hold the network it names, of {len(state):,} tensors of {elements_of(state):,} elements, and buffers of "
             f"{buffers:,}, larger than its {len(weights):,} tensors of {elements:,} elements in all"
         )
 
@@ -177,16 +177,16 @@ def typed(facts: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
     return facts[key]
 
 
-def check_sizes(facts: Facts, weights: Mapping[str, Tensor]) -> None:
-    """Refuse numbers that the tensors of the file cannot bear out, before anything is built.
+def check_sizes(options: Iterable[Mapping[str, Any]], weights: Mapping[str, Tensor]) -> None:
+    """Refuse numbers in options that the tensors of the file cannot bear out, before anything is built.
 
     Raises:
         ValueError: more blocks than tensors; a number larger than `LARGEST` and than the elements of the file; an
             option of more than `VALUES` values.
     """
     elements = elements_of(weights)
-    for options in (facts.options, *(each.options for each in facts.attachments)):
-        for key, value in options.items():
+    for some in options:
+        for key, value in some.items():
             numbers = list(flat(value))
             counted = sum(abs(each) for each in numbers if isinstance(each, int | float)) if key in COUNTS else 0
             largest = max((abs(each) for each in numbers if isinstance(each, int | float)), default=0)

@@ -1,16 +1,22 @@
-"""Checks that a run can continue from its `last.safetensors`, before any of it is loaded."""
+"""Checks that a run can continue from its checkpoints, before any of them is loaded."""
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from foveal.core.names import one_line
+from foveal.networks.factory import create_model
+from foveal.networks.spec import parse_options
 from foveal.surgery.attachments import plain_state_dict
-from foveal.training.checkpoint import Checkpoint
+from foveal.training.checkpoint import Checkpoint, read_checkpoint
+from foveal.training.config import RunConfig
 from foveal.training.optimizer_state import OPTIMIZER
-from foveal.training.recreate import typed
+from foveal.training.recreate import MODULES, MODULES_PER_TENSOR, at_most, check_sizes, typed
 from foveal.training.run_folder import is_number
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # tensors of the shape of their weight
@@ -42,6 +48,46 @@ def check_resumable(
         check_state({**checkpoint.part(OPTIMIZER), **facts["optimizer"]}, optimizer)
     except ValueError as error:
         raise ValueError(f"checkpoint {path!r} {error}; it cannot be continued, so train anew") from error
+
+
+def check_network(folder: Path, config: RunConfig) -> None:
+    """Check that a run's settings name the network of its `last.safetensors`, before it is built in its size.
+
+    Raises:
+        ValueError: they do not, or the file is broken.
+    """
+    path = folder / "last.safetensors"
+    if not path.is_file():
+        return
+    checkpoint = read_checkpoint(path)
+    facts, weights = checkpoint.facts, checkpoint.weights
+    parts = config.model.removeprefix("timm:").split("+")
+    try:
+        check_sizes([parse_options(part, part.partition(":")[2]) for part in parts], weights)
+        classes = typed(facts, "classes", list)
+        channels = typed(typed(facts, "preprocessing", dict), "shape", list)[0]
+        with torch.device("meta"), at_most(MODULES + MODULES_PER_TENSOR * len(weights)):
+            outline = create_model(config.model, num_classes=len(classes), in_chans=channels)
+        check_weights(weights, outline)
+    except NotImplementedError:  # by an operation without a form for the meta device
+        return
+    except Exception as error:  # as networks refuse values
+        raise ValueError(
+            f"checkpoint {str(path)!r} {one_line(error):.300}; the settings name the network {config.model!r:.80}"
+        ) from error
+
+
+def check_tested(path: str, checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Check that the best weights of a run are those of its network.
+
+    Raises:
+        ValueError: they are not, or a fact is missing.
+    """
+    try:
+        typed(checkpoint.facts, "lines", list)
+        check_weights(checkpoint.weights, model)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path!r} {error}") from error
 
 
 def check_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:

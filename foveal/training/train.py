@@ -31,7 +31,6 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -45,8 +44,8 @@ from foveal.training.batches import as_it_comes, on_a_stream
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import check_finite
-from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
-from foveal.training.resumable import check_resumable
+from foveal.training.optimizer_state import create_optimizer, flatten, numbers_of, unflatten
+from foveal.training.resumable import check_network, check_resumable, check_tested
 from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
 
 AVERAGE = "ema."  # prefix of the moving average's weights
@@ -103,6 +102,7 @@ def train_epochs(
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> tuple["Trainer", Path, list[dict[str, Any]]]:
     """Train the epochs that the folder's run lacks; return trainer, folder and lines. The test part is not read."""
+    check_network(folder, config)
     data = load_data(config.data, image_size=config.image_size, groups=config.groups)
     run = Trainer(config, data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,8 +142,7 @@ class Trainer:
         self.accelerator = Accelerator()
         self.model.to(self.accelerator.device)
         self.average = ModelEmaV3(self.model, config.ema, use_warmup=True) if config.ema else None
-        groups = parameter_groups(self.model, config.weight_decay)
-        self.optimizer = create_optimizer_v2(groups, opt=config.opt, lr=config.lr)
+        self.optimizer = create_optimizer(self.model, config)
         for group in self.optimizer.param_groups:  # one call for all weights, where torch's optimizer has it
             if "fused" in group:
                 group["fused"] = True
@@ -266,6 +265,7 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     """Evaluate the weights of the best epoch on the test part; write predictions and the last line."""
     checkpoint = read_checkpoint(folder)
     check_finite(checkpoint.weights, folder / "best.safetensors")
+    check_tested(str(folder / "best.safetensors"), checkpoint, run.answering)
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
     probabilities = run.predict(part)
