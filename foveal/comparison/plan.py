@@ -41,6 +41,7 @@ MATCHES: dict[str, Callable[..., float]] = {
     "ms": lambda network, shape, layout: milliseconds(network, shape, layout),
 }
 FILE = "comparison.json"
+BLOCKS = 1000  # of a stored control at most: more would take long to build
 START = 4.0  # seconds from the start of a worker process to its first training step
 
 
@@ -196,7 +197,7 @@ def is_made_of(model: str, backbone: str) -> bool:
     if not model.startswith(backbone) or rest[:1] not in ("", "+", ":", ","):
         return False
     scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
-    most = {"width": MOST / UNIT, "extra_blocks": MOST}
+    most = {"width": MOST / UNIT, "extra_blocks": BLOCKS}
     return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
 
 

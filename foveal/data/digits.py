@@ -93,11 +93,14 @@ def distorted(parts: dict[str, InMemory], kind: str, seed: int) -> dict[str, InM
 
 
 def mean_and_std(channel: Tensor) -> tuple[float, float]:
-    """Compute mean and standard deviation of uint8 pixels in [0, 1], from counts by level, which saves memory."""
+    """Compute mean and standard deviation of uint8 pixels in [0, 1], from counts by level, which saves memory.
+
+    The deviation of pixels of one single value is given as 1, by which they can be divided.
+    """
     counts = torch.bincount(channel.flatten(), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * levels).sum() / channel.numel()
-    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (channel.numel() - 1)).sqrt().item()
+    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (channel.numel() - 1)).sqrt().item() or 1.0
 
 
 def added(parts: dict[str, InMemory], seed: int) -> dict[str, InMemory]:

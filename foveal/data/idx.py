@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from foveal.data.digits import CLOTHES, mean_and_std, official
+from foveal.data.packed import check_unpacked
 from foveal.data.parts import Data
 from foveal.data.preprocessing import Preprocessing
 
@@ -53,6 +54,8 @@ def load_idx(root: Path) -> Data:
         raise ValueError(f"data {name!r}: labels {numbers.tolist()}; two classes or more are needed")
     train, test = ((images, torch.searchsorted(numbers, labels)) for images, labels in (train, test))
     parts = official(train, test)
+    if not len(parts["validation"]):
+        raise ValueError(f"data {name!r}: one training image of each class; more are needed, for the validation part")
     mean, std = mean_and_std(parts["train"].images)
     clothes = "fashion" in root.resolve().name.lower() and len(numbers) == len(CLOTHES)
     classes = CLOTHES if clothes else tuple(map(str, numbers.tolist()))
@@ -96,17 +99,23 @@ def read_idx(path: Path) -> Tensor:
     """Read an IDX file of bytes as a uint8 tensor of its shape.
 
     Raises:
-        ValueError: another file, or one that ends too early or too late.
+        ValueError: another file, or one that ends too early or too late, or promises far more than its size.
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            content = file.read()
+            head = file.read(4)
+            lengths = file.read(4 * head[3]) if len(head) == 4 and head[:3] == bytes([0, 0, BYTES]) else b""
+            if not lengths or len(lengths) < 4 * head[3]:
+                raise ValueError(f"{path}: not an IDX file of bytes")
+            shape = np.frombuffer(lengths, ">u4").tolist()
+            promised = prod(shape)
+            check_unpacked(path, promised)
+            content = file.read(promised + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
-    if len(content) < 4 or content[:3] != bytes([0, 0, BYTES]) or len(content) < 4 + 4 * content[3]:
-        raise ValueError(f"{path}: not an IDX file of bytes")
-    shape = np.frombuffer(content, ">u4", content[3], offset=4).tolist()
-    start = 4 + 4 * len(shape)
-    if len(content) - start != prod(shape):
-        raise ValueError(f"{path}: {prod(shape):,} bytes of data are promised and {len(content) - start:,} are there")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+    if len(content) != promised:
+        there = "more" if len(content) > promised else f"{len(content):,}"
+        raise ValueError(f"{path}: {promised:,} bytes of data are promised and {there} are there")
+    if not promised:
+        raise ValueError(f"{path}: no data, of the shape {tuple(shape)}")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8).view(shape)

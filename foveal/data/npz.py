@@ -5,6 +5,8 @@ Its arrays are `train_images` (N, H, W) or (N, H, W, 3) uint8 and `train_labels`
 """
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.core.names import one_line
 from foveal.data.digits import mean_and_std, take
 from foveal.data.image_files import SUFFIXES
+from foveal.data.packed import check_unpacked
 from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
 
@@ -48,11 +52,8 @@ def load_npz(path: Path, file: Path) -> Data:
         ValueError: an array is missing or has another shape or type; a class is not in the training part.
     """
     name = f"folder:{path}"
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            parts = {part: read_part(archive, prefix) for part, prefix in PREFIXES.items()}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"data {name!r}: {file.name} is no archive of MedMNIST's kind: {error}") from error
+    with open_archive(name, file) as archive:
+        parts = {part: read_part(archive, prefix) for part, prefix in PREFIXES.items()}
     shapes = {part: tuple(images.shape[1:]) for part, (images, _) in parts.items()}
     numbers = parts["train"][1].unique()
     strange = {int(label) for _, labels in parts.values() for label in labels} - set(numbers.tolist())
@@ -70,15 +71,37 @@ def load_npz(path: Path, file: Path) -> Data:
     return Data(name, tuple(map(str, numbers.tolist())), train, validation, test, preprocessing)
 
 
+@contextmanager
+def open_archive(name: str, file: Path) -> Iterator[Any]:
+    """Open an archive of arrays, after its unpacked size was checked.
+
+    Raises:
+        ValueError: no archive of the arrays, one that would unpack to far more than its size, or what is done within
+            the context fails.
+    """
+    arrays = [f"{prefix}_{what}.npy" for prefix in PREFIXES.values() for what in ("images", "labels")]
+    try:
+        with zipfile.ZipFile(file) as packed:
+            size = sum(packed.getinfo(each).file_size for each in arrays)
+        check_unpacked(file, size)
+        with np.load(file, allow_pickle=False) as archive:
+            yield archive
+    except Exception as error:  # zipfile and NumPy raise many kinds at a broken file
+        raise ValueError(
+            f"data {name!r}: {file.name} is no archive of MedMNIST's kind: {one_line(error):.300}"
+        ) from error
+
+
 def read_part(archive: Any, prefix: str) -> tuple[Tensor, Tensor]:
     """Read images (N, C, H, W) uint8 and labels (N,) int64 of a part."""
     images, labels = archive[f"{prefix}_images"], archive[f"{prefix}_labels"]
     grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[3] == 3
     flat = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
-    if images.dtype != np.uint8 or not (grey or colour) or not flat or len(images) != len(labels) or not len(images):
+    numbers = labels.dtype.kind in "bui" and flat
+    if images.dtype != np.uint8 or not (grey or colour) or not numbers or len(images) != len(labels) or not images.size:
         raise ValueError(
-            f"{prefix}_images {images.dtype} {images.shape} and {prefix}_labels {labels.shape}; uint8 images (N, H, W) "
-            "or (N, H, W, 3) and one label an image are needed"
+            f"{prefix}_images {images.dtype} {images.shape} and {prefix}_labels {labels.dtype} {labels.shape}; uint8 "
+            "images (N, H, W) or (N, H, W, 3) and one whole number an image are needed"
         )
     pixels = torch.from_numpy(images[:, None] if grey else np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return pixels, torch.from_numpy(labels.reshape(-1).astype(np.int64))

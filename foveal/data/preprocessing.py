@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "hamming", "box", "random")
+SIDE, LARGE = 8192, 1e6  # at most: pixels of a side, and any other number
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -26,18 +29,24 @@ class Preprocessing:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Preprocessing":
-        """Rebuild from the facts of a checkpoint, whose tuples are lists."""
-        channels, height, width = facts["shape"]
-        size = channels, height, width
-        values = facts.get("value_range")
-        return cls(
-            size,
-            tuple(facts["mean"]),
-            tuple(facts["std"]),
-            facts["crop_pct"],
-            facts["interpolation"],
-            values and (values[0], values[1]),
-        )
+        """Rebuild from the facts of a checkpoint, whose tuples are lists.
+
+        Raises:
+            ValueError: a fact that is missing, of another type or out of its range.
+        """
+        channels, height, width = numbers(facts, "shape", 3, 1, SIDE, int)
+        mean = numbers(facts, "mean", channels, -LARGE, LARGE)
+        std = numbers(facts, "std", channels, 1 / LARGE, LARGE)
+        (crop_pct,) = numbers({"crop_pct": [facts.get("crop_pct")]}, "crop_pct", 1, 0.1, 1)
+        if facts.get("interpolation") not in INTERPOLATIONS:
+            known = ", ".join(INTERPOLATIONS)
+            raise ValueError(f"states interpolation={facts.get('interpolation')!r:.80}; one of {known} is needed")
+        if facts.get("value_range") is None:
+            return cls((channels, height, width), mean, std, crop_pct, facts["interpolation"])
+        low, high = numbers(facts, "value_range", 2, -LARGE, LARGE)
+        if low >= high:
+            raise ValueError(f"states value_range={facts['value_range']}; the first number must be below the second")
+        return cls((channels, height, width), mean, std, crop_pct, facts["interpolation"], (low, high))
 
     @classmethod
     def of_images(cls, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":
@@ -78,3 +87,18 @@ class Preprocessing:
         """Normalize uint8 images (B, C, H, W) on their device."""
         mean, std = (torch.tensor(each, device=images.device).view(1, -1, 1, 1) for each in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
+
+
+def numbers(
+    facts: Mapping[str, Any], key: str, count: int, least: float, most: float, kind: Any = int | float
+) -> tuple[Any, ...]:
+    """Return a list of numbers among the facts of a checkpoint.
+
+    Raises:
+        ValueError: another value, or a number out of range.
+    """
+    stated = facts.get(key)
+    listed = stated if isinstance(stated, list | tuple) and len(stated) == count else [None]
+    if not all(isinstance(each, kind) and not isinstance(each, bool) and least <= each <= most for each in listed):
+        raise ValueError(f"states {key}={stated!r:.80}; {count} numbers from {least:g} to {most:g} are needed")
+    return tuple(listed)

@@ -20,6 +20,7 @@ from foveal.core.names import one_line
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.surgery.attachments import attachments, plain_state_dict
 from foveal.training.recreate import check_facts, recreate
+from foveal.training.run_facts import check_run_facts
 
 MODEL = "model."  # prefix of the network's weights among the tensors
 
@@ -104,9 +105,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         with safe_open(file, "pt") as opened:
             stated = (opened.metadata() or {}).get("foveal")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:  # the latter at types of numbers
         raise ValueError(
-            f"checkpoint {str(file)!r} cannot be read, truncated or no safetensors file: {error}"
+            f"checkpoint {str(file)!r} cannot be read, truncated or no safetensors file: {one_line(error):.300}"
         ) from error
     if stated is None:
         raise ValueError(f"checkpoint {str(file)!r}: weights without a network; foveal.load_weights reads such a file")
@@ -114,11 +115,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def parse_facts(file: Path, stated: str) -> dict[str, Any]:
-    """Parse the JSON of a checkpoint; ValueError for text that is no JSON object."""
+    """Parse the JSON of a checkpoint; ValueError for text that is no JSON object, or a fact of a run out of range."""
     try:
         facts = json.loads(stated)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"checkpoint {str(file)!r}: its facts are no JSON: {one_line(error)}") from error
+        raise ValueError(f"checkpoint {str(file)!r}: its facts are no JSON: {one_line(error):.300}") from error
     if not isinstance(facts, dict):
         raise ValueError(f"checkpoint {str(file)!r}: its facts are a {type(facts).__name__}; a JSON object is needed")
+    try:
+        check_run_facts(facts)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {str(file)!r} {one_line(error)}") from error
     return facts

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from foveal.core.names import one_line
 from foveal.training.checkpoint import Checkpoint
+from foveal.training.config import TrainConfig
 
 OPTIMIZER = "optimizer."  # prefix of its tensors in last.safetensors
 
@@ -25,6 +29,18 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
             decay = weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((scales.get(weight, 1.0), decay), []).append(weight)
     return [{"params": weights, "lr_scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
+
+
+def create_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """Create the optimizer of a run by timm's name.
+
+    Raises:
+        ValueError: an unknown optimizer, or one that does not work on this machine.
+    """
+    try:
+        return create_optimizer_v2(parameter_groups(model, config.weight_decay), opt=config.opt, lr=config.lr)
+    except Exception as error:  # as timm and optimizers refuse names and values
+        raise ValueError(f"opt={config.opt!r:.80}: {one_line(error):.300}") from error
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, float]:

@@ -5,7 +5,8 @@ plain values; and the network that they name is first built on the meta device, 
 the names and shapes of the file's own tensors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -30,7 +31,8 @@ COUNTS = (  # options that count blocks, each of which has a tensor or more
 )  # fmt: skip
 LARGEST = 2**14  # of any number, where the file has fewer elements: the side of an image, as a rule
 MODULES, MODULES_PER_TENSOR = 10_000, 50  # registered while a network is built, with those without tensors
-ATTACHED = 64  # calls of `attach`
+ATTACHED, AT_A_PLACE = 64, 8  # calls of `attach`, and those at one place: each runs all earlier ones
+BUFFERS = 2**24  # elements of buffers that no file holds, where it has fewer elements
 VALUES = 1_000  # in one option
 
 
@@ -64,11 +66,14 @@ class Facts:
     options: dict[str, Any]
     attachments: list[Attached]
 
-    def build(self) -> nn.Module:
+    def build(self, check: Callable[[nn.Module], None] = lambda model: None) -> nn.Module:
+        """Build the network; `check` is called with it before and after each attachment."""
         model = build_backbone(self.backbone, pretrained=False, **self.options)
         model.__dict__["made_as"] = {"backbone": self.backbone, "options": self.options}
+        check(model)
         for each in self.attachments:
             each.attach_to(model)
+            check(model)
         return model
 
 
@@ -79,17 +84,20 @@ def recreate(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Modu
         ValueError: facts that are incomplete, of another type or not allowed; weights of another network.
     """
     checked = check_facts(facts)
-    check_sizes(checked, weights)
+    check_sizes([checked.options, *(each.options for each in checked.attachments)], weights)
     with torch.device("meta"), at_most(MODULES + MODULES_PER_TENSOR * len(weights)):
-        load(built(checked), {name: tensor.to("meta") for name, tensor in weights.items()})
+        outline = built(checked, lambda model: check_within(model, weights))
+        load(outline, {name: tensor.to("meta") for name, tensor in weights.items()})
     model = built(checked)
     load(model, weights)
     return model
 
 
-def built(facts: Facts) -> nn.Module:
+def built(facts: Facts, check: Callable[[nn.Module], None] = lambda model: None) -> nn.Module:
     try:
-        return facts.build()
+        return facts.build(check)
+    except TooLargeError:
+        raise
     except NotImplementedError as error:  # by an operation without a form for the meta device
         raise ValueError(
             f"cannot build {facts.backbone!r} on the meta device with timm {timm.__version__}, as a check of its size; "
@@ -97,6 +105,25 @@ def built(facts: Facts) -> nn.Module:
         ) from error
     except Exception as error:  # as networks and mechanisms refuse values
         raise ValueError(f"cannot build {facts.backbone!r} as it states: {one_line(error):.300}") from error
+
+
+def check_within(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a network with more tensors or elements than a file, or with much larger buffers.
+
+    Raises:
+        TooLargeError: such a network.
+    """
+    state, elements = model.state_dict(), elements_of(weights)
+    buffers = elements_of(dict(model.named_buffers()))
+    if len(state) > len(weights) or elements_of(state) > elements or buffers > max(BUFFERS, elements):
+        raise TooLargeError(
+            f"does not hold the network it names, of {len(state):,} tensors of {elements_of(state):,} elements, and buffers of "
+            f"{buffers:,}, larger than its {len(weights):,} tensors of {elements:,} elements in all"
+        )
+
+
+def elements_of(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -117,7 +144,12 @@ def check_facts(facts: Mapping[str, Any]) -> Facts:
     calls = typed(facts, "attachments", list)
     if len(calls) > ATTACHED:
         raise ValueError(f"names {len(calls)} attachments; at most {ATTACHED} are possible")
-    return Facts(backbone, options, [check_attached(each) for each in calls])
+    checked = [check_attached(each) for each in calls]
+    places = Counter(place for each in checked for place in set(each.at if isinstance(each.at, list) else [each.at]))
+    place, count = max(places.items(), key=lambda item: item[1], default=("", 0))
+    if count > AT_A_PLACE:
+        raise ValueError(f"names {count} attachments at {place!r:.80}; at most {AT_A_PLACE} are possible at one place")
+    return Facts(backbone, options, checked)
 
 
 def check_attached(stated: Any) -> Attached:
@@ -145,16 +177,16 @@ def typed(facts: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
     return facts[key]
 
 
-def check_sizes(facts: Facts, weights: Mapping[str, Tensor]) -> None:
-    """Refuse numbers that the tensors of the file cannot bear out, before anything is built.
+def check_sizes(options: Iterable[Mapping[str, Any]], weights: Mapping[str, Tensor]) -> None:
+    """Refuse numbers in options that the tensors of the file cannot bear out, before anything is built.
 
     Raises:
         ValueError: more blocks than tensors; a number larger than `LARGEST` and than the elements of the file; an
             option of more than `VALUES` values.
     """
-    elements = sum(tensor.numel() for tensor in weights.values())
-    for options in (facts.options, *(each.options for each in facts.attachments)):
-        for key, value in options.items():
+    elements = elements_of(weights)
+    for some in options:
+        for key, value in some.items():
             numbers = list(flat(value))
             counted = sum(abs(each) for each in numbers if isinstance(each, int | float)) if key in COUNTS else 0
             largest = max((abs(each) for each in numbers if isinstance(each, int | float)), default=0)

@@ -29,6 +29,7 @@ from foveal.data.load_data import load_data
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import check_finite
+from foveal.training.resumable import check_network, check_tested
 from foveal.training.run_folder import (
     BEST,
     CONFIG,
@@ -97,6 +98,7 @@ def train(
         check_run(folder, config, resume)
         if result := finished(folder, config.epochs):
             return result
+        check_network(folder, config)
     run = prepare(config)
     with locked_folder(folder, overwrite):
         if overwrite:
@@ -107,6 +109,7 @@ def train(
 
 def train_epochs(config: RunConfig, folder: Path, on_epoch: OnEpoch = lambda line: None) -> list[dict[str, Any]]:
     """Train the epochs that the folder's run lacks, and return the lines of all. The test part is not read."""
+    check_network(folder, config)
     run = prepare(config)
     with locked_folder(folder):
         return run_epochs(run, folder, lambda done, of: None, on_epoch)
@@ -145,6 +148,7 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     """Evaluate the weights of the best epoch on the test part; write predictions and the last line."""
     checkpoint = read_checkpoint(folder)
     check_finite(checkpoint.weights, folder / BEST)
+    check_tested(str(folder / BEST), checkpoint, run.answering)
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
     probabilities = run.predict(part)

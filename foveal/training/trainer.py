@@ -19,7 +19,6 @@ from zlib import crc32
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -32,7 +31,8 @@ from foveal.training.batches import as_it_comes, on_a_stream
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import check_finite
-from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
+from foveal.training.optimizer_state import create_optimizer, flatten, numbers_of, unflatten
+from foveal.training.resumable import check_resumable
 from foveal.training.run_folder import LAST
 
 OnStep = Callable[[int, int], None]  # called with the numbers of steps done and of all
@@ -53,8 +53,7 @@ class Trainer:
         self.accelerator = Accelerator()
         self.model.to(self.accelerator.device)
         self.average = ModelEmaV3(self.model, config.ema, use_warmup=True) if config.ema else None
-        groups = parameter_groups(self.model, config.weight_decay)
-        self.optimizer = create_optimizer_v2(groups, opt=config.opt, lr=config.lr)
+        self.optimizer = create_optimizer(self.model, config)
         for group in self.optimizer.param_groups:  # one call for all weights, where torch's optimizer has it
             if "fused" in group:
                 group["fused"] = True
@@ -150,6 +149,8 @@ class Trainer:
         """Load `last.safetensors`; return the lines of the epochs that it has done."""
         checkpoint = read_checkpoint(folder / LAST)
         check_finite(checkpoint.weights, folder / LAST)
+        average = AVERAGE if self.average is not None else None
+        check_resumable(str(folder / LAST), checkpoint, self.model, self.optimizer, average)
         self.model.load_state_dict(checkpoint.weights)
         if self.average is not None:
             self.average.module.load_state_dict(checkpoint.part(AVERAGE))

@@ -250,12 +250,12 @@ def test_an_archive_of_medmnist_is_read_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"test_labels": np.zeros((6, 14), np.uint8)}, r"test_labels \(6, 14\); .* one label an image are needed"),
+        ({"test_labels": np.zeros((6, 14), np.uint8)}, r"test_labels uint8 \(6, 14\); .* one whole number an image"),
         ({"train_images": np.zeros((12, 8, 8, 8), np.uint8)}, r"train_images uint8 \(12, 8, 8, 8\) and"),
         ({"val_images": np.zeros((4, 8, 8), np.float32)}, r"val_images float32 \(4, 8, 8\)"),
         ({"test_labels": np.full((6, 1), 5, np.uint8)}, "no training image of class 5"),
         ({"val_images": np.zeros((4, 9, 9, 3), np.uint8)}, "images of several sizes"),
-        ({"train_labels": np.zeros((11, 1), np.uint8)}, r"train_labels \(11, 1\)"),
+        ({"train_labels": np.zeros((11, 1), np.uint8)}, r"train_labels uint8 \(11, 1\)"),
     ],
 )
 def test_archives_of_another_kind_are_refused(changes, says, tmp_path):

@@ -95,6 +95,7 @@ def test_facts_that_are_no_json_object_are_one_line(tmp_path, text):
         load_checkpoint(tmp_path / "m.safetensors")
 
 
+SWIN = "swin_tiny_patch4_window7_224:embed_dim=8,depths=(2,2),num_heads=(1,1)"
 LARGE = {
     "layers": ("resnet18", lambda facts: facts["options"].update(layers=[10**6] * 4)),
     "blocks": ("resnet20", lambda facts: facts["options"].update(extra_blocks=1e9)),
@@ -108,6 +109,12 @@ LARGE = {
     "branches": ("small_cnn+se", lambda facts: first(facts).update(mechanism="sk", options={"dilations": [1] * 5000})),
     "widths": ("small_cnn", lambda facts: facts["options"].update(widths=[8] * 900)),
     "modules": ("attention56", lambda facts: facts["options"].update(modules=[1, 10**6, 1])),
+    "another backbone": ("small_cnn+se", lambda facts: facts.update(backbone="vit_gigantic_patch14_224", options={})),
+    "attachments at other places": (
+        "small_cnn+se",
+        lambda facts: facts.update(attachments=[{**first(facts), "at": [f"features.{i}"]} for i in (0, 1, 2)] * 3),
+    ),
+    "masks": (SWIN, lambda facts: facts["options"].update(img_size=7 * 2048)),
     "many glimpses": ("two_stn_cnn", lambda facts: facts["options"].update(transformers=10**7)),
 }
 

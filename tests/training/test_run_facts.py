@@ -151,7 +151,9 @@ def test_labels_of_data_that_was_loaded_elsewhere_are_checked(run):
 
 
 def test_a_checkpoint_without_the_facts_of_a_run_is_refused(tmp_path):
-    save_checkpoint(tmp_path / "m.safetensors", foveal.create_model("small_cnn"), {"classes": ["a", "b"]})
+    save_checkpoint(
+        tmp_path / "m.safetensors", foveal.create_model("small_cnn", num_classes=2), {"classes": ["a", "b"]}
+    )
     with pytest.raises(ValueError, match=r"m.safetensors' stores no preprocessing; foveal.train writes them"):
         load_model(str(tmp_path / "m.safetensors"))
 

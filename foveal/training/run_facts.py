@@ -1,0 +1,31 @@
+"""Facts that a run adds to its checkpoints, checked as those in a file of another person's must be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from foveal.data.preprocessing import Preprocessing
+from foveal.training.recreate import typed
+from foveal.training.run_folder import check_epoch, is_list
+
+
+def check_run_facts(facts: Mapping[str, Any]) -> None:
+    """Check the facts of a run that a checkpoint states; each may be missing.
+
+    Raises:
+        ValueError: a fact of another type or out of its range, or one that does not agree with the network's options.
+    """
+    outputs = {"classes": len(facts["classes"]) if is_list(facts.get("classes")) else None}
+    if "classes" in facts and not outputs["classes"]:
+        raise ValueError(f"states classes={facts['classes']!r:.80}; a list of names is needed")
+    if "preprocessing" in facts:
+        outputs["channels"] = Preprocessing.from_facts(typed(facts, "preprocessing", dict)).shape[0]
+    options = facts.get("options")
+    for name, option in (("classes", "num_classes"), ("channels", "in_chans")):
+        needed = options.get(option) if isinstance(options, dict) else None
+        if outputs.get(name) is not None and needed is not None and outputs[name] != needed:
+            raise ValueError(f"states {outputs[name]} {name}, and its network has {option}={needed!r:.80}")
+    for name in ("groups", "data"):
+        if not isinstance(facts.get(name, ""), str | None):
+            raise ValueError(f"states {name}={facts[name]!r:.80}; a string is needed")
+    for number, line in enumerate(typed({"lines": [], **facts}, "lines", list), start=1):
+        check_epoch(f"states lines, {number}", line, number)
