@@ -7,13 +7,13 @@ in one place.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from foveal.core.names import first_line, slug
+from foveal.core.answers import Answers, read_answers, run_model
+from foveal.core.names import slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data, Part, listed, relabel
 from foveal.data.preprocessing import Preprocessing
@@ -73,19 +73,28 @@ class LoadedModel:
             ValueError: it does not.
         """
         image, _ = data.test.__getitems__([0])
-        prepared = self.preprocessing.normalize(self.preprocessing.match_channels(image))
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                outputs: Any = self.network(prepared)
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        with torch.random.fork_rng():
+            answers = self.answers(image, f"data {data.name!r}")
+        if answers.logits.shape[1] < len(data.classes):
             raise ValueError(
-                f"data {data.name!r}: the network does not take images of {by(data.shape)} pixels: {first_line(error)}"
-            ) from error
-        if isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] < len(data.classes):
-            raise ValueError(
-                f"data {data.name!r}: {len(data.classes)} classes, and the network has {outputs.shape[1]} outputs; "
-                "name a network trained on these classes"
+                f"data {data.name!r}: {len(data.classes)} classes, and the network has {answers.outputs} "
+                f"output{'s' * (answers.outputs != 1)}; name a network trained on these classes"
             )
+
+    @torch.no_grad()
+    def answers(self, images: Tensor, name: str = "images") -> Answers:
+        """Return the answers for images (B, C, H, W) uint8, in their own colours; `name` is for messages.
+
+        Raises:
+            ValueError: images that the network does not take; answers that are not one logit for each of its classes.
+        """
+        prepared = self.preprocessing.normalize(self.preprocessing.match_channels(images))
+        answers = read_answers(run_model(self.network, prepared, name), len(images))
+        return check_classes(answers, self.classes) if self.classes else answers
+
+    def names_of(self, classes: Tensor) -> list[str]:
+        """Return the names of classes; of a network by name their numbers."""
+        return [self.classes[index] if self.classes else str(index) for index in classes.tolist()]
 
     def is_own(self, spec: str | Path) -> bool:
         """Return True if `spec` names the data set that the network was trained on, or if none is stored."""
@@ -158,6 +167,14 @@ def load_model(model: str) -> LoadedModel:
         return LoadedModel(network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"))
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))
+
+
+def check_classes(answers: Answers, classes: Sequence[str]) -> Answers:
+    """Return answers for these classes; ValueError for answers for more or fewer."""
+    count = answers.logits.shape[1]
+    if count != len(classes):
+        raise ValueError(f"the network answers for {count} classes; there are {len(classes)}: {listed(classes)}")
+    return answers
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:

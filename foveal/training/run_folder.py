@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor
 
+from foveal.core.answers import Answers
 from foveal.data.parts import Part
 from foveal.training.config import RunConfig
 
@@ -194,10 +194,11 @@ def predicted_right(folder: Path) -> list[bool]:
     return [line["class"] == line["predicted"] for line in lines]
 
 
-def write_predictions(path: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:
+def write_predictions(path: Path, part: Part, classes: tuple[str, ...], answers: Answers) -> None:
+    predicted = answers.classes()
+    rows = zip(part.names, part.labels, predicted, answers.probabilities_of(predicted), strict=True)
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", "class", "predicted", "probability"])
-        for name, label, row in zip(part.names, part.labels.tolist(), probabilities, strict=True):
-            answer = int(row.argmax())
-            table.writerow([name, classes[label], classes[answer], f"{row[answer]:.6f}"])
+        for name, label, answer, probability in rows:
+            table.writerow([name, classes[label], classes[answer], f"{probability:.6f}"])

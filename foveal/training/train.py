@@ -37,6 +37,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from foveal.core.answers import Answers, read_answers
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data, Part
 from foveal.networks.factory import create_model
@@ -44,7 +45,7 @@ from foveal.surgery.attachments import plain_state_dict
 from foveal.training.batches import as_it_comes, on_a_stream
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
-from foveal.training.load_model import check_finite
+from foveal.training.load_model import check_classes, check_finite
 from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
 from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
 
@@ -112,7 +113,7 @@ def train_epochs(
     for epoch in range(len(lines), config.epochs):
         begin = time.perf_counter()
         loss = run.train_epoch(epoch, on_step)
-        accuracy = accuracy_of(run.predict(data.validation), data.validation.labels)
+        accuracy = share_right(run.predict(data.validation).classes(), data.validation.labels)
         line = {
             "epoch": epoch + 1,
             "train_loss": loss,
@@ -211,12 +212,17 @@ class Trainer:
             yield scaled.contiguous(memory_format=layout), labels.to(device)
 
     @torch.no_grad()
-    def predict(self, part: Part) -> Tensor:
-        """Compute the class probabilities of each image of a part, in order: (N, classes)."""
-        network = self.answering.eval()
+    def predict(self, part: Part) -> Answers:
+        """Compute the answers for the images of a part, in order: logits (N, classes) on the CPU.
+
+        Raises:
+            ValueError: an answer that is not one finite logit for each class.
+        """
+        network, logits = self.answering.eval(), []
         with self.precision():
-            answers = [network(images) for images, _ in self.batches(part, torch.arange(len(part)))]
-        return torch.cat(answers).float().softmax(1).cpu()
+            for images, _ in self.batches(part, torch.arange(len(part))):
+                logits.append(read_answers(network(images), len(images)).logits.float().cpu())
+        return check_classes(Answers(torch.cat(logits), logits[0].shape[1]), self.data.classes)
 
     def save(self, path: Path, lines: list[dict[str, Any]], to_go_on: bool = False) -> None:
         """Write the answering network; with `to_go_on` the trained one, its average and the optimizer's state."""
@@ -265,16 +271,16 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     check_finite(checkpoint.weights, folder / "best.safetensors")
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
-    probabilities = run.predict(part)
-    write_predictions(folder / "predictions.csv", part, classes, probabilities)
-    answers, labels, absent = probabilities.argmax(1), part.labels, run.data.absent("test")
+    answers = run.predict(part)
+    write_predictions(folder / "predictions.csv", part, classes, answers)
+    predicted, labels, absent = answers.classes(), part.labels, run.data.absent("test")
     recall = {
-        name: accuracy_of(probabilities[labels == index], labels[labels == index])
+        name: share_right(predicted[labels == index], labels[labels == index])
         for index, name in enumerate(classes)
         if name not in absent
     }
     result = Result(
-        (answers == labels).float().mean().item(),
+        share_right(predicted, labels),
         None if absent else float(np.mean(list(recall.values()))),
         recall,
         len(checkpoint.facts["lines"]),
@@ -285,5 +291,5 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     return result
 
 
-def accuracy_of(probabilities: Tensor, labels: Tensor) -> float:
-    return (probabilities.argmax(1) == labels).float().mean().item()
+def share_right(predicted: Tensor, labels: Tensor) -> float:
+    return (predicted == labels).double().mean().item()
