@@ -1,11 +1,13 @@
 """Output of the command: tables, a progress bar or plain lines, result files."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+
+from foveal.core.names import remark_lines
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a file or a pipe
 
@@ -13,6 +15,12 @@ console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a
 def in_millions(count: float | None) -> str:
     """Format with four digits or more; return an empty string for an unknown count."""
     return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
+
+
+def print_remarks(skipped: Mapping[str, str], notes: Mapping[str, str]) -> None:
+    """Print which files of a data set were left out, and how others were read."""
+    for line in remark_lines(skipped, notes):
+        print(line)
 
 
 def written(text: str, output: Path | None, model: str, name: str) -> Path:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from foveal.cli.console import progress, written
+from foveal.cli.console import print_remarks, progress, written
 
 
 def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 6) -> None:
@@ -24,10 +24,7 @@ def look(model: str, *images: str, output: Path = Path("look.png"), most: int = 
     from foveal.reports.look_page import write_page
 
     looked = look_at(model, images, most)
-    for name, reason in looked.skipped.items():
-        print(f"skipped {name}: {reason}")
-    for name, note in looked.notes.items():
-        print(f"{name}: {note}")
+    print_remarks(looked.skipped, looked.notes)
     print(looked.picture.save(output))
     print(write_page(looked, output.with_suffix(".html")))
 
@@ -49,8 +46,10 @@ def audit(model: str, data: str, *, output: Path | None = None) -> None:
     from foveal.training.load_model import load_model
 
     opened = load_model(model)
+    parts = opened.load_data(data)
+    print_remarks(parts.skipped, parts.remarks)
     with progress("auditing") as report_progress:
-        audited = audit_network(opened.network, opened.batches(opened.load_data(data).validation, report_progress))
+        audited = audit_network(opened.network, opened.batches(parts.validation, report_progress))
     print(audited)
     print(written(audited.to_json(), output, model, opened.result_name("audit", data)))
     sys.exit(1 if audited.faults else 0)
@@ -75,6 +74,7 @@ def score(model: str, data: str, *, output: Path | None = None) -> None:
 
     opened = load_model(model)
     parts = opened.load_data(data)
+    print_remarks(parts.skipped, parts.remarks)
     with progress("scoring") as report_progress:
         scored = score_network(
             opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress

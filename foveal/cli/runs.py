@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from foveal.cli.console import console, progress
+from foveal.cli.console import console, print_remarks, progress
 from foveal.core.names import slug
 from foveal.training.config import CompareConfig, RunConfig
 
@@ -56,10 +56,7 @@ def train(
     with progress("training") as report_progress:
         result = train_network(settings, folder, resume=resume, on_step=report_progress, on_epoch=print_epoch)
     split = json.loads((folder / "split.json").read_text())
-    for name, reason in split["skipped"].items():
-        print(f"left out {name}: {reason}")
-    for name, note in split.get("notes", {}).items():
-        print(f"{name}: {note}")
+    print_remarks(split["skipped"], split.get("notes", {}))
     print(
         f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "
         "validation)"

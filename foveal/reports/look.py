@@ -62,7 +62,7 @@ def collect_images(images: list[str], most: int, opened: LoadedModel) -> Collect
     data = opened.load_data(images[0])
     chosen = range(min(most, len(data.test)))
     names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
-    return data.test.__getitems__(chosen)[0], names, data.skipped, data.notes
+    return data.test.__getitems__(chosen)[0], names, data.skipped, data.remarks
 
 
 def read_files(files: list[str], most: int, opened: LoadedModel) -> Collected:

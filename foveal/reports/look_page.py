@@ -58,6 +58,7 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
         unseen=looked.seen.unseen,
         undrawn=undrawn,
         skipped=looked.skipped,
+        notes=looked.notes,
         provenance=f"foveal {version('foveal')}",
     )
     path = Path(path)

@@ -5,7 +5,7 @@ in one place.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from foveal.data.parts import Data, Part, listed, relabel
 from foveal.data.preprocessing import Preprocessing
 from foveal.networks.factory import create_model
 from foveal.training.checkpoint import load_checkpoint
+from foveal.training.stored_split import StoredSplit, read_split
 
 BATCH = 64
 ORDER = 0  # seed of the order in which images are read: a folder is sorted by class
@@ -35,6 +36,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     groups: str | None = None  # of the folder that it was trained on
     data: str | None = None  # name of the data set that it was trained on
+    split: StoredSplit | None = None  # that its run stored
 
     def load_data(self, spec: str | Path) -> Data:
         """Load a data set for this network: its size and channels checked, its labels as the network's outputs.
@@ -44,9 +46,10 @@ class LoadedModel:
 
         Raises:
             ValueError: a class that the run does not know; images of another size or other channels; more labels than
-                outputs; and what `foveal.load_data` raises.
+                outputs; test images that the run was trained on; and what `foveal.load_data` raises.
         """
-        data = load_data(spec, groups=self.groups if self.is_own(spec) else None, preprocessing=self.preprocessing)
+        own = self.is_own(spec)
+        data = load_data(spec, groups=self.groups if own else None, preprocessing=self.preprocessing)
         try:
             self.preprocessing.match_channels(torch.zeros(1, *data.shape, dtype=torch.uint8))
         except ValueError as error:
@@ -54,6 +57,7 @@ class LoadedModel:
         if not self.classes:
             self.check_outputs(data)
             return data
+        data = self.check_images(data, own)
         if data.preprocessing.value_range and not self.preprocessing.value_range:
             raise ValueError(
                 f"data {str(spec)!r}: 16-bit images, and the network was trained on 8-bit images, so that no range of "
@@ -65,6 +69,21 @@ class LoadedModel:
                 f"{by(self.preprocessing.shape)}; name data of that size, or a folder of image files"
             )
         return relabel(data, self.classes)
+
+    def check_images(self, data: Data, own: bool) -> Data:
+        """Check that no test image is one that the network was trained on; note where its run's split is not known.
+
+        Raises:
+            ValueError: own data with other images or parts than in training; other data with images of the training.
+        """
+        if self.split is None:
+            note = "not compared with the run's, as there is no split.json beside its weights"
+            return replace(data, notes={**data.notes, "parts of the data": note})
+        if own and self.data is not None:
+            self.split.check_same(data, "name images of another folder")
+        else:
+            self.split.check_apart(data)
+        return data
 
     def check_outputs(self, data: Data) -> None:
         """Check on one image that a network by name takes the data's images and has an output for each label.
@@ -164,7 +183,10 @@ def load_model(model: str) -> LoadedModel:
         if missing:
             raise ValueError(f"checkpoint {model!r} stores no {' and no '.join(missing)}; foveal.train writes them")
         preprocessing = Preprocessing.from_facts(facts["preprocessing"])
-        return LoadedModel(network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"))
+        place = Path(model) if Path(model).is_dir() else Path(model).parent
+        return LoadedModel(
+            network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"), read_split(place)
+        )
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))
 

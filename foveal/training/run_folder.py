@@ -6,7 +6,7 @@ Figures that are read from a run are checked field by field: each has its type a
 import csv
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,7 @@ def finished(folder: Path) -> Result | None:
             raise ValueError(
                 f"{folder / 'metrics.jsonl'}, test: accuracy={result.accuracy}, and predictions.csv has {accuracy:.6g}"
             )
+        return replace(result, accuracy=accuracy)  # exact, also where an older version stored single precision
     return result
 
 

@@ -48,6 +48,7 @@ from foveal.training.config import RunConfig
 from foveal.training.load_model import check_classes, check_finite
 from foveal.training.optimizer_state import flatten, numbers_of, parameter_groups, unflatten
 from foveal.training.run_folder import Result, check_folder, finished, write_lines, write_predictions
+from foveal.training.stored_split import check_resumed, facts_of
 
 AVERAGE = "ema."  # prefix of the moving average's weights
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
@@ -74,7 +75,8 @@ def train(
         The figures of the test part; the balanced accuracy is None where a class has no test image.
 
     Raises:
-        ValueError: a run in the folder, or one with other settings or impossible figures; unknown data or network.
+        ValueError: a run in the folder, or one with other settings, other images or impossible figures; unknown data or
+            network.
         FloatingPointError: the loss is not finite.
 
     Example:
@@ -105,10 +107,10 @@ def train_epochs(
     """Train the epochs that the folder's run lacks; return trainer, folder and lines. The test part is not read."""
     data = load_data(config.data, image_size=config.image_size, groups=config.groups)
     run = Trainer(config, data)
+    lines = run.restore(folder) if (folder / "last.safetensors").is_file() else []
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-    (folder / "split.json").write_text(json.dumps({**data.split, "skipped": data.skipped, "notes": data.remarks}))
-    lines = run.restore(folder) if (folder / "last.safetensors").is_file() else []
+    (folder / "split.json").write_text(json.dumps(facts_of(data)))
     write_lines(folder, lines)
     for epoch in range(len(lines), config.epochs):
         begin = time.perf_counter()
@@ -241,7 +243,8 @@ class Trainer:
         save_checkpoint(path, self.model if to_go_on else self.answering, facts, tensors)
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
-        """Load `last.safetensors`; return the lines of the epochs that it has done."""
+        """Load `last.safetensors`, of the same images; return the lines of the epochs that it has done."""
+        check_resumed(folder, self.data)
         checkpoint = read_checkpoint(folder / "last.safetensors")
         check_finite(checkpoint.weights, folder / "last.safetensors")
         self.model.load_state_dict(checkpoint.weights)
