@@ -1,7 +1,7 @@
 """Output of the command: tables, a progress bar or plain lines, result files."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foveal.core.files import check_replaceable
+from foveal.core.names import remark_lines
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a file or a pipe
 
@@ -18,6 +19,12 @@ console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a
 def in_millions(count: float | None) -> str:
     """Format with four digits or more; return an empty string for an unknown count."""
     return "" if count is None else f"{count:,.0f}" if count >= 1000 else f"{count:.4g}"
+
+
+def print_remarks(skipped: Mapping[str, str], notes: Mapping[str, str]) -> None:
+    """Print which files of a data set were left out, and how others were read."""
+    for line in remark_lines(skipped, notes):
+        print(line)
 
 
 def path_of(kind: type[Path], tokens: Sequence[Token]) -> Path:

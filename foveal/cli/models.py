@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from foveal.cli.console import OutputPath, progress, result_path
+from foveal.cli.console import OutputPath, print_remarks, progress, result_path
 from foveal.core.files import check_replaceable, write_file
 
 Output = Annotated[Path, OutputPath]
@@ -33,10 +33,7 @@ def look(model: str, *images: str, output: Output = Path("look.png"), overwrite:
     for path in (output, page):
         check_replaceable(path, overwrite)
     looked = look_at(model, images, most)
-    for name, reason in looked.skipped.items():
-        print(f"skipped {name}: {reason}")
-    for name, note in looked.notes.items():
-        print(f"{name}: {note}")
+    print_remarks(looked.skipped, looked.notes)
     print(looked.picture.save(output))
     print(write_page(looked, page))
 
@@ -61,9 +58,11 @@ def audit(model: str, data: str, *, output: Output | None = None, overwrite: boo
     from foveal.training.load_model import load_model
 
     opened = load_model(model)
+    parts = opened.load_data(data)
+    print_remarks(parts.skipped, parts.remarks)
     path = result_path(output, model, opened.result_name("audit", data), overwrite)
     with progress("auditing") as report_progress:
-        audited = audit_network(opened.network, opened.batches(opened.load_data(data).validation, report_progress))
+        audited = audit_network(opened.network, opened.batches(parts.validation, report_progress))
     print(audited)
     print(write_audit(audited, path))
     sys.exit(1 if audited.faults else 0)
@@ -91,6 +90,7 @@ def score(model: str, data: str, *, output: Output | None = None, overwrite: boo
     opened = load_model(model)
     path = result_path(output, model, opened.result_name("score", data), overwrite)
     parts = opened.load_data(data)
+    print_remarks(parts.skipped, parts.remarks)
     with progress("scoring") as report_progress:
         scored = score_network(
             opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from foveal.cli.console import OutputPath, print_line, print_table, progress
+from foveal.cli.console import OutputPath, print_line, print_remarks, print_table, progress
 from foveal.core.names import slug
 from foveal.training.config import CompareConfig, RunConfig
 
@@ -59,10 +59,7 @@ def train(
             settings, folder, resume=resume, overwrite=overwrite, on_step=report_progress, on_epoch=print_epoch
         )
     split = read_split(folder)
-    for name, reason in split["skipped"].items():
-        print(f"left out {name}: {reason}")
-    for name, note in split["notes"].items():
-        print(f"{name}: {note}")
+    print_remarks(split["skipped"], split["notes"])
     print(
         f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "
         "validation)"

@@ -20,7 +20,7 @@ import torch
 from foveal.comparison.jobs import workers
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
-from foveal.core.names import lookup, slug
+from foveal.core.names import lookup, remark_lines, slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data
 from foveal.networks.factory import create_model
@@ -31,6 +31,7 @@ from foveal.profiling.timing import time_inference
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
 from foveal.training.read_config import check_settings, read_json
 from foveal.training.run_folder import CONFIG, read_lines
+from foveal.training.stored_split import check_resumed
 
 CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
 Control = Literal["wider", "deeper"]
@@ -56,6 +57,7 @@ class Plan:
     seconds: dict[str, float]  # estimated time of one run
     skipped: dict[str, str] = field(default_factory=dict)  # skipped data files to the reason
     given: tuple[str, ...] = ()  # the contenders as the user wrote them
+    notes: dict[str, str] = field(default_factory=dict)  # how data files were read, and classes that a part lacks
 
     @property
     def baseline(self) -> str:
@@ -94,7 +96,7 @@ class Plan:
                 f"{self.costs[name].macs / 1e6:.1f} MMACs, about {self.seconds[name]:.0f} s per run"
                 for name, model in self.models.items()
             ),
-            *(f"  skipped {name}: {reason}" for name, reason in self.skipped.items()),
+            *(f"  {line}" for line in remark_lines(self.skipped, self.notes)),
             f"about {self.minutes:.1f} minutes with {workers()} parallel jobs",
         ]
         return "\n".join(lines)
@@ -117,7 +119,7 @@ def make_plan(
 
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
-            the folder holds another comparison or other files.
+            the folder holds another comparison, runs on other images, or other files.
     """
     if config.tune and find_spec("optuna") is None:
         raise ValueError(f"tune={config.tune}: optuna is missing; pip install foveal[tune]")
@@ -132,7 +134,10 @@ def make_plan(
     networks = {name: build(model, data).eval().to(memory_format=layout) for name, model in models.items()}
     measured = costs(networks, data.shape, config.batch_size, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
-    return Plan(folder, config, models, measured, seconds, data.skipped, tuple(contenders))
+    plan = Plan(folder, config, models, measured, seconds, data.skipped, tuple(contenders), data.remarks)
+    for run in (each for name in models for each in (*plan.runs(name), *plan.trials(name)) if epochs_done(each)):
+        check_resumed(run, data)
+    return plan
 
 
 def fixed(config: CompareConfig) -> dict[str, Any]:

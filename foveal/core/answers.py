@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from foveal.core.names import one_line
 
 SHOWN = 4  # parts of an answer in a message
 PROBABILITIES = ("SigmoidBackward", "SoftmaxBackward")
@@ -74,6 +76,24 @@ def read_answers(out: Any, count: int) -> Answers:
         )
     outputs = logits.shape[1]
     return Answers(torch.cat([-logits, logits], 1) if outputs == 1 else logits, outputs)
+
+
+def run_model(model: nn.Module, images: Tensor, name: str = "loader") -> Any:
+    """Return what a model returns for a batch of images.
+
+    Args:
+        model: any model.
+        images: (B, C, H, W), on its device.
+        name: of what gave the images, for messages.
+
+    Raises:
+        ValueError: the model fails on them, as on images of another size or type.
+    """
+    try:
+        return model(images)
+    except (RuntimeError, AssertionError, IndexError) as error:  # as layers refuse a shape or type
+        kind = f"shape {tuple(images.shape)} and type {str(images.dtype).removeprefix('torch.')}"
+        raise ValueError(f"{name}: the model fails on images of {kind}: {one_line(error):.300}") from error
 
 
 def find_logits(out: Any, count: int) -> Tensor | None:

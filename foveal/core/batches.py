@@ -63,7 +63,7 @@ def type_names(parts: Sequence[Any]) -> str:
     return ", ".join(type(each).__name__ for each in parts)
 
 
-def read_labels(labels: Tensor, outputs: int, where: str) -> Tensor:
+def read_labels(labels: Tensor, outputs: int, where: str, named: bool = False) -> Tensor:
     """Return the class of each image: (B,), int64, on the CPU.
 
     Args:
@@ -71,6 +71,7 @@ def read_labels(labels: Tensor, outputs: int, where: str) -> Tensor:
             model with one output also bool or float labels that are 0 or 1.
         outputs: the number of the model's outputs, 1 for a binary model.
         where: loader and batch, for messages.
+        named: `outputs` is the number of class names that the caller gave; one name is then one class.
 
     Raises:
         ValueError: any other shape or type (soft labels, several classes for one image); a class out of range.
@@ -78,7 +79,7 @@ def read_labels(labels: Tensor, outputs: int, where: str) -> Tensor:
     labels = labels.detach().cpu()
     described = f"{where}: labels of shape {tuple(labels.shape)} and type {dtype_name(labels)}"
     rows = f" or one-hot rows (B, {outputs})" if outputs > 1 else ""
-    classes = max(outputs, 2)
+    classes = outputs if named else max(outputs, 2)
     column = labels.ndim == 2 and labels.shape[1] == 1
     if labels.ndim == 2 and not column:
         if labels.shape[1] == outputs and is_one_hot(labels):
@@ -88,13 +89,15 @@ def read_labels(labels: Tensor, outputs: int, where: str) -> Tensor:
         )
     flat = labels[:, 0] if column else labels
     fraction = flat.is_floating_point() or flat.dtype == torch.bool
-    if flat.ndim != 1 or flat.is_complex() or (fraction and not is_binary(flat, outputs)):
+    if flat.ndim != 1 or flat.is_complex() or (fraction and not is_binary(flat, classes, outputs == 1)):
         raise ValueError(f"{described}; integers (B,) from 0 to {classes - 1}{rows} are needed")
     flat = flat.long()
     if len(flat) and (flat.min() < 0 or flat.max() >= classes):
-        reason = f"{outputs} outputs" if outputs > 1 else "one output for two classes"
+        has = f"the model has {outputs} outputs" if outputs > 1 else "the model has one output for two classes"
+        reason = f"classes has {outputs} name{'s' * (outputs > 1)}" if named else has
         span = f"labels from {flat.min()} to {flat.max()}"
-        raise ValueError(f"{where}: {span}; 0 to {classes - 1} are possible, as the model has {reason}")
+        possible = f"0 to {classes - 1} are" if classes > 1 else "0 alone is"
+        raise ValueError(f"{where}: {span}; {possible} possible, as {reason}")
     return flat
 
 
@@ -106,11 +109,11 @@ def is_one_hot(rows: Tensor) -> bool:
     return bool((((values == 0) | (values == 1)).all(1) & (values.sum(1) == 1)).all())
 
 
-def is_binary(labels: Tensor, outputs: int) -> bool:
-    """Return True if bool or float labels are the targets of a binary loss: 0 or 1, of a model with one output."""
+def is_binary(labels: Tensor, classes: int, one_output: bool) -> bool:
+    """Return True if bool labels are those of two classes, or float labels 0 or 1 those of a model with one output."""
     if labels.dtype == torch.bool:
-        return outputs <= 2
-    return outputs == 1 and bool(((labels == 0) | (labels == 1)).all())
+        return classes == 2
+    return one_output and classes == 2 and bool(((labels == 0) | (labels == 1)).all())
 
 
 def dtype_name(tensor: Tensor) -> str:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
-MOST = 30  # names listed in an error message at most
+MOST = 30  # names listed in an error message at most, and lines of remarks
 
 
 def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> ValueError:
@@ -37,6 +37,15 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise unknown_name_error(kind, name, table)
     return table[name]
+
+
+def remark_lines(skipped: Mapping[str, str], notes: Mapping[str, str]) -> list[str]:
+    """List which files of a data set were left out, with the reason, and how others were read, at most 30 of each."""
+    left_out, read = ([f"{name}: {reason}" for name, reason in each.items()] for each in (skipped, notes))
+    lines = [f"left out {line}" for line in left_out[:MOST]]
+    lines += [f"left out {len(left_out) - MOST:,} more"] if len(left_out) > MOST else []
+    lines += read[:MOST]
+    return [*lines, f"and {len(read) - MOST:,} more notes"] if len(read) > MOST else lines
 
 
 def class_names(instance: object) -> list[str]:

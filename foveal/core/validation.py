@@ -78,14 +78,14 @@ def iter_images(loader: Iterable[Any], model: nn.Module, name: str = "loader") -
 
 
 def iter_labelled(
-    loader: Iterable[Any], model: nn.Module, outputs: int, name: str = "loader"
+    loader: Iterable[Any], model: nn.Module, outputs: int, name: str = "loader", named: bool = False
 ) -> Iterator[tuple[Tensor, ...]]:
     """Yield images (B, C, H, W) on the model's device, labels (B,) of int64 and, where they are known, boxes.
 
     Args:
         loader: batches in one of the forms of `foveal.core.batches.parts_of`.
         model: with `outputs` outputs, 1 for a binary model.
-        outputs: the labels must be classes of such a model, see `foveal.core.batches.read_labels`.
+        outputs, named: the labels must be classes of such a model, see `foveal.core.batches.read_labels`.
         name: of the loader, for messages.
 
     Raises:
@@ -104,7 +104,7 @@ def iter_labelled(
             sizes = (len(each) if each.ndim else "a scalar for" for each in parts)
             counts = ", ".join(f"{size} {part}" for size, part in zip(sizes, KEYS, strict=False))
             raise ValueError(f"{name}: a batch of {counts} (batch {index}); each image needs one")
-        yield (to_model(images, model), read_labels(labels, outputs, f"{name}: batch {index}"), *boxes)
+        yield (to_model(images, model), read_labels(labels, outputs, f"{name}: batch {index}", named), *boxes)
 
 
 def as_model_input(images: Any) -> Tensor:

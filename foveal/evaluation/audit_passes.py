@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from foveal.core.answers import run_model
 from foveal.core.record import GEOMETRIC, Tap
 from foveal.inspection.hooks import Hooks
 from foveal.inspection.tap_points import TapPoint, unwrapped_modules
@@ -86,12 +87,7 @@ def run_over_images(
             if place.facts.kind in GEOMETRIC:
                 hooks.attach_to(place, partial(state.keep_values, path))
         for images in batches:
-            try:
-                model(images)
-            except (RuntimeError, AssertionError) as error:
-                raise ValueError(
-                    f"loader: the model fails on images of shape {tuple(images.shape)}: {error}"
-                ) from error
+            run_model(model, images)
             state.first = state.first if state.count else images
             state.count += len(images)
     if not state.count:

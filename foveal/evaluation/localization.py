@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.core.answers import Answers, read_answers
+from foveal.core.answers import Answers, read_answers, run_model
 from foveal.core.record import Record
 from foveal.core.validation import has_inference_weights, iter_images
 from foveal.evaluation.deletion_insertion import (
@@ -71,10 +71,10 @@ class SaliencySource:
         records: dict[str, Record] = {}
         if self.attention:
             with watch(self.model, device="cpu") as seen:
-                out = self.model(images)
+                out = run_model(self.model, images)
             records |= zip(seen.paths(), seen, strict=True)
         else:
-            out = self.model(images)
+            out = run_model(self.model, images)
         answers = read_answers(out, len(images))
         if self.layer is not None:
             records[f"grad_cam of {self.layer}"] = class_activation(self.model, images, self.layer)
@@ -115,7 +115,8 @@ def count_outputs(model: nn.Module, images: Tensor) -> int:
     """Return the number of a model's outputs, 1 for a binary model, from a pass that autograd records."""
     with torch.inference_mode(False), torch.set_grad_enabled(not has_inference_weights(model)):
         pixels = images.detach().clone().requires_grad_(images.is_floating_point())
-        return read_answers(model(pixels.clone()), len(images)).outputs  # a copy, which may be changed in place
+        out = run_model(model, pixels.clone())  # a copy, which may be changed in place
+        return read_answers(out, len(images)).outputs
 
 
 def places_without_map(source: SaliencySource, images: Tensor) -> list[str]:
@@ -148,14 +149,15 @@ def correct(answers: Answers, labels: Tensor) -> Tensor:
 
 
 def boxes_of(batch: Batch) -> Tensor | None:
-    """Return the boxes of a batch, (B, 4); ValueError for another shape, or a box that is not within its image."""
-    if len(batch) < 3:
-        return None
-    boxes, (height, width) = batch[2].float().cpu(), batch[0].shape[2:]
-    if boxes.shape != (len(batch[0]), 4):
-        raise ValueError(
-            f"boxes of shape {tuple(boxes.shape)}: ({len(batch[0])}, 4) is needed, x0, y0, x1, y1 in pixels"
-        )
+    """Return the boxes of a batch, (B, 4), checked; None without any."""
+    return check_boxes(batch[2], batch[0]) if len(batch) > 2 else None
+
+
+def check_boxes(boxes: Tensor, images: Tensor) -> Tensor:
+    """Return boxes (B, 4) as floats; ValueError for another shape, or a box that is not within its image."""
+    boxes, (height, width) = boxes.float().cpu(), images.shape[2:]
+    if boxes.shape != (len(images), 4):
+        raise ValueError(f"boxes of shape {tuple(boxes.shape)}: ({len(images)}, 4) is needed, x0, y0, x1, y1 in pixels")
     within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
     within &= (boxes[:, 2:] > boxes[:, :2]).all(1)  # false also for NaN
     if not within.all():

@@ -17,13 +17,19 @@ Only sums of gates and selections are stored, so a loader may have any length.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from foveal.core.answers import run_model
+from foveal.core.batches import parts_of
 from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
-from foveal.evaluation.localization import Batch, boxes_of
+from foveal.core.validation import check_images, check_model, iter_batches, iter_images, iter_labelled, to_model
+from foveal.evaluation.localization import Batch, check_boxes
+from foveal.evaluation.poses import deviation, normalised_corners, pose, undone
 from foveal.inspection.drawing.draw import Picture
 from foveal.inspection.drawing.paper_figures import draw_classes, draw_poses, draw_sizes
 from foveal.inspection.watch import watch
@@ -122,19 +128,22 @@ class Poses:
         return Picture(draw_poses((self.before, before), sheet), alt_text)
 
 
-def excitation_by_class(model: nn.Module, loader: Iterable[Batch], classes: Sequence[str]) -> Excitation:
+def excitation_by_class(model: nn.Module, loader: Iterable[Any], classes: Sequence[str]) -> Excitation:
     """Compute mean and standard deviation of channel gates for each class and place.
 
     Args:
         model (torch.nn.Module): A model with channel gates. It is run in evaluation mode and not changed.
-        loader (Iterable): Batches (images, labels, ...): inputs (B, C, H, W) of the model and labels (B,).
-        classes (Sequence[str]): The name of each label, from 0.
+        loader (Iterable): Batches in a form of `foveal.score`: inputs (B, C, H, W) of the model, and labels: integers
+            (B,) or (B, 1) from 0, or one-hot rows (B, K).
+        classes (Sequence[str]): The name of each label, from 0: K of them.
 
     Returns:
         An `Excitation`: `counts`, and `means`, `deviations` and `overall` by place; `draw()` gives a picture.
 
     Raises:
-        ValueError: If the model has no channel gates, the loader has no images, or a label has no name.
+        TypeError: If `model` is no module, or a batch is not images and labels.
+        ValueError: If the model has no channel gates, the loader has no images, or labels are not one of the K classes
+            for each image.
 
     Examples:
         >>> import foveal, torch
@@ -144,11 +153,11 @@ def excitation_by_class(model: nn.Module, loader: Iterable[Batch], classes: Sequ
         tensor([1, 3])
     """
     count = len(classes)
+    if not count:
+        raise ValueError("classes: the list is empty; the name of each label is needed")
+    batches = iter_labelled(loader, model, count, named=True)
     counts, sums, squares = torch.zeros(count), dict[str, Tensor](), dict[str, Tensor]()
-    for (_, labels, *_), seen in passes(model, loader, "gate", ("B C",)):
-        labels = labels.cpu().long()
-        if labels.min() < 0 or labels.max() >= count:
-            raise ValueError(f"classes: {count} names, but labels from {labels.min()} to {labels.max()}")
+    for (_, labels, *_), seen in passes(model, batches, "gate", ("B C",)):
         counts += labels.bincount(minlength=count)
         for path, record in seen.items():
             gates = record.values.double()
@@ -167,19 +176,20 @@ def excitation_by_class(model: nn.Module, loader: Iterable[Batch], classes: Sequ
 
 
 def selection_by_size(
-    model: nn.Module, images: Tensor | Iterable[Batch], scales: Sequence[float] = (1.0, 1.5, 2.0)
+    model: nn.Module, images: Tensor | Iterable[Any], scales: Sequence[float] = (1.0, 1.5, 2.0)
 ) -> SelectionBySize:
     """Compute the mean share of each branch of every selective kernel while the central object is enlarged.
 
     Args:
         model (torch.nn.Module): A model with selective kernels. It is run in evaluation mode and not changed.
-        images (torch.Tensor | Iterable): Inputs (B, C, H, W) of the model, or batches (images, ...), read once.
+        images (torch.Tensor | Iterable): Inputs (B, C, H, W) of the model, or batches as for `foveal.audit`, read once.
         scales (Sequence[float]): Enlargements, 1 or more; 1 is the original image.
 
     Returns:
         A `SelectionBySize`: `scales`, and `shares` (S, K) by place; `draw()` gives a picture.
 
     Raises:
+        TypeError: If `model` is no module, or a batch is without images.
         ValueError: If the model has no selection among branches, there are no images, or a scale is below 1.
 
     Examples:
@@ -191,8 +201,8 @@ def selection_by_size(
     """
     if not scales or min(scales) < 1:
         raise ValueError(f"scales={tuple(scales)}: must be 1 or more; 1 shows the whole image")
-    batches: Iterable[Batch] = [(images,)] if isinstance(images, Tensor) else images
-    larger = ((enlarged(batch[0], scale),) for batch in batches for scale in scales)
+    batches = iter_images([images] if isinstance(images, Tensor | np.ndarray) else images, model)
+    larger = ((enlarged(batch, scale),) for batch in batches for scale in scales)
     sums: dict[str, list[Tensor]] = {}
     count = 0
     for turn, (batch, seen) in enumerate(passes(model, larger, "selection", ("B K C",))):
@@ -206,20 +216,21 @@ def selection_by_size(
     )
 
 
-def pose_before_and_after(model: nn.Module, loader: Iterable[Batch]) -> Poses:
+def pose_before_and_after(model: nn.Module, loader: Iterable[Any]) -> Poses:
     """Compute the poses of objects in the input and in the output of each spatial transformer.
 
     Each of several transformers is applied to the boxes in the input, as if it were the only one.
 
     Args:
         model (torch.nn.Module): A model with spatial transformers. It is run in evaluation mode and not changed.
-        loader (Iterable): Batches (images, labels, boxes): inputs (B, C, H, W) of the model, labels (B,), and boxes
-            (B, 4) as x0, y0, x1, y1 in pixels.
+        loader (Iterable): Batches in a form of `foveal.score`: inputs (B, C, H, W) of the model, labels, which are not
+            read, and boxes (B, 4) as x0, y0, x1, y1 in pixels.
 
     Returns:
         A `Poses`: `before` (N, 3), and `after` (N, 3) by place; `deviations()` and `draw()` summarize them.
 
     Raises:
+        TypeError: If `model` is no module, or a batch is without images.
         ValueError: If no transform of the model has an inverse (splines have none), the loader has no images or boxes,
             a box is outside its image, or a transform shows a line or a point.
 
@@ -232,10 +243,8 @@ def pose_before_and_after(model: nn.Module, loader: Iterable[Batch]) -> Poses:
     """
     before: list[Tensor] = []
     after: dict[str, list[Tensor]] = {}
-    for batch, seen in passes(model, loader, "transform", ("B 2 3", "B 3 3")):
-        boxes = boxes_of(batch)
-        if boxes is None:
-            raise ValueError("loader: a batch must have three parts: images, labels and boxes")
+    for batch, seen in passes(model, iter_boxed(loader, model), "transform", ("B 2 3", "B 3 3")):
+        boxes = batch[1]
         corners = normalised_corners(boxes, *batch[0].shape[2:])
         before.append(pose(corners))
         for path, record in seen.items():
@@ -243,16 +252,27 @@ def pose_before_and_after(model: nn.Module, loader: Iterable[Batch]) -> Poses:
     return Poses(torch.cat(before), {path: torch.cat(parts) for path, parts in after.items()})
 
 
+def iter_boxed(loader: Iterable[Any], model: nn.Module) -> Iterator[Batch]:
+    """Yield images (B, C, H, W) on the model's device, and boxes (B, 4) on the CPU."""
+    for index, batch in enumerate(iter_batches(loader)):
+        parts = parts_of(batch, "loader")
+        if len(parts) < 3 or not all(isinstance(parts[at], Tensor) for at in (0, 2)):
+            raise ValueError(f"loader: batch {index} must have three parts: images, labels and boxes")
+        check_images(parts[0], f"loader: batch {index}: images")
+        yield to_model(parts[0], model), check_boxes(parts[2], parts[0])
+
+
 def passes(
-    model: nn.Module, loader: Iterable[Batch], kind: str, axes: tuple[str, ...]
+    model: nn.Module, batches: Iterator[Batch], kind: str, axes: tuple[str, ...]
 ) -> Iterator[tuple[Batch, dict[str, Record]]]:
     """Yield each batch with its Records of the given kind and axes, by path, on the CPU; ValueError without any."""
+    check_model(model)
     empty = True
     with eval_mode(model), torch.no_grad():
-        for batch in loader:
+        for batch in batches:
             empty = False
             with watch(model, device="cpu") as seen:
-                model(batch[0])
+                run_model(model, batch[0])
             found = {path: each for path, each in zip(seen.paths(), seen, strict=True) if each.kind == kind}
             found = {path: each for path, each in found.items() if each.axes in axes}
             if not found:
@@ -267,34 +287,3 @@ def enlarged(images: Tensor, scale: float) -> Tensor:
     theta = torch.tensor([[[1 / scale, 0.0, 0.0], [0.0, 1 / scale, 0.0]]], device=images.device)
     grid = affine_grid(theta, images.shape[2], images.shape[3])
     return images if scale == 1 else sample(images, grid.expand(len(images), -1, -1, -1))
-
-
-def normalised_corners(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Convert boxes (B, 4) in pixels to normalised corners (B, 4, 2), clockwise from the upper left."""
-    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(1, (4, 2))
-    return 2 * corners / torch.tensor([width, height]) - 1
-
-
-def undone(record: Record, points: Tensor) -> Tensor:
-    """Map points (B, N, 2) of the input to the output of a transform."""
-    theta = record.values.double()
-    last = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=theta.dtype).expand(len(theta), 1, 3)
-    matrix = theta if theta.shape[1] == 3 else torch.cat([theta, last], 1)
-    inverse, info = torch.linalg.inv_ex(matrix)
-    if info.any():
-        raise ValueError(f"{record.path!r}: a transform has no inverse: it shows a line or a point; see foveal.audit")
-    moved = torch.cat([points.double(), torch.ones_like(points[..., :1]).double()], -1) @ inverse.mT
-    return (moved[..., :2] / moved[..., 2:]).float()
-
-
-def pose(corners: Tensor) -> Tensor:
-    """Compute poses (B, 3) of corners (B, 4, 2), relative to the image's side: mean x and y, root of the area."""
-    places = (corners + 1) / 2
-    (x, y), (u, v) = places.unbind(-1), places.roll(-1, 1).unbind(-1)
-    area = ((x * v - u * y).sum(1) / 2).abs()
-    return torch.cat([places.mean(1), area.sqrt()[:, None]], 1)
-
-
-def deviation(poses: Tensor) -> Tensor:
-    """Compute the standard deviations (3,) of x, y and log2(size)."""
-    return torch.stack([*poses[:, :2].unbind(1), poses[:, 2].log2()], 1).std(0, correction=0)

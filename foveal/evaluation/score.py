@@ -27,7 +27,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from foveal.core.answers import read_answers
+from foveal.core.answers import read_answers, run_model
 from foveal.core.files import WRITTEN_BY
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import check_model, check_read_again, iter_labelled
@@ -159,7 +159,9 @@ def score(
 
 def answered(model: nn.Module, batches: Iterable[Batch], expected: Tensor) -> Tensor:
     """Return 1 for each image that is answered right, else 0: (N,); `expected` are the labels of an earlier reading."""
-    read = [(correct(read_answers(model(images), len(images)), labels), labels) for images, labels, *_ in batches]
+    read = [
+        (correct(read_answers(run_model(model, images), len(images)), labels), labels) for images, labels, *_ in batches
+    ]
     right, labels = (torch.cat(each) for each in zip(*read, strict=True))
     if not torch.equal(labels, expected):
         raise ValueError("loader: read again it gave other labels; it must keep its order, as shuffle=False does")

@@ -15,7 +15,7 @@ from foveal.comparison.compare import ComparisonResult, ContenderResult, Examina
 from foveal.comparison.jobs import workers
 from foveal.comparison.plan import Plan
 from foveal.core.files import write_file
-from foveal.core.names import one_line
+from foveal.core.names import one_line, remark_lines
 from foveal.evaluation.audit import AuditResult
 from foveal.evaluation.metrics import Interval
 from foveal.inspection.drawing.draw import Picture
@@ -190,8 +190,9 @@ def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
     for name, model in plan.models.items():
         yield f"Network of {name}", model
     yield "Split", split(plan)
-    if plan.skipped:
-        yield "Skipped files", "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
+    remarks = remark_lines(plan.skipped, plan.notes)
+    if remarks:
+        yield "Notes on the data", "; ".join(remarks)
     yield "Recipe", ", ".join(f"{name} {value}" for name, value in asdict(plan.config).items())
     if plan.config.tune:
         rates = ", ".join(f"{row.name} {row.lr:.3g}" for row in comparison.rows)

@@ -41,9 +41,9 @@ def look(model: str, images: Sequence[str], most: int = 6) -> LookResult:
     opened = load_model(model)
     pictures, names, skipped, notes = collect_images(list(images), most, opened)
     pictures = opened.preprocessing.match_channels(pictures)
-    with watch(opened.network) as seen, torch.no_grad():
-        answers = opened.network(opened.preprocessing.normalize(pictures)).argmax(1)
-    predictions = [opened.classes[answer] if opened.classes else str(answer) for answer in answers.tolist()]
+    with watch(opened.network) as seen:
+        answers = opened.answers(pictures)
+    predictions = opened.names_of(answers.classes())
     picture = draw(seen, pictures, predictions, most=most)
     return LookResult(model, picture, seen, pictures, names, predictions, skipped, notes)
 
@@ -62,7 +62,7 @@ def collect_images(images: list[str], most: int, opened: LoadedModel) -> Collect
     data = opened.load_data(images[0])
     chosen = range(min(most, len(data.test)))
     names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
-    return data.test.__getitems__(chosen)[0], names, data.skipped, data.notes
+    return data.test.__getitems__(chosen)[0], names, data.skipped, data.remarks
 
 
 def read_files(files: list[str], most: int, opened: LoadedModel) -> Collected:

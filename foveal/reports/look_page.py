@@ -59,6 +59,7 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
         unseen=looked.seen.unseen,
         undrawn=undrawn,
         skipped=looked.skipped,
+        notes=looked.notes,
         provenance=f"foveal {version('foveal')}",
     )
     return write_file(Path(path), page)

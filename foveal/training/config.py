@@ -24,7 +24,7 @@ class TrainConfig:
 
     Attributes:
         data: Data set: digits, mnist or fashion-mnist, also distorted (digits/rts), cifar10, or folder:PATH with
-            images or IDX files.
+            images, IDX files or a .npz file of MedMNIST.
         epochs: Number of passes over the training part.
         batch_size: Number of images in a training step.
         opt: Optimizer, by timm's name.

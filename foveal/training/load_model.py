@@ -5,20 +5,21 @@ in one place.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from foveal.core.names import first_line, slug
+from foveal.core.answers import Answers, read_answers, run_model
+from foveal.core.names import slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data, Part, listed, relabel
 from foveal.data.preprocessing import Preprocessing
 from foveal.networks.factory import create_model
 from foveal.training.checkpoint import load_checkpoint
+from foveal.training.stored_split import StoredSplit, stored_split
 
 BATCH = 64
 ORDER = 0  # seed of the order in which images are read: a folder is sorted by class
@@ -35,6 +36,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     groups: str | None = None  # of the folder that it was trained on
     data: str | None = None  # name of the data set that it was trained on
+    split: StoredSplit | None = None  # that its run stored
 
     def load_data(self, spec: str | Path) -> Data:
         """Load a data set for this network: its size and channels checked, its labels as the network's outputs.
@@ -44,9 +46,10 @@ class LoadedModel:
 
         Raises:
             ValueError: a class that the run does not know; images of another size or other channels; more labels than
-                outputs; and what `foveal.load_data` raises.
+                outputs; test images that the run was trained on; and what `foveal.load_data` raises.
         """
-        data = load_data(spec, groups=self.groups if self.is_own(spec) else None, preprocessing=self.preprocessing)
+        own = self.is_own(spec)
+        data = load_data(spec, groups=self.groups if own else None, preprocessing=self.preprocessing)
         try:
             self.preprocessing.match_channels(torch.zeros(1, *data.shape, dtype=torch.uint8))
         except ValueError as error:
@@ -54,6 +57,7 @@ class LoadedModel:
         if not self.classes:
             self.check_outputs(data)
             return data
+        data = self.check_images(data, own)
         if data.preprocessing.value_range and not self.preprocessing.value_range:
             raise ValueError(
                 f"data {str(spec)!r}: 16-bit images, and the network was trained on 8-bit images, so that no range of "
@@ -66,6 +70,21 @@ class LoadedModel:
             )
         return relabel(data, self.classes)
 
+    def check_images(self, data: Data, own: bool) -> Data:
+        """Check that no test image is one that the network was trained on; note where its run's split is not known.
+
+        Raises:
+            ValueError: own data with other images or parts than in training; other data with images of the training.
+        """
+        if self.split is None:
+            note = "not compared with the run's, as there is no split.json beside its weights"
+            return replace(data, notes={**data.notes, "parts of the data": note})
+        if own and self.data is not None:
+            self.split.check_same(data, "name images of another folder")
+        else:
+            self.split.check_apart(data)
+        return data
+
     def check_outputs(self, data: Data) -> None:
         """Check on one image that a network by name takes the data's images and has an output for each label.
 
@@ -73,19 +92,28 @@ class LoadedModel:
             ValueError: it does not.
         """
         image, _ = data.test.__getitems__([0])
-        prepared = self.preprocessing.normalize(self.preprocessing.match_channels(image))
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                outputs: Any = self.network(prepared)
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        with torch.random.fork_rng():
+            answers = self.answers(image, f"data {data.name!r}")
+        if answers.logits.shape[1] < len(data.classes):
             raise ValueError(
-                f"data {data.name!r}: the network does not take images of {by(data.shape)} pixels: {first_line(error)}"
-            ) from error
-        if isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] < len(data.classes):
-            raise ValueError(
-                f"data {data.name!r}: {len(data.classes)} classes, and the network has {outputs.shape[1]} outputs; "
-                "name a network trained on these classes"
+                f"data {data.name!r}: {len(data.classes)} classes, and the network has {answers.outputs} "
+                f"output{'s' * (answers.outputs != 1)}; name a network trained on these classes"
             )
+
+    @torch.no_grad()
+    def answers(self, images: Tensor, name: str = "images") -> Answers:
+        """Return the answers for images (B, C, H, W) uint8, in their own colours; `name` is for messages.
+
+        Raises:
+            ValueError: images that the network does not take; answers that are not one logit for each of its classes.
+        """
+        prepared = self.preprocessing.normalize(self.preprocessing.match_channels(images))
+        answers = read_answers(run_model(self.network, prepared, name), len(images))
+        return check_classes(answers, self.classes) if self.classes else answers
+
+    def names_of(self, classes: Tensor) -> list[str]:
+        """Return the names of classes; of a network by name their numbers."""
+        return [self.classes[index] if self.classes else str(index) for index in classes.tolist()]
 
     def is_own(self, spec: str | Path) -> bool:
         """Return True if `spec` names the data set that the network was trained on, or if none is stored."""
@@ -155,9 +183,20 @@ def load_model(model: str) -> LoadedModel:
         if missing:
             raise ValueError(f"checkpoint {model!r} stores no {' and no '.join(missing)}; foveal.train writes them")
         preprocessing = Preprocessing.from_facts(facts["preprocessing"])
-        return LoadedModel(network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"))
+        place = Path(model) if Path(model).is_dir() else Path(model).parent
+        return LoadedModel(
+            network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"), stored_split(place)
+        )
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))
+
+
+def check_classes(answers: Answers, classes: Sequence[str]) -> Answers:
+    """Return answers for these classes; ValueError for answers for more or fewer."""
+    count = answers.logits.shape[1]
+    if count != len(classes):
+        raise ValueError(f"the network answers for {count} classes; there are {len(classes)}: {listed(classes)}")
+    return answers
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:

@@ -7,13 +7,12 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from sys import float_info
 from typing import Any
 
-from torch import Tensor
-
+from foveal.core.answers import Answers
 from foveal.core.files import write_file
 from foveal.core.names import as_cell
 from foveal.data.parts import PARTS, Part
@@ -232,6 +231,7 @@ def finished(folder: Path, epochs: int = 0) -> Result | None:
             raise ValueError(
                 f"{folder / METRICS}, test: accuracy={result.accuracy}, and predictions.csv has {accuracy:.6g}"
             )
+        return replace(result, accuracy=accuracy)  # exact, also where an older version stored single precision
     return result
 
 
@@ -253,16 +253,18 @@ def predicted_right(folder: Path) -> list[bool]:
 
 
 def read_split(folder: Path) -> dict[str, Any]:
-    """Read a run's `split.json`: names of images by part, reasons by skipped file, and notes.
+    """Read a run's `split.json`: names of images by part, their folder, reasons by skipped file, and notes.
 
     Raises:
         ValueError: another file.
     """
     path = folder / SPLIT
-    stated = {"notes": {}, **read_json(path)}  # files of version 0.1 lack the notes
+    stated = {"root": None, "notes": {}, **read_json(path)}
     for part in PARTS:
         if not is_list(stated.get(part)):
             raise ValueError(f"{path}: {part}={stated.get(part)!r:.80}; a list of names is needed")
+    if not isinstance(stated["root"], str | None):
+        raise ValueError(f"{path}: root={stated['root']!r:.80}; a path or null is needed")
     for key in ("skipped", "notes"):
         texts = stated.get(key)
         if not isinstance(texts, dict) or not is_list([*texts.values()]):
@@ -270,12 +272,14 @@ def read_split(folder: Path) -> dict[str, Any]:
     return stated
 
 
-def write_predictions(folder: Path, part: Part, classes: tuple[str, ...], probabilities: Tensor) -> None:
+def write_predictions(folder: Path, part: Part, classes: tuple[str, ...], answers: Answers) -> None:
     """Write `predictions.csv`: image, class, predicted class and its probability."""
+    predicted = answers.classes()
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(["image", "class", "predicted", "probability"])
-    for name, label, row in zip(part.names, part.labels.tolist(), probabilities, strict=True):
-        answer = int(row.argmax())
-        table.writerow([*map(as_cell, (name, classes[label], classes[answer])), f"{row[answer]:.6f}"])
+    for name, label, answer, probability in zip(
+        part.names, part.labels, predicted, answers.probabilities_of(predicted), strict=True
+    ):
+        table.writerow([*map(as_cell, (name, classes[label], classes[answer])), f"{probability:.6f}"])
     write_file(folder / PREDICTIONS, text.getvalue())

@@ -44,6 +44,7 @@ from foveal.training.run_folder import (
     write_predictions,
     write_times,
 )
+from foveal.training.stored_split import facts_of
 from foveal.training.trainer import OnStep, Trainer
 
 OnEpoch = Callable[[dict[str, Any]], None]  # called with an epoch's figures and seconds
@@ -75,7 +76,7 @@ def train(
 
     Raises:
         ValueError: other files in the folder, another process that writes there, a finished run, or one with other
-            settings or impossible figures; unknown data or network.
+            settings, other images or impossible figures; unknown data or network.
         FloatingPointError: the loss is not finite.
 
     Example:
@@ -126,12 +127,12 @@ def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -
     lines = run.restore(folder) if (folder / LAST).is_file() else []
     seconds = read_times(folder)[: len(lines)]
     write_file(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
-    write_file(folder / SPLIT, json.dumps({**data.split, "skipped": data.skipped, "notes": data.remarks}))
+    write_file(folder / SPLIT, json.dumps(facts_of(data)))
     write_lines(folder, lines)
     for epoch in range(len(lines), config.epochs):
         begin = time.perf_counter()
         loss = run.train_epoch(epoch, on_step)
-        accuracy = accuracy_of(run.predict(data.validation), data.validation.labels)
+        accuracy = share_right(run.predict(data.validation).classes(), data.validation.labels)
         line = {"epoch": epoch + 1, "train_loss": loss, "validation_accuracy": accuracy}
         seconds.append(time.perf_counter() - begin)
         if accuracy > max((earlier["validation_accuracy"] for earlier in lines), default=-1.0):
@@ -151,16 +152,16 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     check_tested(str(folder / BEST), checkpoint, run.answering)
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
-    probabilities = run.predict(part)
-    write_predictions(folder, part, classes, probabilities)
-    answers, labels, absent = probabilities.argmax(1), part.labels, run.data.absent("test")
+    answers = run.predict(part)
+    write_predictions(folder, part, classes, answers)
+    predicted, labels, absent = answers.classes(), part.labels, run.data.absent("test")
     recall = {
-        name: accuracy_of(probabilities[labels == index], labels[labels == index])
+        name: share_right(predicted[labels == index], labels[labels == index])
         for index, name in enumerate(classes)
         if name not in absent
     }
     result = Result(
-        (answers == labels).float().mean().item(),
+        share_right(predicted, labels),
         None if absent else float(np.mean(list(recall.values()))),
         recall,
         len(checkpoint.facts["lines"]),
@@ -171,5 +172,5 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     return replace(result, seconds=sum(read_times(folder)))
 
 
-def accuracy_of(probabilities: Tensor, labels: Tensor) -> float:
-    return (probabilities.argmax(1) == labels).float().mean().item()
+def share_right(predicted: Tensor, labels: Tensor) -> float:
+    return (predicted == labels).double().mean().item()

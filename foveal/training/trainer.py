@@ -24,16 +24,18 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from foveal.core.answers import Answers, read_answers
 from foveal.data.parts import Data, Part
 from foveal.networks.factory import create_model
 from foveal.surgery.attachments import plain_state_dict
 from foveal.training.batches import as_it_comes, on_a_stream
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
-from foveal.training.load_model import check_finite
+from foveal.training.load_model import check_classes, check_finite
 from foveal.training.optimizer_state import create_optimizer, flatten, numbers_of, unflatten
 from foveal.training.resumable import check_resumable
 from foveal.training.run_folder import LAST
+from foveal.training.stored_split import check_resumed
 
 OnStep = Callable[[int, int], None]  # called with the numbers of steps done and of all
 AVERAGE = "ema."  # prefix of the moving average's weights
@@ -122,12 +124,17 @@ class Trainer:
             yield scaled.contiguous(memory_format=layout), labels.to(device)
 
     @torch.no_grad()
-    def predict(self, part: Part) -> Tensor:
-        """Compute the class probabilities of each image of a part, in order: (N, classes)."""
-        network = self.answering.eval()
+    def predict(self, part: Part) -> Answers:
+        """Compute the answers for the images of a part, in order: logits (N, classes) on the CPU.
+
+        Raises:
+            ValueError: an answer that is not one finite logit for each class.
+        """
+        network, logits = self.answering.eval(), []
         with self.precision():
-            answers = [network(images) for images, _ in self.batches(part, torch.arange(len(part)))]
-        return torch.cat(answers).float().softmax(1).cpu()
+            for images, _ in self.batches(part, torch.arange(len(part))):
+                logits.append(read_answers(network(images), len(images)).logits.float().cpu())
+        return check_classes(Answers(torch.cat(logits), logits[0].shape[1]), self.data.classes)
 
     def save(self, path: Path, lines: list[dict[str, Any]], to_go_on: bool = False) -> None:
         """Write the answering network; with `to_go_on` the trained one, its average and the optimizer's state."""
@@ -146,7 +153,8 @@ class Trainer:
         save_checkpoint(path, self.model if to_go_on else self.answering, facts, tensors)
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
-        """Load `last.safetensors`; return the lines of the epochs that it has done."""
+        """Load `last.safetensors`, of the same images; return the lines of the epochs that it has done."""
+        check_resumed(folder, self.data)
         checkpoint = read_checkpoint(folder / LAST)
         check_finite(checkpoint.weights, folder / LAST)
         average = AVERAGE if self.average is not None else None

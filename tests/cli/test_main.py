@@ -55,4 +55,4 @@ def test_main_reads_settings_from_a_file_and_flags_override(run_command, tmp_pat
     (tmp_path / "wrong.yaml").write_text("epoch: 3\n")
     code, _, err = run_command("train", "--config", "wrong.yaml", "--print-config")
     assert code == 2
-    assert "Did you mean --epochs?" in err
+    assert err == "foveal: wrong.yaml: unknown field 'epoch'; did you mean 'epochs'?\n"

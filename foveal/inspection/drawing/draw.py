@@ -12,10 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+from foveal.core.batches import as_tensor
 from foveal.core.files import WRITTEN_BY, write_file
 from foveal.core.names import lookup
 from foveal.core.record import Record
@@ -82,22 +84,25 @@ class Picture:
         return self.__html__()
 
 
-def draw(seen: Iterable[Record], images: Any, predictions: Sequence[str] | None = None, *, most: int = 6) -> Picture:
+def draw(
+    seen: Iterable[Record], images: Any, predictions: Sequence[str | int] | None = None, *, most: int = 6
+) -> Picture:
     """Draw all recorded attention on one sheet.
 
     Args:
         seen (Recording or Iterable[Record]): the result of `foveal.watch`, or some Records.
         images (Tensor, ndarray, PIL images or a list of these): (B, C, H, W), as an array also (B, H, W, C), of one
             to three channels, uint8 or in [0, 1]: as they were before any normalisation.
-        predictions (Sequence[str], optional): the model's prediction for each image.
+        predictions (Sequence[str], optional): the model's prediction for each image: a text, or a class's number.
         most (int): maximum number of images to show.
 
     Returns:
         Picture: shown by a notebook; `save(path)` writes PNG, SVG or PDF, `alt_text` describes it.
 
     Raises:
+        TypeError: predictions that are no list of texts or whole numbers.
         ValueError: `most` below 1; no Record that can be drawn, such as statistics; images that are normalised, or
-            not as many as the Records contain.
+            not as many as the Records contain; predictions that are not one for each image, such as logits.
 
     >>> import foveal, torch
     >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1).eval()
@@ -120,7 +125,7 @@ def draw(seen: Iterable[Record], images: Any, predictions: Sequence[str] | None 
     for record in records:
         if len(record.values) != len(pictures):
             raise ValueError(f"{len(pictures)} images, but {record.path!r} has {len(record.values)}")
-    shown = pictures[:most]
+    shown, texts = pictures[:most], read_predictions(predictions, len(pictures))
     size = shown.shape[2], shown.shape[3]
     records = marginals([record_head(record, len(shown)) for record in records])
     refused = {record.path: why for record in records if (why := refusal(record, size))}
@@ -131,23 +136,45 @@ def draw(seen: Iterable[Record], images: Any, predictions: Sequence[str] | None 
     if not groups:
         path, why = next(iter(refused.items()))
         raise ValueError(f"{path!r}: {why}")
-    figure = draw_groups(groups, shown, predictions, not_shown(refused))
-    return Picture(figure, in_words(records, predictions[: len(shown)] if predictions else (), len(shown)))
+    figure = draw_groups(groups, shown, texts, not_shown(refused))
+    return Picture(figure, in_words(records, texts[: len(shown)], len(shown)))
 
 
 @rc_context(PLAIN_TEXT)
 def draw_groups(
-    groups: Sequence[tuple["Panel", list[Record]]], shown: Tensor, predictions: Sequence[str] | None, lines: list[str]
+    groups: Sequence[tuple["Panel", list[Record]]], shown: Tensor, texts: Sequence[str], lines: list[str]
 ) -> Figure:
     """Draw each group of Records with its panel, one below another, and the lines on what is not shown."""
     heights = [panel.height(chosen, shown) for panel, chosen in groups] + ([0.1 + 0.16 * len(lines)] if lines else [])
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (panel, chosen) in zip(parts, groups, strict=False):
-        panel.fill(part, chosen, shown, predictions)
+        panel.fill(part, chosen, shown, texts)
     if lines:
         parts[-1].text(0.01, 0.5, "\n".join(lines), fontsize=7, va="center")
     return figure
+
+
+def read_predictions(predictions: Any, images: int) -> list[str]:
+    """Return the text of each image's prediction; none if there are no predictions.
+
+    Raises:
+        TypeError: predictions that are no list of texts or whole numbers.
+        ValueError: not one prediction for each image.
+    """
+    if predictions is None:
+        return []
+    values = as_tensor(predictions)
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise TypeError(f"predictions={values!r:.80}: a list, a text or a class's number for each image, is needed")
+    shape = tuple(values.shape) if isinstance(values, Tensor) else (len(values),)
+    if shape != (images,):
+        raise ValueError(f"predictions of shape {shape}: one for each of {images} images is needed, its class")
+    values = [each.item() if isinstance(each, Tensor) and each.ndim == 0 else each for each in values]
+    for each in values:
+        if not isinstance(each, str | int | np.integer):
+            raise TypeError(f"predictions: {each!r:.80}; a text or a class's number is needed for each image")
+    return [str(each) for each in values]
 
 
 def in_words(records: Sequence[Record], predictions: Sequence[str], images: int) -> str:
