@@ -25,9 +25,9 @@ def test_every_direct_dependency_has_its_lowest_version_in_the_constraints():
     lines = (ROOT / ".ci/lowest.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
     versions = {normal(each.name): next(iter(each.specifier)).version for each in pinned}
-    for name, needed in bounds().items():
-        if name in TOOLS:
-            continue
-        (bound,) = needed.specifier
+    needed = bounds()
+    assert set(versions) == set(needed) - TOOLS
+    for name, version in versions.items():
+        (bound,) = needed[name].specifier
         assert bound.operator == ">=", f"{name}: no lowest version in pyproject.toml"
-        assert Version(versions[name]) == Version(bound.version), name
+        assert Version(version) == Version(bound.version), name

@@ -93,7 +93,6 @@ def refusals(model: nn.Module, name: str, side: int) -> list[str]:
 def test_families_are_new():
     assert not KNOWN & set(FAMILIES)
     assert len(FAMILIES) == 25
-    assert all(timm.is_model(name) for name, _ in FAMILIES.values())
 
 
 @pytest.mark.slow
