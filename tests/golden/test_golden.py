@@ -1,6 +1,6 @@
 """Drawn sheets against those kept in `golden/`; see `golden/make.py`, which makes them.
 
-They are compared small, so that another font or version of matplotlib is no difference and other weights are one.
+They are compared small, so that another font is no difference and other weights are one.
 """
 
 import io
