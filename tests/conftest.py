@@ -1,4 +1,4 @@
-"""Settings for every test: one thread, one seed."""
+"""Settings for every test: one thread, one seed, few rounds of timing."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -12,6 +12,12 @@ torch.set_num_threads(1)  # tests run side by side, a process a core
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    """Measure times over three rounds instead of nine."""
+    monkeypatch.setattr("foveal.profiling.timing.ROUNDS", 3)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,6 @@ import benchmarks.training
 import benchmarks.units
 import benchmarks.warping
 import foveal
-import foveal.profiling.timing
 from benchmarks.bench import PARTS, bench
 from benchmarks.results import plot
 
@@ -23,7 +22,6 @@ def test_bench_runs_every_part(part, monkeypatch):
     """Run on small maps and networks, each contender a few times: the code is tested, not the figures."""
     monkeypatch.setattr(benchmarks.measuring, "WARM_UP", 1)
     monkeypatch.setattr(benchmarks.measuring, "LEAST", 0.0)
-    monkeypatch.setattr(foveal.profiling.timing, "ROUNDS", 2)
     for room in (benchmarks.units, benchmarks.training):
         monkeypatch.setattr(room, "STAGES", ((128, 8),))
     monkeypatch.setattr(benchmarks.warping, "SHAPES", ((4, 1, 8), (2, 64, 8)))

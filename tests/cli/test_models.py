@@ -3,9 +3,11 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from foveal.cli.main import main
+from foveal.data import digits
 from foveal.training.checkpoint import load_checkpoint, save_checkpoint
 
 FAST = ("--epochs", 1, "--batch-size", 500)
@@ -33,14 +35,17 @@ def test_audit_command_exits_with_1_on_faults(run_command, tmp_path):
 
 
 @pytest.mark.slow
-def test_score_command_separates_a_trained_transformer_from_chance(run_command, tmp_path):
+def test_score_command_separates_a_trained_transformer_from_chance(run_command, tmp_path, monkeypatch):
+    parts = digits.digits()
+    few = {**parts, "test": digits.take(parts["test"].images, parts["test"].labels, np.arange(0, 1500, 3))}
+    monkeypatch.setattr(digits, "digits", lambda: few)
     run_command("train", "--model", "small_cnn+stn", "--epochs", "4", "--output", "run")
     code, out, _ = run_command("score", "run", "digits/rts")
     assert code == 0
     located = "stem.stn: pointing", "stem.stn: energy", "stem.stn: iou"
     assert [line.endswith("beats both nulls") for line in out.splitlines() if line.startswith(located)] == [True] * 3
     scored = json.loads((tmp_path / "run/score.json").read_text())
-    assert scored["images"] == 1500
+    assert scored["images"] == 500
     assert {each["replacement"] for each in scored["ablations"] if each["accuracy_drop"]["low"] > 0} == {
         "mean",
         "another",
