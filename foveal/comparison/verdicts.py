@@ -43,6 +43,7 @@ from foveal.comparison.twin_rule import (
     estimate,
     null_maxima,
     rate_weights,
+    residual_variances,
     unstable_arms,
 )
 from foveal.core.names import lookup
@@ -121,7 +122,7 @@ def compute_verdicts(
         >>> errors = {"none": [6.5, 5.0, 6.4], "again": [6.3, 5.3, 6.1], "stn": [4.3, 3.7, 3.5], "se": [6.4, 5.1, 6.3]}
         >>> by_seed = {name: dict(enumerate(values)) for name, values in errors.items()}
         >>> [each.label for each in compute_verdicts(by_seed, "none", "again", images=1500).values()]
-        ['better', 'no difference, at most 0.71 points']
+        ['better', 'no difference, at most 0.53 points']
     """
     first = [baseline] if twin is None else [baseline, twin]
     check(errors, first, images)
@@ -199,11 +200,13 @@ def find_unstable(arms: Mapping[str, Errors], errors: Array, design: Design) -> 
         return reasons
     names = [list(arms)[at] for at in left]
     far = unstable_arms(errors[left], rate_weights(errors[left], design.baselines, design.images), design.floor)
-    spreads = {name: f"{spread:.2f}" for name, spread in zip(names, errors[left].std(-1, ddof=1), strict=True)}
-    usual = ", ".join(spreads[name] for name, out in zip(names, far, strict=True) if not out)
+    sound = errors[left][~far]
+    usual = sqrt(residual_variances(sound).mean())
+    own = (errors[left] - sound.mean(0)).std(-1, ddof=1)
     return reasons | {
-        name: f"its standard deviation over seeds is {spreads[name]} points, out of line with {usual} of the others"
-        for name, out in zip(names, far, strict=True)
+        name: f"beside what the seeds share, its standard deviation is {spread:.2f} points, that of the others "
+        f"{usual:.2f}"
+        for name, out, spread in zip(names, far, own, strict=True)
         if out
     }
 

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
-from foveal.comparison.verdicts import LEVEL, Verdict
+from foveal.comparison.verdicts import Verdict
 from foveal.profiling.costs import BATCH
 
 RESULTS = ("contender", "error, %", "difference, points", "95 % interval", "adjusted p", "verdict")
@@ -35,9 +35,9 @@ def verdict_cells(verdict: Verdict | None) -> tuple[str, str, str, str]:
     """Format difference, interval, adjusted p and label of a verdict."""
     if verdict is None:
         return "", "", "", ""
-    level = f" ({100 * verdict.level:.3g} %)" if verdict.level > 1 - LEVEL else ""
-    interval = f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}{level}" if isfinite(verdict.ci_low) else ""
-    return f"{verdict.mean:+.2f}", interval, f"{verdict.p_holm:.3f}", verdict.label
+    judged = isfinite(verdict.ci_low)
+    interval, p = (f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}", f"{verdict.p:.3f}") if judged else ("", "")
+    return f"{verdict.mean:+.2f}", interval, p, verdict.label
 
 
 def costs_table(compared: ComparisonResult) -> list[list[str]]:
