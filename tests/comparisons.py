@@ -41,10 +41,7 @@ def make_comparison(
             )
     base = next(row for row in rows if row.name == plan.baseline).errors
     shared = {row.name: sorted(set(row.errors) & set(base)) for row in rows if row.name != plan.baseline}
-    own = {row.name: row.errors for row in rows}
-    verdicts = compute_verdicts(
-        {name: [base[seed] - own[name][seed] for seed in seeds] for name, seeds in shared.items() if seeds}
-    )
+    verdicts = compute_verdicts({row.name: row.errors for row in rows}, plan.baseline, images=10_000)
     pairs = {name: {seed: mcnemar([True, False], [True, True]) for seed in shared[name]} for name in verdicts}
     folder.mkdir(exist_ok=True)
     return ComparisonResult(replace(plan, **changes), tuple(rows), verdicts, pairs, 12.0)

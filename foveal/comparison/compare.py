@@ -6,8 +6,10 @@ tuned, each contender has the same number of trials. All choices are made on the
 test part once, at its end.
 """
 
+import csv
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -224,9 +226,6 @@ def compute_pairs_and_verdicts(
         for name, own in errors.items()
         if name != plan.baseline and set(own) & set(base)
     }
-    verdicts = compute_verdicts(
-        {name: [base[seed] - errors[name][seed] for seed in seeds] for name, seeds in shared.items()}
-    )
     right = {
         (name, seed): predicted_right(plan.runs(name)[seed])
         for name, seeds in {**shared, plan.baseline: list(base)}.items()
@@ -236,4 +235,15 @@ def compute_pairs_and_verdicts(
         name: {seed: mcnemar(right[plan.baseline, seed], right[name, seed]) for seed in seeds}
         for name, seeds in shared.items()
     }
-    return verdicts, pairs
+    if not pairs:
+        return {}, pairs
+    images, chance = constant_answer(plan.runs(plan.baseline)[min(base)])
+    return compute_verdicts(errors, plan.baseline, images=images, chance=chance), pairs
+
+
+def constant_answer(folder: Path) -> tuple[int, float]:
+    """Return the number of test images of a run, and the error of the best constant answer to them in per cent."""
+    with (folder / "predictions.csv").open(newline="") as file:
+        classes = Counter(line["class"] for line in csv.DictReader(file))
+    images = classes.total()
+    return images, 100 * (1 - max(classes.values()) / images)

@@ -1,236 +1,258 @@
-"""Paired Student's t tests over seeds with Holm's correction: verdicts, intervals, smallest detectable differences.
+"""Verdicts on contenders against a baseline that is trained with the same seeds, and McNemar's exact test.
 
-For a contender and the baseline, trained with the same n seeds, d_i is the difference of seed i: the accuracy of the
-contender minus that of the baseline, in percentage points, so positive is better. With their mean d and their sample
-standard deviation s (n - 1 in the denominator)
+The rules are in `foveal.comparison.twin_rule`; docs/verdicts.md explains them and holds simulated error rates. With the
+difference d of a contender (percentage points of accuracy, positive is better), its variance v_0 + v_i, n seeds, and c,
+the 95 % quantile of the largest statistic of all contenders, the interval is
 
-    t = d / (s / sqrt(n)),   p = P(|T| >= |t|),   d -+ t_{0.975} s / sqrt(n)          T with n - 1 degrees of freedom
+    d -+ c sqrt((v_0 + v_i) / n)
 
-The p-values of m contenders, in ascending order, are adjusted by Holm's method (1979), so that the probability of one
-or more false verdicts among them stays below 0.05 under any dependence:
+All intervals together hold the true differences with a probability of 95 %, and p is adjusted for all contenders by the
+same simulation: p is at most 0.05 if, and only if, the interval excludes 0. All seeds share one split of the data, so
+the interval covers the noise of training, not that of the choice of images. With a split for each seed, 1 / n becomes
+1 / n + test images / training images (Nadeau and Bengio, 2003), because the seeds' training images overlap.
 
-    adjusted p_(i) = min(1, max over j <= i of (m - j + 1) p_(j))
+    better, worse                    the interval excludes 0
+    no difference, at most X         X, its end that is further from 0, is at most R
+    cannot tell, needs about N seeds any other interval
+    too few seeds                    fewer than three
+    unstable                         an arm's runs diverged: no rule holds for it
 
-**The verdict is "better" or "worse" if the adjusted p is below 0.05**, by the sign of the mean. Otherwise it is "no
-difference larger than X was found": X is the larger absolute end of the interval, rounded up. The data exclude larger
-differences, but not smaller ones.
+R = 1.96 sqrt(2 p), with the variance p of one run, is the repeatability limit (ISO 5725): two trainings of the same
+network differ by less in 19 of 20 cases. A difference that is at most as large as that between two copies of one
+network is called none, and X states how large it can be. With N seeds, a true difference as large as the observed one
+gives one of the first three verdicts with a probability of 0.8 or more:
 
-Interval and verdict never contradict each other. If p is below 0.05 but the adjusted p is not, the 95 % interval
-excludes 0 although there is no significant difference. Only in this case, the interval has the level
-1 - 0.05 p / adjusted p (before the minimum with 1), which is wider and contains 0; `level` holds that level. Each
-interval is therefore the 95 % interval or contains it, and covers the true difference at least as often; together they
-are not simultaneous intervals.
+    N = (v_0 + v_i) (c + 0.84)^2 / max(|d|, R - |d|)^2 + 2         (one split for all seeds; lambda is 1 in v)
 
-The smallest detectable difference is the smallest true difference that would have been found with a probability (power)
-of 0.8, given the observed s. It is the exact solution of P(|T'| > t_{1 - 0.05 / 2m}) = 0.8 with T' of the noncentral t
-distribution with noncentrality delta sqrt(n) / s. The level is that of Holm's first step, so the power is not smaller
-whatever the results of the other contenders.
-
-Deviations from the textbook test are all conservative. Fewer than three seeds give no verdict. Nor do differences that
-are all equal and not 0: their standard deviation is unknown, not 0, since accuracies are multiples of one image. (For a
-contender that is equal to the baseline in every seed, the difference is 0, and this is a result.) In both cases the
-label is "too few seeds to say", with an infinite interval and p = 1, and the contender still counts in m.
-
-The t distribution with integer degrees of freedom is computed by the finite sums of Abramowitz and Stegun (1964),
-26.7.3 and 26.7.4.
+Where error rates e differ, variances are taken in proportion to e (1 - e). Errors are multiples of one test image, so
+equal results are no infinite evidence: no standard deviation is smaller than half an image, the largest one of a count
+with two neighbouring values, and R is at least two images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from math import atan, ceil, cos, exp, fsum, inf, isfinite, lgamma, log, pi, sin, sqrt, tan
+from math import ceil, inf, sqrt
 from statistics import NormalDist, fmean
+
+import numpy as np
+
+from foveal.comparison.twin_rule import (
+    Array,
+    adjusted_p,
+    critical_value,
+    estimate,
+    null_maxima,
+    rate_weights,
+    residual_variances,
+    unstable_arms,
+)
+from foveal.core.names import lookup
 
 LEVEL = 0.05
 POWER = 0.8
 FEWEST = 3  # smallest number of seeds for a verdict
-DECIMALS = 9  # decimals of a difference: finer than one image in any test part; the rest is rounding error
-TOO_FEW = "too few seeds to say"
-STEPS = 400  # steps of the integral over s; the error is below 1e-8
+TOO_FEW = "too few seeds"
+UNSTABLE = "unstable"
+ROUNDING = 1e-9  # of an error in per cent
+
+Errors = Mapping[int, float]  # by seed, in per cent
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Test of a contender against the baseline over seeds; differences in percentage points, positive is better."""
+    """Verdict on a contender against the baseline; differences in percentage points, positive is better."""
 
     contender: str
     seeds: int
     mean: float
-    ci_low: float  # of the interval
+    ci_low: float  # of the interval; all intervals together have the level 0.95
     ci_high: float
-    level: float  # of the interval: 0.95, or more if significant before Holm's correction but not after it
-    p: float  # unadjusted
-    p_holm: float  # adjusted for all contenders by Holm's method
-    min_detectable: float  # smallest difference that would have been found with a probability of 0.8
-    label: str  # "better", "worse", "no difference larger than X was found", "too few seeds to say"
-
-    @property
-    def excluded(self) -> float:
-        """X: the data exclude a larger difference in either direction."""
-        return max(abs(self.ci_low), abs(self.ci_high))
-
-
-def compute_verdicts(differences: Mapping[str, Sequence[float]]) -> dict[str, Verdict]:
-    """Compute the verdict of each contender, in the given order.
-
-    Args:
-        differences: Contender to its differences from the baseline, one for each seed, in percentage points.
-
-    Raises:
-        ValueError: If a contender has no differences, or one that is not finite.
-
-    Examples:
-        >>> from foveal.comparison.verdicts import compute_verdicts
-        >>> compute_verdicts({"se": [1.0, 1.2, 1.1], "cbam": [0.4, -0.3, 0.1]})["cbam"].label
-        'no difference larger than 0.94 was found'
-    """
-    samples = {name: Sample.of(name, values) for name, values in differences.items()}
-    p = {name: sample.p for name, sample in samples.items()}
-    factors = holm(p)
-    return {name: verdict(name, sample, p[name], factors[name], len(p)) for name, sample in samples.items()}
+    p: float  # adjusted for all contenders
+    kind: str  # "better", "worse", "same", "open" (cannot tell), "few", "unstable"
+    label: str
+    limit: float = inf  # R: two trainings of the baseline differ by less in 19 of 20 cases
+    seeds_needed: int | None = None  # N; None if there is a verdict, or no number of seeds is enough
+    reason: str = ""  # why it is unstable
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Number, mean and standard deviation of the differences over seeds."""
+class Design:
+    """What all verdicts of a comparison share."""
 
-    seeds: int
-    mean: float
-    spread: float  # s; infinite if unknown
+    baselines: int  # runs of the baseline for each seed: 1 or 2
+    images: int  # in the test part
+    chance: float  # error of the best constant answer, in per cent
+    overlap: float  # test images / training images if each seed has its own split, else 0
+    level: float  # of the contenders with the same seeds
 
-    @classmethod
-    def of(cls, name: str, values: Sequence[float]) -> "Sample":
-        """Summarize the differences of one contender."""
-        if len(values) == 0:
-            raise ValueError(f"differences of {name!r}: the list is empty; one value for each seed is needed")
-        wrong = next((value for value in values if not isfinite(value)), None)
+    @property
+    def floor(self) -> float:
+        """The smallest variance of an arm: its standard deviation is at least half a test image."""
+        return (50 / self.images) ** 2
+
+
+def compute_verdicts(
+    errors: Mapping[str, Errors],
+    baseline: str,
+    twin: str | None = None,
+    *,
+    images: int,
+    chance: float = inf,
+    train_images: int | None = None,
+) -> dict[str, Verdict]:
+    """Compute the verdict on each contender that shares a seed with the baseline, in the given order.
+
+    A contender is judged on the seeds that it shares with the baseline and its twin, together with all other arms that
+    have these seeds. If some contenders lack a seed, those with the same seeds are judged at the level of 0.05 divided
+    by the number of such groups, and p is multiplied by it, so that it still holds for all contenders together.
+
+    Args:
+        errors: Test error in per cent by arm and seed. A seed that failed is left out.
+        baseline: The arm with which the others are compared.
+        twin: The arm that is the baseline, trained a second time for each seed; None for a single baseline.
+        images: Number of test images.
+        chance: Error of the best constant answer, in per cent. A run with an error as large has learned nothing.
+        train_images: Number of training images if each seed has its own split; None if all seeds share one.
+
+    Raises:
+        ValueError: If the baseline or its twin is missing, an error is not a percentage, or there are no images.
+
+    Examples:
+        >>> from foveal.comparison.verdicts import compute_verdicts
+        >>> errors = {"none": [6.5, 5.0, 6.4], "again": [6.3, 5.3, 6.1], "stn": [4.3, 3.7, 3.5], "se": [6.4, 5.1, 6.3]}
+        >>> by_seed = {name: dict(enumerate(values)) for name, values in errors.items()}
+        >>> [each.label for each in compute_verdicts(by_seed, "none", "again", images=1500).values()]
+        ['better', 'no difference, at most 0.53 points']
+    """
+    first = [baseline] if twin is None else [baseline, twin]
+    check(errors, first, images)
+    common = set.intersection(*(set(errors[name]) for name in first))
+    shared = {name: tuple(sorted(common & set(own))) for name, own in errors.items() if name not in first}
+    shared = {name: seeds for name, seeds in shared.items() if seeds}
+    groups = list(dict.fromkeys(seeds for seeds in shared.values() if len(seeds) >= FEWEST))
+    overlap = images / train_images if train_images else 0.0
+    design = Design(len(first), images, chance, overlap, LEVEL / max(1, len(groups)))
+    found: dict[str, Verdict] = {}
+    for seeds in groups:
+        names = [*first, *(name for name, own in shared.items() if set(seeds) <= set(own))]
+        judged = judge({name: {seed: errors[name][seed] for seed in seeds} for name in names}, design)
+        found |= {name: each for name, each in judged.items() if shared[name] == seeds}
+    for name, seeds in shared.items():
+        if name not in found:
+            mean = fmean(fmean(errors[base][seed] for base in first) - errors[name][seed] for seed in seeds)
+            found[name] = unjudged(name, len(seeds), mean, "few", TOO_FEW)
+    return {name: found[name] for name in shared}
+
+
+def check(errors: Mapping[str, Errors], first: Sequence[str], images: int) -> None:
+    """Check the arguments of `compute_verdicts`."""
+    for name in first:
+        lookup("arm", name, errors)
+    if len(set(first)) < len(first):
+        raise ValueError(f"twin={first[-1]!r} is the baseline itself; name the arm of its second training")
+    if images < 1:
+        raise ValueError(f"images={images}: must be 1 or more")
+    for name, own in errors.items():
+        wrong = next((seed for seed, value in own.items() if not 0 <= value <= 100), None)
         if wrong is not None:
-            raise ValueError(f"differences of {name!r}: {wrong} is not a finite number")
-        exact = [round(float(value), DECIMALS) for value in values]
-        known = len(exact) >= FEWEST and (len(set(exact)) > 1 or exact[0] == 0)
-        mean = fmean(exact)
-        spread = sqrt(fsum((value - mean) ** 2 for value in exact) / (len(exact) - 1)) if known else inf
-        return cls(len(exact), mean, spread)
-
-    @property
-    def error(self) -> float:
-        """The standard error of the mean."""
-        return self.spread / sqrt(self.seeds)
-
-    @property
-    def p(self) -> float:
-        """The two-sided p-value of the mean."""
-        return 1.0 if self.mean == 0 or self.error == inf else p_value(self.mean / self.error, self.seeds - 1)
-
-    def interval(self, miss: float) -> tuple[float, float]:
-        """Compute the confidence interval of the mean at the level 1 - `miss`."""
-        half = self.error if self.error in (0, inf) else t_quantile(miss, self.seeds - 1) * self.error
-        return self.mean - half, self.mean + half
+            raise ValueError(f"errors of {name!r}, seed {wrong}: {own[wrong]} is no percentage, 0 to 100")
 
 
-def verdict(name: str, sample: Sample, p: float, factor: float, contenders: int) -> Verdict:
-    """Compute one contender's verdict, given its p-value and Holm's factor."""
-    adjusted = min(1.0, factor * p)
-    miss = LEVEL / factor if p < LEVEL <= adjusted else LEVEL
-    low, high = sample.interval(miss)
-    detectable = minimum_detectable(sample.spread, sample.seeds, contenders)
-    if sample.spread == inf:
-        label = TOO_FEW
-    elif adjusted < LEVEL:
-        label = "better" if sample.mean > 0 else "worse"
-    else:
-        label = f"no difference larger than {rounded_up(max(-low, high))} was found"
-    return Verdict(name, sample.seeds, sample.mean, low, high, 1 - miss, p, adjusted, detectable, label)
+def unjudged(name: str, seeds: int, mean: float, kind: str, label: str, reason: str = "") -> Verdict:
+    """Return a verdict that judges nothing."""
+    return Verdict(name, seeds, mean, -inf, inf, 1.0, kind, label, reason=reason)
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Compute Holm's factor of each p-value, before the minimum with 1: between 1 and the number of p-values."""
-    factors, largest = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
-        left = len(p) - rank
-        largest = max(largest, left * p[name])
-        factors[name] = largest / p[name] if p[name] > 0 else float(left)
-    return factors
+def judge(arms: Mapping[str, Errors], design: Design) -> dict[str, Verdict]:
+    """Judge the contenders of arms with the same seeds, the baseline's arms first."""
+    names = list(arms)
+    errors = np.array([list(own.values()) for own in arms.values()])
+    seeds = errors.shape[-1]
+    unstable = find_unstable(arms, errors, design)
+    first, contenders = names[: design.baselines], names[design.baselines :]
+    means = dict(zip(names, errors.mean(-1).tolist(), strict=True))
+    broken = next((f"{name}, the baseline, is unstable: {unstable[name]}" for name in first if name in unstable), "")
+    stable = [name for name in contenders if name not in unstable and not broken]
+    found = {
+        name: unjudged(
+            name, seeds, fmean(means[base] for base in first) - means[name], "unstable", UNSTABLE,
+            unstable.get(name, broken),
+        )
+        for name in contenders
+        if name not in stable
+    }  # fmt: skip
+    if stable:
+        found |= judge_stable(stable, errors[[names.index(name) for name in [*first, *stable]]], design)
+    return {name: found[name] for name in contenders}
+
+
+def find_unstable(arms: Mapping[str, Errors], errors: Array, design: Design) -> dict[str, str]:
+    """Find the arms whose runs diverged, with the reason."""
+    reasons = {
+        name: f"with seed {seed} it learned nothing: its error is {value:.2f} %, that of a constant answer "
+        f"{design.chance:.2f} %"
+        for name, own in arms.items()
+        for seed, value in own.items()
+        if value > design.chance - ROUNDING
+    }
+    left = [at for at, name in enumerate(arms) if name not in reasons]
+    if len(left) < 2 or any(name in reasons for name in list(arms)[: design.baselines]):
+        return reasons
+    names = [list(arms)[at] for at in left]
+    far = unstable_arms(errors[left], rate_weights(errors[left], design.baselines, design.images), design.floor)
+    sound = errors[left][~far]
+    usual = sqrt(residual_variances(sound).mean())
+    own = (errors[left] - sound.mean(0)).std(-1, ddof=1)
+    return reasons | {
+        name: f"beside what the seeds share, its standard deviation is {spread:.2f} points, that of the others "
+        f"{usual:.2f}"
+        for name, out, spread in zip(names, far, own, strict=True)
+        if out
+    }
+
+
+def judge_stable(names: Sequence[str], errors: Array, design: Design) -> dict[str, Verdict]:
+    """Judge contenders of which none is unstable."""
+    seeds = errors.shape[-1]
+    found = estimate(errors, design.baselines, rate_weights(errors, design.baselines, design.images), design.floor)
+    maxima = null_maxima(len(names), seeds, design.baselines)
+    critical = critical_value(maxima, design.level)
+    spreads = np.sqrt(found.variance * (1 / seeds + design.overlap))
+    p = np.minimum(1, adjusted_p(np.abs(found.difference) / spreads, maxima) * LEVEL / design.level)
+    limit = max(NormalDist().inv_cdf(1 - LEVEL / 2) * sqrt(2 * found.pool), 200 / design.images)
+    verdicts = {}
+    for at, name in enumerate(names):
+        mean, half = float(found.difference[at]), critical * float(spreads[at])
+        target = max(abs(mean), limit - abs(mean)) / (critical + NormalDist().inv_cdf(POWER))
+        needed = seeds_needed(target**2 / float(found.plain[at]) - design.overlap, seeds)
+        kind, label = words(mean - half, mean + half, limit, needed)
+        if kind != "open":
+            needed = None
+        verdicts[name] = Verdict(name, seeds, mean, mean - half, mean + half, float(p[at]), kind, label, limit, needed)
+    return verdicts
+
+
+def seeds_needed(inverse: float, seeds: int) -> int | None:
+    """Compute N, more than the present seeds, from 1 / (N - 2); None if no number of seeds is enough."""
+    return max(ceil(1 / inverse + 2), seeds + 1) if inverse > 0 else None
+
+
+def words(low: float, high: float, limit: float, needed: int | None) -> tuple[str, str]:
+    """Return kind and label of an interval."""
+    largest = max(-low, high)
+    if low > 0 or high < 0:
+        return ("better", "better") if low > 0 else ("worse", "worse")
+    if largest <= limit:
+        return "same", f"no difference, at most {rounded_up(largest)} points"
+    return "open", f"cannot tell, needs {f'about {needed} seeds' if needed else 'more images'}"
 
 
 def rounded_up(value: float) -> str:
-    """Format a value rounded up to two decimals, or to two significant digits below 0.1."""
+    """Format a positive value rounded up to two decimals, or to two significant digits below 0.1."""
     digits = 2
-    while 0 < value < 10 ** (1 - digits) and digits < DECIMALS:
+    while value < 10 ** (1 - digits):
         digits += 1
-    return f"{ceil(value * 10**digits - 1e-6) / 10**digits:.{digits}f}" if value else "0"
-
-
-def minimum_detectable(spread: float, seeds: int, contenders: int = 1, power: float = POWER) -> float:
-    """Compute the smallest true difference that is found with at least the given power, in the unit of `spread`.
-
-    Args:
-        spread: Standard deviation s of the differences over seeds.
-        seeds: Number n of seeds; the result is infinite for fewer than three.
-        contenders: Number m of contenders in Holm's correction.
-        power: Probability to find the difference.
-    """
-    if seeds < FEWEST:
-        return inf
-    return spread if spread in (0, inf) else spread / sqrt(seeds) * noncentrality(seeds - 1, LEVEL / contenders, power)
-
-
-@cache
-def noncentrality(freedom: int, level: float, power: float) -> float:
-    """Compute the noncentrality at which a two-sided t test at this level has this power."""
-    critical = t_quantile(level, freedom)
-    return bisect(lambda shift: found(critical, freedom, shift) - power, 0.0, 10 * critical + 10)
-
-
-def found(critical: float, freedom: int, shift: float) -> float:
-    """Compute P(|T'| > critical) of the noncentral t distribution with two or more degrees of freedom.
-
-    For a given s, it is the sum of two tails of the normal distribution; the mean over s is computed by Simpson's rule.
-    With the true standard deviation sigma and v degrees of freedom, u = s / sigma has the density
-
-        2 (v/2)^(v/2) / Gamma(v/2) u^(v-1) exp(-v u^2 / 2)
-    """
-    normal, half = NormalDist(), freedom / 2
-    scale = log(2) + half * log(half) - lgamma(half)
-    end = 1 + 9 / sqrt(freedom)  # less than 1e-15 of the probability lies beyond
-    total = 0.0
-    for step in range(1, STEPS + 1):  # at u = 0 the density is 0
-        u = end * step / STEPS
-        density = exp(scale + (freedom - 1) * log(u) - half * u * u)
-        tails = normal.cdf(shift - critical * u) + normal.cdf(-shift - critical * u)
-        total += (1 if step == STEPS else 4 if step % 2 else 2) * density * tails
-    return total * end / STEPS / 3
-
-
-def p_value(t: float, freedom: int) -> float:
-    """Compute P(|T| >= |t|) of Student's t distribution with integer degrees of freedom."""
-    return max(0.0, 1 - within(atan(abs(t) / sqrt(freedom)), freedom))
-
-
-@cache
-def t_quantile(level: float, freedom: int) -> float:
-    """Compute t with P(|T| >= t) = level: the 0.975 quantile for a level of 0.05."""
-    return sqrt(freedom) * tan(bisect(lambda angle: within(angle, freedom) - (1 - level), 0.0, pi / 2))
-
-
-def within(angle: float, freedom: int) -> float:
-    """Compute P(|T| <= sqrt(freedom) tan(angle)): 26.7.3 for odd degrees of freedom, 26.7.4 for even ones."""
-    odd = freedom % 2
-    term = cos(angle) if odd else 1.0
-    total = 0.0
-    for k in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= cos(angle) ** 2 * (k - 1) / k
-    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
-
-
-def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Find the root of an increasing function by bisection, to machine precision."""
-    while True:
-        middle = (low + high) / 2
-        if middle in (low, high) or high - low < 1e-15 * high:
-            return middle
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return f"{ceil(value * 10**digits - 1e-6) / 10**digits:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -264,12 +286,10 @@ def mcnemar(baseline: Sequence[bool], contender: Sequence[bool]) -> McNemar:
         >>> mcnemar([True, False, False, False], [True, True, True, True])
         McNemar(gained=3, lost=0, p=0.25)
     """
+    from scipy.stats import binomtest
+
     if len(baseline) != len(contender):
         raise ValueError(f"baseline has {len(baseline)} images, contender {len(contender)}: must be the same images")
     pairs = [(bool(old), bool(new)) for old, new in zip(baseline, contender, strict=True)]
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
-    ways, tail = 1, 0  # binomial coefficients, and their sum up to the smaller count
-    for k in range(min(gained, lost) + 1):
-        tail += ways
-        ways = ways * (gained + lost - k) // (k + 1)
-    return McNemar(gained, lost, min(1.0, 2 * tail / 2 ** (gained + lost)))
+    return McNemar(gained, lost, float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0)

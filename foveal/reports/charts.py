@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormat
 from matplotlib.transforms import ScaledTranslation
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
-from foveal.comparison.verdicts import FEWEST, LEVEL, TOO_FEW, Verdict, t_quantile
+from foveal.comparison.verdicts import FEWEST, LEVEL, Verdict
 from foveal.inspection.drawing.canvas import PLAIN_TEXT
 from foveal.inspection.drawing.draw import Picture
 from foveal.inspection.drawing.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION
@@ -34,7 +34,10 @@ STYLE: dict[Any, Any] = {
     **PLAIN_TEXT, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal",
 }  # fmt: skip
 LONGEST = 40  # maximum length of a name in a legend
-VERDICT_STYLES = {"better": (BLUE, "^"), "worse": (VERMILION, "v"), TOO_FEW: (GREY, "D"), "": (BLACK, "o")}
+VERDICT_STYLES = {  # by kind
+    "better": (BLUE, "^"), "worse": (VERMILION, "v"), "same": (BLACK, "o"), "open": (ORANGE, "s"), "few": (GREY, "D"),
+    "unstable": (GREY, "X"),
+}  # fmt: skip
 LOG_RATIO = 4  # ratio of largest to smallest value above which an axis is logarithmic
 
 
@@ -108,8 +111,10 @@ def cut(name: str) -> str:
 
 def half_interval(row: ContenderResult) -> float | None:
     """Compute half the width of the mean's 95 % interval over seeds (Student's t); None for fewer than three seeds."""
+    from scipy.stats import t
+
     seeds = len(row.errors)
-    return t_quantile(LEVEL, seeds - 1) * row.spread / sqrt(seeds) if seeds >= FEWEST else None
+    return float(t.isf(LEVEL / 2, seeds - 1)) * row.spread / sqrt(seeds) if seeds >= FEWEST else None
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
@@ -135,13 +140,13 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
         axis = figure.subplots()
         axis.axvline(0, color=GREY, linewidth=1, zorder=0)
         for place, each in enumerate(verdicts):
-            colour, marker = VERDICT_STYLES.get(each.label, VERDICT_STYLES[""])
+            colour, marker = VERDICT_STYLES[each.kind]
             own = rows[each.contender].errors
             seeds = [base.errors[seed] - own[seed] for seed in own if seed in base.errors]
             axis.scatter(seeds, [place + 0.22] * len(seeds), s=9, color=colour, alpha=0.6, linewidths=0)
             if isfinite(each.ci_low):
                 axis.plot([each.ci_low, each.ci_high], [place] * 2, color=colour, linewidth=1.5)
-            filled = colour if each.label != TOO_FEW else "none"
+            filled = colour if each.kind not in ("few", "unstable") else "none"
             axis.plot(each.mean, place, marker=marker, markersize=6, color=colour, markerfacecolor=filled)
         axis.set_yticks(range(len(names)), names)
         axis.tick_params("y", length=0)

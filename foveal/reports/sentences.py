@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from math import isfinite
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
-from foveal.comparison.verdicts import FEWEST, POWER, TOO_FEW, Verdict
+from foveal.comparison.verdicts import POWER, Verdict
 from foveal.profiling.costs import BATCH
 
-KINDS = {"better": "better", "worse": "worse", TOO_FEW: "few"}  # label to kind; all other labels are "same"
+WORDS = {  # of the kinds of verdicts, after their number
+    "better": "better than the baseline",
+    "worse": "worse",
+    "same": "without a difference",
+    "open": "of which the seeds cannot tell",
+    "few": "with too few seeds",
+    "unstable": "unstable",
+}
 
 
 def summary(comparison: ComparisonResult) -> str:
@@ -19,15 +26,9 @@ def summary(comparison: ComparisonResult) -> str:
     )
     if not any(row.errors for row in comparison.rows):
         return f"{text} Every run failed: there is nothing to compare."
-    kinds = [KINDS.get(each.label, "same") for each in verdicts]
-    found = {kind: kinds.count(kind) for kind in ("better", "worse", "same", "few")}
-    words = {
-        "better": "better than the baseline",
-        "worse": "worse",
-        "same": "without a difference that was found",
-        "few": "with too few seeds to say",
-    }
-    counts = ", ".join(f"{count} {words[kind]}" for kind, count in found.items() if count or kind == "better")
+    kinds = [each.kind for each in verdicts]
+    found = {kind: kinds.count(kind) for kind in WORDS}
+    counts = ", ".join(f"{count} {WORDS[kind]}" for kind, count in found.items() if count or kind == "better")
     return f"{text} {counted(len(kinds), 'contender')} with a verdict: {counts}." if kinds else text
 
 
@@ -41,7 +42,7 @@ class Sentence:
     """Text of the report on one contender."""
 
     name: str
-    kind: str  # baseline, better, worse, same, few, failed, alone
+    kind: str  # baseline, better, worse, same, open, few, unstable, failed, alone
     label: str
     why: str
     costs: str
@@ -68,10 +69,7 @@ def sentence(comparison: ComparisonResult, row: ContenderResult) -> Sentence:
     if verdict is None:
         why = f"{error}, {seeds}; it has no finished seed in common with {base.name}."
         return Sentence(row.name, "alone", "no verdict", why, ratios, failed)
-    kind, label = KINDS.get(verdict.label, "same"), verdict.label
-    if kind == "same":
-        label = label.replace(" was found", " points was found")
-    return Sentence(row.name, kind, label, because(verdict, base), ratios, failed)
+    return Sentence(row.name, verdict.kind, verdict.label, because(verdict, base), ratios, failed)
 
 
 def reasons(row: ContenderResult) -> dict[str, list[int]]:
@@ -94,20 +92,15 @@ def because(verdict: Verdict, base: ContenderResult) -> str:
     against = f"the baseline ({base.name}, error {base.mean:.2f} %)"
     mean = f"On average {abs(verdict.mean):.2f} percentage points {direction} than {against}"
     seeds = f"n = {counted(verdict.seeds, 'seed')}"
+    if verdict.kind == "unstable":
+        return f"{mean}; {seeds}. It is not judged: {verdict.reason}."
     if not isfinite(verdict.ci_low):
-        reason = (
-            "fewer than three"
-            if verdict.seeds < FEWEST
-            else "all differences are equal, so their standard deviation is unknown"
-        )
-        return f"{mean}; {seeds}, {reason}: there is no interval and no smallest detectable difference."
-    if verdict.min_detectable == 0:
-        return f"{mean}; {seeds}, the same error as {base.name} in each of them."
-    interval = f"{100 * verdict.level:.3g} % interval {signed(verdict.ci_low)} to {signed(verdict.ci_high)}"
-    return (
-        f"{mean}; {interval}, {seeds}. The smallest difference that this design would detect with a probability of "
-        f"{100 * POWER:.0f} % is {verdict.min_detectable:.2f} points."
-    )
+        return f"{mean}; {seeds}, fewer than three: there is no interval."
+    interval = f"95 % interval {signed(verdict.ci_low)} to {signed(verdict.ci_high)}"
+    text = f"{mean}; {interval}, {seeds}. Two trainings of {base.name} differ by up to {verdict.limit:.2f} points."
+    if verdict.seeds_needed is None:
+        return text
+    return f"{text} With {verdict.seeds_needed} seeds, the verdict has a probability of {100 * POWER:.0f} % or more."
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
-from foveal.comparison.verdicts import LEVEL, Verdict
+from foveal.comparison.verdicts import Verdict
 from foveal.core.files import WRITTEN_BY, write_file
 from foveal.core.names import as_cell
 from foveal.profiling.costs import BATCH
@@ -40,9 +40,9 @@ def verdict_cells(verdict: Verdict | None) -> tuple[str, str, str, str]:
     """Format difference, interval, adjusted p and label of a verdict."""
     if verdict is None:
         return "", "", "", ""
-    level = f" ({100 * verdict.level:.3g} %)" if verdict.level > 1 - LEVEL else ""
-    interval = f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}{level}" if isfinite(verdict.ci_low) else ""
-    return f"{verdict.mean:+.2f}", interval, f"{verdict.p_holm:.3f}", verdict.label
+    judged = isfinite(verdict.ci_low)
+    interval, p = (f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}", f"{verdict.p:.3f}") if judged else ("", "")
+    return f"{verdict.mean:+.2f}", interval, p, verdict.label
 
 
 def costs_table(compared: ComparisonResult) -> list[list[str]]:

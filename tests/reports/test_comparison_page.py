@@ -111,7 +111,7 @@ def test_write_report_shows_in_a_browser(page, width, browser):
         ]  # fmt: skip
         assert shown.locator("#verdict + ul li strong").all_inner_texts() == [
             "none: the baseline.", "se: better.", "sk: failed.",
-            shown.locator(".same strong").inner_text(),
+            shown.locator(".open strong").inner_text(),
         ]  # fmt: skip
         assert "All 3 seeds failed: no <room>" in shown.locator(".failed").inner_text()
         assert "Fault: constant" in shown.locator("body").inner_text()

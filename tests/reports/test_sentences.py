@@ -3,7 +3,7 @@
 from comparisons import BASE, make_comparison
 
 from foveal.comparison.compare import ComparisonResult
-from foveal.reports.sentences import sentence
+from foveal.reports.sentences import sentence, summary
 
 
 def sentence_of(comparison: ComparisonResult, name: str):
@@ -12,20 +12,29 @@ def sentence_of(comparison: ComparisonResult, name: str):
 
 def test_sentence_states_a_verdict_with_its_figures(tmp_path):
     comparison = make_comparison(
-        tmp_path, {"none": BASE, "se": (9.0, 10.1, 7.9), "eca": (11.5, 11.5, 10.0), "gc": (12.0, 13.1, 10.9)}
+        tmp_path,
+        {
+            "none": BASE,
+            "se": (9.0, 10.1, 7.9),
+            "eca": (11.0, 12.0, 10.1),
+            "gc": (13.0, 14.1, 11.9),
+            "sk": (10.8, 12.3, 9.7),
+        },
     )
-    better, same, worse = (sentence_of(comparison, name) for name in ("se", "eca", "gc"))
+    better, worse, open_ = (sentence_of(comparison, name) for name in ("se", "gc", "sk"))
+    found = comparison.verdicts["se"]
     assert (better.kind, better.label) == ("better", "better")
     assert better.why.startswith(
         "On average 2.00 percentage points better than the baseline (none, error 11.00 %); 95 %"
     )
-    assert "+1.75 to +2.25, n = 3 seeds." in better.why  # t = 4.303, s = 0.1: 2 -+ 4.303 * 0.1 / sqrt(3)
-    assert f"80 % is {comparison.verdicts['se'].min_detectable:.2f} points" in better.why
+    assert f"95 % interval +{found.ci_low:.2f} to +{found.ci_high:.2f}, n = 3 seeds." in better.why
+    assert better.why.endswith(f"Two trainings of none differ by up to {found.limit:.2f} points.")
     assert better.costs.startswith("It costs 1.10 times the milliseconds and 1.05 times the parameters of the baseline")
-    assert same.kind == "same"
-    assert same.label == f"no difference larger than {comparison.verdicts['eca'].label.split()[4]} points was found"
     assert worse.kind == "worse"
-    assert "1.00 percentage points worse" in worse.why
+    assert "2.00 percentage points worse" in worse.why
+    needed = comparison.verdicts["sk"].seeds_needed
+    assert (open_.kind, open_.label) == ("open", f"cannot tell, needs about {needed} seeds")
+    assert open_.why.endswith(f"With {needed} seeds, the verdict has a probability of 80 % or more.")
     none = sentence_of(comparison, "none")
     assert none.why == "Its error is 11.00 % ± 1.00 (mean and standard deviation, n = 3 seeds)."
     assert none.costs == "It costs 10.0 ms for 64 images, 1,000 parameters."
@@ -50,7 +59,17 @@ def test_sentence_judges_nothing_without_a_baseline(tmp_path):
     )
 
 
-def test_sentence_states_that_seeds_agree(tmp_path):
-    comparison = make_comparison(tmp_path, {"none": BASE, "eca": BASE, "se": (10.0, 11.0, 9.0)})
-    assert sentence_of(comparison, "eca").why.endswith("n = 3 seeds, the same error as none in each of them.")
-    assert "all differences are equal, so their standard deviation is unknown" in sentence_of(comparison, "se").why
+def test_sentence_states_how_large_a_difference_can_be(tmp_path):
+    """Half an image in 10,000 is the smallest standard deviation: 0.005 points; c of one contender is 3.5."""
+    same = sentence_of(make_comparison(tmp_path, {"none": BASE, "eca": BASE}), "eca")
+    assert (same.kind, same.label) == ("same", "no difference, at most 0.015 points")
+    assert "95 % interval \u22120.01 to +0.01" in same.why
+
+
+def test_sentence_states_why_a_contender_is_unstable(tmp_path):
+    comparison = make_comparison(tmp_path, {"none": BASE, "eca": BASE, "gc": BASE, "se": (10.0, 60.0, 9.0)})
+    unstable = sentence_of(comparison, "se")
+    assert (unstable.kind, unstable.label) == ("unstable", "unstable")
+    assert "It is not judged: beside what the seeds share, its standard deviation is" in unstable.why
+    assert "3 contenders with a verdict: 0 better" in summary(comparison)
+    assert summary(comparison).endswith("2 without a difference, 1 unstable.")
