@@ -22,8 +22,10 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     options = facts.get("options")
     for name, option in (("classes", "num_classes"), ("channels", "in_chans")):
         needed = options.get(option) if isinstance(options, dict) else None
+        if option == "num_classes" and needed == 1:
+            needed = 2  # one logit decides between two classes
         if outputs.get(name) is not None and needed is not None and outputs[name] != needed:
-            raise ValueError(f"states {outputs[name]} {name}, and its network has {option}={needed!r:.80}")
+            raise ValueError(f"states {outputs[name]} {name}, and its network has {option}={options[option]!r:.80}")
     for name in ("groups", "data"):
         if not isinstance(facts.get(name, ""), str | None):
             raise ValueError(f"states {name}={facts[name]!r:.80}; a string is needed")
