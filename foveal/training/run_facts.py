@@ -20,8 +20,9 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     if "preprocessing" in facts:
         outputs["channels"] = Preprocessing.from_facts(typed(facts, "preprocessing", dict)).shape[0]
     options = facts.get("options")
+    options = options if isinstance(options, dict) else {}
     for name, option in (("classes", "num_classes"), ("channels", "in_chans")):
-        needed = options.get(option) if isinstance(options, dict) else None
+        needed = options.get(option)
         if option == "num_classes" and needed == 1:
             needed = 2  # one logit decides between two classes
         if outputs.get(name) is not None and needed is not None and outputs[name] != needed:
