@@ -334,13 +334,24 @@ def tables(draws: int) -> str:
         f"{sqrt(LEVEL * (1 - LEVEL) / DRAWS):.4f} to the former.\n",
         "### Any false verdict, and power\n", main_tables(noise),
         "### Critical values\n", critical_table(),
-        "### Unstable arms\n", unstable_table(noise),
-        "### One run in ten diverges\n", diverged_table(noise),
-        "### Error rates that differ\n", rates_table(noise),
-        "### Few images\n", whole_images_table(noise),
+        "### Unstable arms\n\n"
+        "How often arms without a diverged run are called unstable, beside a baseline and its twin.\n",
+        unstable_table(noise),
+        "### One run in ten diverges\n\n"
+        "The twin rule; a diverged run of any arm rises by 10 or 100 standard deviations.\n",
+        diverged_table(noise),
+        "### Error rates that differ\n\n"
+        "The twin rule at three seeds. The baseline and two contenders have an error of 6 %, "
+        "three others of 9, 12 and 15 %; one of the two is then moved.\n",
+        rates_table(noise),
+        "### Few images\n\nAny false verdict, where errors are whole numbers of images.\n", whole_images_table(noise),
         f"### Words\n\n{LABELLED:,} comparisons for each line, of five contenders.\n", words_table(noise),
-        "### Seeds that are needed\n", needed_table(noise),
-        f"### A split for each seed\n\n{max(LABELLED, draws // 20):,} sets of images.\n",
+        "### Seeds that are needed\n\n"
+        "The twin rule with five contenders: N from three seeds and a difference, and what N seeds then show.\n",
+        needed_table(noise),
+        "### A split for each seed\n\n"
+        f"Probability that the intervals of five contenders hold all true differences, by the "
+        f"factor of the variance; {max(LABELLED, draws // 20):,} sets of images, nearest-mean classifiers.\n",
         resplit_table(max(LABELLED, draws // 20)),
     ]  # fmt: skip
     return "\n".join(parts)

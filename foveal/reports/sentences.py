@@ -8,10 +8,10 @@ from foveal.comparison.verdicts import POWER, Verdict
 from foveal.profiling.costs import BATCH
 
 WORDS = {  # of the kinds of verdicts, after their number
-    "better": "better than the baseline",
+    "better": "better",
     "worse": "worse",
     "same": "without a difference",
-    "open": "of which the seeds cannot tell",
+    "open": "undecided",
     "few": "with too few seeds",
     "unstable": "unstable",
 }
@@ -29,7 +29,7 @@ def summary(comparison: ComparisonResult) -> str:
     kinds = [each.kind for each in verdicts]
     found = {kind: kinds.count(kind) for kind in WORDS}
     counts = ", ".join(f"{count} {WORDS[kind]}" for kind, count in found.items() if count or kind == "better")
-    return f"{text} {counted(len(kinds), 'contender')} with a verdict: {counts}." if kinds else text
+    return f"{text} {counted(len(kinds), 'contender')} against the baseline: {counts}." if kinds else text
 
 
 def counted(count: int, what: str) -> str:
@@ -100,7 +100,7 @@ def because(verdict: Verdict, base: ContenderResult) -> str:
     text = f"{mean}; {interval}, {seeds}. Two trainings of {base.name} differ by up to {verdict.limit:.2f} points."
     if verdict.seeds_needed is None:
         return text
-    return f"{text} With {verdict.seeds_needed} seeds, the verdict has a probability of {100 * POWER:.0f} % or more."
+    return f"{text} {verdict.seeds_needed} seeds would decide with a probability of {100 * POWER:.0f} % or more."
 
 
 def signed(value: float, digits: int = 2) -> str:

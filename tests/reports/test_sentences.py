@@ -34,7 +34,7 @@ def test_sentence_states_a_verdict_with_its_figures(tmp_path):
     assert "2.00 percentage points worse" in worse.why
     needed = comparison.verdicts["sk"].seeds_needed
     assert (open_.kind, open_.label) == ("open", f"cannot tell, needs about {needed} seeds")
-    assert open_.why.endswith(f"With {needed} seeds, the verdict has a probability of 80 % or more.")
+    assert open_.why.endswith(f"{needed} seeds would decide with a probability of 80 % or more.")
     none = sentence_of(comparison, "none")
     assert none.why == "Its error is 11.00 % ± 1.00 (mean and standard deviation, n = 3 seeds)."
     assert none.costs == "It costs 10.0 ms for 64 images, 1,000 parameters."
@@ -71,5 +71,5 @@ def test_sentence_states_why_a_contender_is_unstable(tmp_path):
     unstable = sentence_of(comparison, "se")
     assert (unstable.kind, unstable.label) == ("unstable", "unstable")
     assert "It is not judged: beside what the seeds share, its standard deviation is" in unstable.why
-    assert "3 contenders with a verdict: 0 better" in summary(comparison)
+    assert "3 contenders against the baseline: 0 better" in summary(comparison)
     assert summary(comparison).endswith("2 without a difference, 1 unstable.")
