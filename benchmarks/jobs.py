@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from foveal.comparison.compare import trainings
+from foveal.comparison.contenders import CONTENDERS
 from foveal.comparison.jobs import MALLOC, Job, JobPool
-from foveal.comparison.plan import CONTENDERS, make_plan
+from foveal.comparison.plan import make_plan
 from foveal.profiling.environment import cores, processor
 from foveal.training.config import CompareConfig
 from foveal.training.run_folder import finished

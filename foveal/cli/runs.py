@@ -108,7 +108,8 @@ def compare(
         A YAML file of settings; flags override it.
     """
     from foveal.comparison.compare import run_plan
-    from foveal.comparison.plan import CONTENDERS, make_plan
+    from foveal.comparison.contenders import CONTENDERS
+    from foveal.comparison.plan import make_plan
     from foveal.reports.comparison_page import write_report
     from foveal.reports.tables import costs_table, results_table
 

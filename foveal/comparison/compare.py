@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from foveal.comparison.contenders import CONTENDERS
 from foveal.comparison.jobs import Failed, Job, JobPool, report
-from foveal.comparison.plan import CONTENDERS, Plan, epochs_done, make_plan
+from foveal.comparison.plan import Plan, epochs_done, make_plan
 from foveal.comparison.tune import tuned_rate
 from foveal.comparison.verdicts import McNemar, Verdict, compute_verdicts, mcnemar
 from foveal.core.files import write_file
@@ -102,7 +103,7 @@ def compare(
     Args:
         contenders (Sequence[str]): "none" for the plain backbone; a mechanism with its options, such as "sk:groups=8";
             the controls "wider" and "deeper", the plain backbone scaled to the parameter count of the most expensive
-            contender; "twin=none" gives a contender another name. See `foveal.comparison.plan`.
+            contender; "twin=none" gives a contender another name. See `foveal.comparison.contenders`.
         config (CompareConfig | None): Data, backbone, seeds and the recipe of all runs; None for the defaults.
         output (str | Path | None): The output folder; None for a name made of data and backbone. If the folder holds
             the same comparison, it is continued at the last finished epoch of each job. Contenders and seeds can be
@@ -135,8 +136,8 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
         ValueError: If another process writes to the folder.
     """
     begin = time.perf_counter()
-    epochs = plan.config.epochs * (plan.config.seeds + plan.config.tune) * len(plan.models)
     folders = [folder for name in plan.models for folder in (*plan.runs(name), *plan.trials(name))]
+    epochs = plan.config.epochs * len(folders)
     done = 0
 
     def count(reports: int) -> None:
@@ -144,13 +145,15 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
         done += reports
         on_progress(done, epochs)
 
-    searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name))) for name in longest_first(plan)}
+    tuned = [name for name in longest_first(plan) if name != plan.twin]
+    searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name))) for name in tuned}
     with locked_folder(plan.folder, overwrite), JobPool() as pool:
         plan.write(overwrite)
         for folder in folders if overwrite else ():
             delete_run(folder)
         done = sum(map(epochs_done, folders))
         rates = pool.run(searches, count) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
+        rates |= {plan.twin: rates[plan.baseline]} if plan.twin else {}
         results = pool.run(trainings(plan, rates), count)
         rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
         first_runs = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
@@ -221,10 +224,11 @@ def compute_pairs_and_verdicts(
     """Compute verdicts, and McNemar's tests by seed, for contenders that share a finished seed with the baseline."""
     errors = {row.name: row.errors for row in rows}
     base = errors[plan.baseline]
+    twin = plan.twin if plan.twin and errors[plan.twin] else None  # not if each of its runs failed
     shared = {
         name: [seed for seed in own if seed in base]
         for name, own in errors.items()
-        if name != plan.baseline and set(own) & set(base)
+        if name not in (plan.baseline, plan.twin) and set(own) & set(base)
     }
     right = {
         (name, seed): predicted_right(plan.runs(name)[seed])
@@ -238,7 +242,8 @@ def compute_pairs_and_verdicts(
     if not pairs:
         return {}, pairs
     images, chance = constant_answer(plan.runs(plan.baseline)[min(base)])
-    return compute_verdicts(errors, plan.baseline, images=images, chance=chance), pairs
+    arms = {name: own for name, own in errors.items() if name == twin or name != plan.twin}
+    return compute_verdicts(arms, plan.baseline, twin, images=images, chance=chance), pairs
 
 
 def constant_answer(folder: Path) -> tuple[int, float]:

@@ -1,46 +1,34 @@
 """Plan of a comparison: contenders, settings of each run, and estimated cost. Nothing is trained.
 
-A contender is `none`, the plain backbone; one mechanism or several with options, `sk:groups=8` or `stn+se`; a control,
-`wider` or `deeper`; or any of these under another name, `twin=none`. A control is the plain backbone widened or
-deepened to the parameter count of the most expensive contender; `wider:match=macs` and `wider:match=ms` match MACs and
-milliseconds instead. The network that was found for a control is stored in the folder, so that it stays the same.
+The network that was found for a control is stored in the folder, so that it stays the same.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, with_twin
 from foveal.comparison.jobs import workers
+from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
-from foveal.core.names import lookup, remark_lines, slug
+from foveal.core.names import remark_lines, slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data
-from foveal.networks.factory import create_model
-from foveal.networks.match_cost import MOST, UNIT, scale_to_cost
+from foveal.networks.match_cost import MOST, UNIT
 from foveal.networks.spec import parse_options
-from foveal.profiling.costs import BATCH, Cost, costs, count_macs, count_parameters
-from foveal.profiling.timing import time_inference
+from foveal.profiling.costs import BATCH, Cost, costs
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
 from foveal.training.read_config import check_settings, read_json
 from foveal.training.run_folder import CONFIG, read_lines
 from foveal.training.stored_split import check_resumed
 
-CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
-Control = Literal["wider", "deeper"]
-CONTROLS: tuple[Control, ...] = ("wider", "deeper")
-MATCHES: dict[str, Callable[..., float]] = {
-    "parameters": lambda network, shape, layout: count_parameters(network),
-    "macs": lambda network, shape, layout: count_macs(network, shape),
-    "ms": lambda network, shape, layout: milliseconds(network, shape, layout),
-}
 FILE = "comparison.json"
 BLOCKS = 1000  # of a stored control at most: more would take long to build
 START = 4.0  # seconds from the start of a worker process to its first training step
@@ -58,13 +46,12 @@ class Plan:
     skipped: dict[str, str] = field(default_factory=dict)  # skipped data files to the reason
     given: tuple[str, ...] = ()  # the contenders as the user wrote them
     notes: dict[str, str] = field(default_factory=dict)  # how data files were read, and classes that a part lacks
+    twin: str | None = None  # name of the second training of the baseline
 
     @property
     def baseline(self) -> str:
-        """The contender that the others are compared with: the plain backbone, else the first."""
-        return next(
-            (name for name, model in self.models.items() if model == self.config.backbone), next(iter(self.models))
-        )
+        """The contender that the others are compared with."""
+        return baseline_of(self.models, self.config.backbone)
 
     @property
     def minutes(self) -> float:
@@ -78,14 +65,16 @@ class Plan:
         return [self.folder / f"{slug(contender)}-{seed}" for seed in range(self.config.seeds)]
 
     def trials(self, contender: str) -> list[Path]:
-        """Return the folder of each learning-rate trial."""
-        return [self.folder / f"{slug(contender)}-tune" / f"trial-{number}" for number in range(self.config.tune)]
+        """Return the folder of each learning-rate trial; the twin has the rate of the baseline."""
+        count = 0 if contender == self.twin else self.config.tune
+        return [self.folder / f"{slug(contender)}-tune" / f"trial-{number}" for number in range(count)]
 
     def run_config(self, contender: str, seed: int, lr: float | None = None) -> RunConfig:
         """Return the settings of one run."""
         shared = {each.name: getattr(self.config, each.name) for each in fields(TrainConfig)}
         changed = {} if lr is None else {"lr": lr}
-        return RunConfig(**{**shared, **changed}, model=self.models[contender], seed=seed, name=contender)
+        twin = contender == self.twin
+        return RunConfig(**{**shared, **changed}, model=self.models[contender], seed=seed, name=contender, twin=twin)
 
     def __str__(self) -> str:
         tuned = f", learning-rate trials: {self.config.tune}" if self.config.tune else ""
@@ -134,31 +123,20 @@ def make_plan(
     networks = {name: build(model, data).eval().to(memory_format=layout) for name, model in models.items()}
     measured = costs(networks, data.shape, config.batch_size, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
-    plan = Plan(folder, config, models, measured, seconds, data.skipped, tuple(contenders), data.remarks)
+    twin = None
+    if config.baselines == 2 and config.seeds >= FEWEST and len(models) > 1:
+        models, twin = with_twin(models, config.backbone)
+        baseline = baseline_of(models, config.backbone)
+        measured[twin], seconds[twin] = measured[baseline], seconds[baseline]
+    plan = Plan(folder, config, models, measured, seconds, data.skipped, tuple(contenders), data.remarks, twin)
     for run in (each for name in models for each in (*plan.runs(name), *plan.trials(name)) if epochs_done(each)):
         check_resumed(run, data)
     return plan
 
 
 def fixed(config: CompareConfig) -> dict[str, Any]:
-    """Return the settings that must not change when a comparison is continued: all except the number of seeds."""
-    return {name: value for name, value in asdict(config).items() if name != "seeds"}
-
-
-def by_name(contenders: Sequence[str]) -> dict[str, str]:
-    """Parse contenders: map each name to what it adds to the backbone."""
-    if not contenders:
-        raise ValueError("contenders: the list is empty; name at least one, such as 'none' (the plain backbone)")
-    named: dict[str, str] = {}
-    for each in contenders:
-        name, renamed, what = each.partition("=")
-        name, what = (name, what) if renamed and ":" not in name else (each, each)
-        if not name or not what:
-            raise ValueError(f"contender {each!r}: must have the form CONTENDER or NAME=CONTENDER")
-        if slug(name) in map(slug, named):
-            raise ValueError(f"contender {name!r} is named twice; give one of them another name: twin={what}")
-        named[name] = what
-    return named
+    """Return the settings that must not change when a comparison is continued: all except the number of runs."""
+    return {name: value for name, value in asdict(config).items() if name not in ("seeds", "baselines")}
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -214,57 +192,6 @@ def check_same(folder: Path, stored: Mapping[str, Any], planned: Mapping[str, An
             f"output={str(folder)!r} contains a comparison with another {differ}, {stored[differ]!r}; "
             "choose another folder"
         )
-
-
-def as_networks(
-    named: Mapping[str, str], backbone: str, frozen: Mapping[str, str], data: Data, layout: torch.memory_format
-) -> dict[str, str]:
-    """Map each contender to its network's name; a control keeps the name stored in the folder."""
-    models = {name: network_name(backbone, what) for name, what in named.items() if control_of(what) is None}
-    for name, what in named.items():
-        control = control_of(what)
-        if control is not None:
-            models[name] = frozen.get(name) or match_to_costliest(control, what, models, backbone, data, layout)
-    return {name: models[name] for name in named}
-
-
-def control_of(what: str) -> Control | None:
-    """Return the control that a contender is, or None."""
-    return next((control for control in CONTROLS if what.partition(":")[0] == control), None)
-
-
-def network_name(backbone: str, what: str) -> str:
-    """Return the network's name of a contender that is not a control."""
-    return backbone if what == "none" else f"{backbone}+{what}"
-
-
-def match_to_costliest(
-    control: Control, what: str, models: Mapping[str, str], backbone: str, data: Data, layout: torch.memory_format
-) -> str:
-    """Scale the plain backbone to the cost of the most expensive of some networks, and return its name."""
-    option = what.partition(":")[2] or "match=parameters"
-    key, _, match = option.partition("=")
-    lookup("option of a control", key, {"match": None})
-    lookup("match", match, MATCHES)
-    attentive = [model for model in models.values() if model != backbone]
-    if not attentive:
-        raise ValueError(f"contender {what!r}: needs a contender with attention, to match its cost")
-
-    cost = partial(MATCHES[match], shape=data.shape, layout=layout)
-    budget = max(cost(build(model, data)) for model in attentive)
-    device = "cpu" if match == "ms" else "meta"
-    return scale_to_cost(backbone, control, budget, cost, device, num_classes=len(data.classes), in_chans=data.shape[0])
-
-
-def milliseconds(network: torch.nn.Module, shape: tuple[int, int, int], layout: torch.memory_format) -> float:
-    """Measure the milliseconds of a forward pass on a large batch."""
-    images = torch.rand(BATCH, *shape).contiguous(memory_format=layout)
-    return time_inference({"": network.to(memory_format=layout)}, images)[""]
-
-
-def build(model: str, data: Data) -> torch.nn.Module:
-    """Create a network for the classes and channels of the data."""
-    return create_model(model, num_classes=len(data.classes), in_chans=data.shape[0])
 
 
 def estimate(cost: Cost, config: TrainConfig, data: Data) -> float:

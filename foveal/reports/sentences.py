@@ -21,7 +21,7 @@ def summary(comparison: ComparisonResult) -> str:
     """Summarize what was compared, and count the verdicts."""
     plan, verdicts = comparison.plan, comparison.verdicts.values()
     text = (
-        f"{counted(len(comparison.rows), 'contender')} in {plan.config.backbone}, "
+        f"{counted(len(comparison.rows) - (plan.twin is not None), 'contender')} in {plan.config.backbone}, "
         f"{counted(plan.config.seeds, 'seed')}, {counted(plan.config.epochs, 'epoch')}, one recipe for all."
     )
     if not any(row.errors for row in comparison.rows):
@@ -66,6 +66,11 @@ def sentence(comparison: ComparisonResult, row: ContenderResult) -> Sentence:
     if row is base:
         why = f"{error} ({'mean and standard deviation, ' if len(row.errors) > 1 else ''}{seeds})."
         return Sentence(row.name, "baseline", "the baseline", why, f"It costs {price}.", failed)
+    if row.name == plan.twin:
+        between = [abs(base.errors[seed] - own) for seed, own in row.errors.items() if seed in base.errors]
+        why = f"{error}, {seeds}: the same network with other initial weights"
+        why += f" differs from itself by up to {max(between):.2f} percentage points." if between else "."
+        return Sentence(row.name, "baseline", "the baseline, trained again", why, "", failed)
     if verdict is None:
         why = f"{error}, {seeds}; it has no finished seed in common with {base.name}."
         return Sentence(row.name, "alone", "no verdict", why, ratios, failed)

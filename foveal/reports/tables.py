@@ -9,7 +9,6 @@ from math import isfinite
 from typing import Any
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
-from foveal.comparison.verdicts import Verdict
 from foveal.core.files import WRITTEN_BY, write_file
 from foveal.core.names import as_cell
 from foveal.profiling.costs import BATCH
@@ -25,8 +24,7 @@ RUNS = ("contender", "model", "lr", "seed", "error_percent", "balanced_error_per
 
 def results_table(compared: ComparisonResult) -> list[list[str]]:
     """Build the table of errors and verdicts, with its head."""
-    verdicts = compared.verdicts
-    return [list(RESULTS), *([row.name, error(row), *verdict_cells(verdicts.get(row.name))] for row in compared.rows)]
+    return [list(RESULTS), *([row.name, error(row), *verdict_cells(compared, row)] for row in compared.rows)]
 
 
 def error(row: ContenderResult) -> str:
@@ -36,13 +34,21 @@ def error(row: ContenderResult) -> str:
     return " ".join(part for part in (done, f"({len(row.failed)} failed)" if row.failed else "") if part)
 
 
-def verdict_cells(verdict: Verdict | None) -> tuple[str, str, str, str]:
-    """Format difference, interval, adjusted p and label of a verdict."""
+def verdict_cells(compared: ComparisonResult, row: ContenderResult) -> tuple[str, str, str, str]:
+    """Format difference, interval, adjusted p and label of a verdict; of the baseline's twin the difference alone."""
+    if row.name == compared.plan.twin and row.errors:
+        return f"{twin_difference(compared, row):+.2f}", "", "", "the same network"
+    verdict = compared.verdicts.get(row.name)
     if verdict is None:
         return "", "", "", ""
     judged = isfinite(verdict.ci_low)
     interval, p = (f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}", f"{verdict.p:.3f}") if judged else ("", "")
     return f"{verdict.mean:+.2f}", interval, p, verdict.label
+
+
+def twin_difference(compared: ComparisonResult, row: ContenderResult) -> float:
+    """Return by how much the second training of the baseline is better than the first, in percentage points."""
+    return next(each.mean for each in compared.rows if each.name == compared.plan.baseline) - row.mean
 
 
 def costs_table(compared: ComparisonResult) -> list[list[str]]:

@@ -96,6 +96,8 @@ class CompareConfig(TrainConfig):
         backbone: Name of a network, as for `foveal.create_model`.
         seeds: Number of runs of each contender.
         tune: Number of learning-rate trials for each contender; 0 uses `lr` for all.
+        baselines: Number of times that the baseline is trained for each seed, 1 or 2. The second one, with other
+            initial weights, shows how much a network differs from itself. Below three seeds there is one.
 
     Raises:
         TypeError: If a value is of another type.
@@ -110,11 +112,13 @@ class CompareConfig(TrainConfig):
     backbone: str = "small_cnn"
     seeds: int = 3
     tune: int = 0
+    baselines: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "seeds", 1, SEEDS - 1)  # the last seed is that of the trials
         check_range(self, "tune", 0, SEEDS - 1)
+        check_range(self, "baselines", 1, 2)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class RunConfig(TrainConfig):
         model: Name of a network, alone or with attention, such as resnet18+cbam.
         seed: Seed of the initial weights, the order of the images and their augmentation, 0 to 9,999.
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
+        twin: Draw other initial weights for the seed; its images stay the same.
 
     Raises:
         TypeError: If a value is of another type.
@@ -139,6 +144,7 @@ class RunConfig(TrainConfig):
     model: str = "small_cnn"
     seed: int = 0
     name: str = ""
+    twin: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,6 +39,7 @@ from foveal.training.stored_split import check_resumed
 
 OnStep = Callable[[int, int], None]  # called with the numbers of steps done and of all
 AVERAGE = "ema."  # prefix of the moving average's weights
+TWINS = 10_000  # added to a seed, of which there are fewer, for the initial weights of a twin
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
 
 
@@ -47,7 +48,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, data: Data):
         self.config, self.data = config, data
-        set_seed(config.seed)
+        set_seed(config.seed + TWINS * config.twin)
         channels, *_ = data.shape
         self.model = create_model(config.model, config.pretrained, num_classes=len(data.classes), in_chans=channels)
         if config.channels_last:

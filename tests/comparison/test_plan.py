@@ -10,7 +10,8 @@ from comparisons import COST
 
 import foveal
 from foveal.comparison import plan as plans
-from foveal.comparison.plan import CONTENDERS, Plan, by_name, make_plan, network_name
+from foveal.comparison.contenders import CONTENDERS, by_name, network_name
+from foveal.comparison.plan import Plan, make_plan
 from foveal.core.folders import locked_folder
 from foveal.training.config import CompareConfig
 
@@ -101,3 +102,17 @@ def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
     plan.runs("se")[1].mkdir()
     (plan.runs("se")[1] / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2.0, "validation_accuracy": 0.5}\n')
     assert plan.minutes == 2.5
+
+
+def test_make_plan_trains_the_baseline_twice_from_three_seeds_on(tmp_path):
+    plan = make_plan(["se", "none"], replace(CONFIG, seeds=3), tmp_path / "cmp")
+    assert (list(plan.models), plan.twin) == (["se", "none", "none again"], "none again")
+    assert plan.models["none again"] == plan.models["none"]
+    one, other = plan.run_config("none", 2), plan.run_config("none again", 2)
+    assert replace(other, name="none", twin=False) == one
+    assert (one.twin, other.twin) == (False, True)
+    for changes in ({"seeds": 2}, {"seeds": 3, "baselines": 1}):
+        assert make_plan(["se", "none"], replace(CONFIG, **changes), tmp_path / "cmp").twin is None
+    assert make_plan(["none"], replace(CONFIG, seeds=3), tmp_path / "cmp").twin is None
+    with pytest.raises(ValueError, match="contender 'none again': the name of the second training of 'none'"):
+        make_plan(["none", "none again=se"], replace(CONFIG, seeds=3), tmp_path / "cmp")

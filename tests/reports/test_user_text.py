@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from comparisons import make_comparison
+from rich.console import Console
 
 import foveal
 from foveal.cli import console
@@ -66,7 +67,7 @@ def test_draw_shows_predictions_and_places_as_they_are(tmp_path):
 
 
 def test_print_table_prints_brackets(capsys, monkeypatch):
-    monkeypatch.setattr(console.console, "file", None)
+    monkeypatch.setattr(console, "console", Console(width=140))
     console.print_table(["name"], [["[red]x[/red]"], ["[/]"]])
     out = capsys.readouterr().out
     assert "[red]x[/red]" in out

@@ -260,3 +260,23 @@ def test_train_draws_images_and_augmentation_from_the_seed_alone(data, tmp_path,
 def test_train_stops_at_a_loss_that_is_not_finite(data, tmp_path):
     with pytest.raises(FloatingPointError, match="the loss is nan at step"):
         train(replace(SETTINGS, lr=1e30), tmp_path / "run")
+
+
+def test_train_of_a_twin_has_other_weights_and_the_same_images(data, tmp_path, monkeypatch):
+    seen = []
+    real = training.Trainer.batches
+
+    def batches(self, part, order):
+        for images, labels in real(self, part, order):
+            seen[-1].append(images)
+            yield images, labels
+
+    monkeypatch.setattr(training.Trainer, "batches", batches)
+    births = []
+    for twin in (False, True):
+        seen.append([])
+        run = training.Trainer(replace(SETTINGS, epochs=1, twin=twin), data)
+        births.append(run.model.head.weight.clone())
+        run.train_epoch(0, lambda done, of: None)
+    assert not torch.equal(*births)
+    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
