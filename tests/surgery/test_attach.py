@@ -10,6 +10,7 @@ import torch
 import torchvision
 from helpers import plain_weights, randomise_norms
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import foveal
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
@@ -63,9 +64,9 @@ def test_attach_refuses_unknown_positions(make, options, message):
 
 HOSTS = {
     "torchvision resnet18": lambda: torchvision.models.resnet18(),
-    "torchvision resnet50": lambda: torchvision.models.resnet50(),
-    "timm resnet50": lambda: timm.create_model("resnet50"),
-    "timm mobilenetv3_large_100": lambda: timm.create_model("mobilenetv3_large_100"),
+    "torchvision resnet26": lambda: ResNet(Bottleneck, [2, 2, 2, 2]),
+    "timm resnet26": lambda: timm.create_model("resnet26"),
+    "timm mobilenetv3_small_100": lambda: timm.create_model("mobilenetv3_small_100"),
     "timm efficientnet_b0": lambda: timm.create_model("efficientnet_b0"),
     "timm regnety_002": lambda: timm.create_model("regnety_002"),
     "timm rexnet_100": lambda: timm.create_model("rexnet_100"),
@@ -279,7 +280,7 @@ def test_attach_keeps_the_interface_of_timm(mechanism):
 @pytest.mark.parametrize("mechanism", ["se", "sk", "cbam"])
 def test_attach_keeps_models_compilable_and_exportable(mechanism):
     torch._dynamo.reset()
-    model = randomise_norms(torchvision.models.resnet18()).eval()
+    model = randomise_norms(ResNet(BasicBlock, [1, 1, 1, 1])).eval()
     foveal.attach(model, mechanism)
     switch_on(model)
     x = images()

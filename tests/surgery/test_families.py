@@ -1,4 +1,4 @@
-"""Every mechanism on families of timm that the table of blocks does not name.
+"""Mechanisms of every kind on families of timm that the table of blocks does not name.
 
 The 25 were drawn from timm's model files by `random.Random(0).shuffle` of the sorted names, without the files below
 and without those whose smallest network has more than 50 million weights; of each file its smallest network.
@@ -73,6 +73,24 @@ def side_of(model: nn.Module, family: str) -> int:
     return fixed or max(SIDES.get(family, 64), config.get("min_input_size", (3, 0))[1])
 
 
+KINDS = {  # mechanisms by the place that they are attached to by default
+    kind: [name for name, each in MECHANISMS.items() if each.attaches == kind]
+    for kind in dict.fromkeys(each.attaches for each in MECHANISMS.values())
+}
+EVERY = 3  # of the mechanisms of one kind, which differ in what they compute alone, a family is given every third
+
+
+def mechanisms_of(family: str) -> list[str]:
+    """Mechanisms for a family: some of each kind, others for the next family."""
+    number = [*FAMILIES].index(family)
+    return [
+        name
+        for names in KINDS.values()
+        for at, name in enumerate(names)
+        if len(names) < EVERY or at % EVERY == number % EVERY
+    ]
+
+
 PLACES = {"before": ["input"], "after": [None, "residual"]}  # elsewhere by default
 
 
@@ -90,6 +108,12 @@ def refusals(model: nn.Module, name: str, side: int) -> list[str]:
     return reasons
 
 
+def test_every_mechanism_meets_families():
+    given = [name for family in FAMILIES for name in mechanisms_of(family)]
+    assert min(given.count(name) for name in MECHANISMS) >= len(FAMILIES) // EVERY
+    assert all(MECHANISMS[name].attaches in KINDS for name in given)
+
+
 def test_families_are_new():
     assert not KNOWN & set(FAMILIES)
     assert len(FAMILIES) == 25
@@ -98,12 +122,12 @@ def test_families_are_new():
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_attach_every_mechanism_to_a_new_family_or_refuses(family):
+def test_attach_mechanisms_to_a_new_family_or_refuses(family):
     model = network(family)
     x = torch.randn(1, 3, *2 * [side_of(model, family)])
     before, printed = model(x), repr(model)
     assert before.isfinite().all()
-    for name in MECHANISMS:
+    for name in mechanisms_of(family):
         reasons = refusals(model, name, x.shape[2])
         for reason in reasons:
             assert len(reason) > 20, name
