@@ -368,7 +368,7 @@ def test_audit_of_a_trained_network_has_no_fault(mechanism, tmp_path):
     from foveal.training.config import RunConfig
     from foveal.training.load_model import load_model
 
-    foveal.train(RunConfig(model=f"small_cnn+{mechanism}", epochs=2, lr=5e-3, batch_size=64), tmp_path / "run")
+    foveal.train(RunConfig(model=f"small_cnn+{mechanism}", epochs=1, lr=5e-3, batch_size=64), tmp_path / "run")
     opened = load_model(str(tmp_path / "run"))
     audited = foveal.audit(opened.network, opened.batches(opened.load_data("digits/rts").validation))
     assert audited.images == 500

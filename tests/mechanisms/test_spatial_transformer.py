@@ -110,7 +110,7 @@ def test_spatial_transformers_in_series_record_and_learn():
 def test_spatial_transformer_in_a_resnet_trains_and_is_drawn(tmp_path):
     """Train on bright squares at random places whose size is the class, with a transformer before the second stage."""
     torch.manual_seed(0)
-    model = foveal.create_model("resnet18", num_classes=2)
+    model = foveal.create_model("resnet18", num_classes=2, layers=(1, 1, 1, 1))
     foveal.attach(model, "stn", at="layer2")
     localisation = model.layer2.stn.localisation
     start = localisation.regression.weight.clone()

@@ -1,5 +1,7 @@
 """Networks by name: parameters and multiply-adds as reported, attention that is called."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,7 @@ MACS = {  # what a paper's figure lacks, and up to what share the rest of the di
 }
 
 
+@cache
 def create(name: str) -> nn.Module:
     with torch.device("meta"):
         return foveal.create_model(name, num_classes=10 if name in SMALL else 1000)

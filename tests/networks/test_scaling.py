@@ -1,6 +1,7 @@
 """Wider and deeper networks by name."""
 
 import re
+from functools import cache
 
 import pytest
 import timm
@@ -28,6 +29,7 @@ FAMILIES = {  # a backbone of each, and its block
 }
 
 
+@cache
 def create(name: str, **options: int) -> nn.Module:
     with torch.device("meta"):
         return foveal.create_model(name, **options)
