@@ -117,8 +117,8 @@ def check_within(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     buffers = elements_of(dict(model.named_buffers()))
     if len(state) > len(weights) or elements_of(state) > elements or buffers > max(BUFFERS, elements):
         raise TooLargeError(
-            f"does not hold the network it names, of {len(state):,} tensors of {elements_of(state):,} elements, and buffers of "
-            f"{buffers:,}, larger than its {len(weights):,} tensors of {elements:,} elements in all"
+            f"does not hold the network it names, of {len(state):,} tensors of {elements_of(state):,} elements, and "
+            f"buffers of {buffers:,}, larger than its {len(weights):,} tensors of {elements:,} elements in all"
         )
 
 
