@@ -30,7 +30,7 @@ from foveal.training.run_folder import CONFIG, read_lines
 from foveal.training.stored_split import check_resumed
 
 FILE = "comparison.json"
-BLOCKS = 1000  # of a stored control at most: more would take long to build
+BLOCKS, LONGEST = 1000, 1000  # of a stored control at most: more blocks take long to build; characters of a name
 START = 4.0  # seconds from the start of a worker process to its first training step
 
 
@@ -166,9 +166,9 @@ def check_contenders(path: Path, stated: Any, backbone: str) -> dict[str, str]:
     if not isinstance(stated, dict):
         raise ValueError(f"{path}: contenders={stated!r:.80}; networks by name are needed")
     for name, model in stated.items():
-        if not isinstance(model, str) or not is_made_of(model, backbone):
+        if not isinstance(model, str) or len(model) > LONGEST or not is_made_of(model, backbone):
             raise ValueError(
-                f"{path}: contenders, {name}={model!r:.80}; the backbone {backbone!r} is needed, scaled or with "
+                f"{path}: contenders, {name}={model!r:.80}; the backbone {backbone!r:.80} is needed, scaled or with "
                 "attention"
             )
     return stated
@@ -179,7 +179,10 @@ def is_made_of(model: str, backbone: str) -> bool:
     rest = model.removeprefix(backbone)
     if not model.startswith(backbone) or rest[:1] not in ("", "+", ":", ","):
         return False
-    scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
+    try:
+        scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
+    except ValueError:
+        return False
     most = {"width": MOST / UNIT, "extra_blocks": BLOCKS}
     return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
 
@@ -189,7 +192,7 @@ def check_same(folder: Path, stored: Mapping[str, Any], planned: Mapping[str, An
     differ = next((name for name, value in planned.items() if stored.get(name, value) != value), None)
     if differ is not None:
         raise ValueError(
-            f"output={str(folder)!r} contains a comparison with another {differ}, {stored[differ]!r}; "
+            f"output={str(folder)!r} contains a comparison with another {differ}, {stored[differ]!r:.80}; "
             "choose another folder"
         )
 

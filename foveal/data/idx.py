@@ -28,6 +28,7 @@ from foveal.data.preprocessing import Preprocessing
 
 NAME = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
 BYTES = 8  # the code of the type of the numbers
+DIMENSIONS = 4  # at most; images have three
 
 
 def has_idx(root: Path) -> bool:
@@ -104,7 +105,8 @@ def read_idx(path: Path) -> Tensor:
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             head = file.read(4)
-            lengths = file.read(4 * head[3]) if len(head) == 4 and head[:3] == bytes([0, 0, BYTES]) else b""
+            known = len(head) == 4 and head[:3] == bytes([0, 0, BYTES]) and head[3] <= DIMENSIONS
+            lengths = file.read(4 * head[3]) if known else b""
             if not lengths or len(lengths) < 4 * head[3]:
                 raise ValueError(f"{path}: not an IDX file of bytes")
             shape = np.frombuffer(lengths, ">u4").tolist()

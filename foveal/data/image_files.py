@@ -60,13 +60,13 @@ def examine(path: Path) -> FileFacts:
         with opened(path) as image:
             pages, mode, bands = getattr(image, "n_frames", 1), image.mode, stored_bands(image)
             pixels = decode(image, path)
+            if isinstance(pixels, Image.Image):
+                return FileFacts(None, pages, mode, bands, is_transparent(pixels))
+            colours, opacity = split_alpha(pixels)
+            transparent = opacity is not None and int(opacity.min()) < DEEPEST
+            return FileFacts(None, pages, mode, bands, transparent, (float(colours.min()), float(colours.max())))
     except ValueError as error:
         return FileFacts(str(error))
-    if isinstance(pixels, Image.Image):
-        return FileFacts(None, pages, mode, bands, is_transparent(pixels))
-    colours, opacity = split_alpha(pixels)
-    transparent = opacity is not None and int(opacity.min()) < DEEPEST
-    return FileFacts(None, pages, mode, bands, transparent, (float(colours.min()), float(colours.max())))
 
 
 @contextmanager
@@ -139,17 +139,20 @@ def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
     try:
         with opened(path) as image:
             pixels = decode(image, path)
+            return compose(pixels if isinstance(pixels, Image.Image) else as_bytes(pixels, value_range))
     except ValueError as error:
         raise ValueError(f"image {str(path)!r}: {error}") from error
-    if isinstance(pixels, Image.Image):
-        return compose(pixels)
+
+
+def as_bytes(pixels: np.ndarray, value_range: tuple[float, float] | None) -> Image.Image:
+    """Convert uint16 (H, W, bands) to an image of 8 bits; ValueError without a range."""
     if value_range is None:
-        raise ValueError(f"image {str(path)!r}: 16-bit values, and no value range is known that becomes 0 to 255")
+        raise ValueError("16-bit values, and no value range is known that becomes 0 to 255")
     colours, opacity = split_alpha(pixels)
     bands = [Image.fromarray(to_bytes(band, value_range)) for band in np.moveaxis(colours, 2, 0)]
     if opacity is not None:
         bands.append(Image.fromarray(to_bytes(opacity, (0, DEEPEST))))
-    return compose(Image.merge({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)], bands))
+    return Image.merge({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)], bands)
 
 
 def decode(image: Image.Image, path: Path) -> Image.Image | np.ndarray:

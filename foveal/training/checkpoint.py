@@ -87,8 +87,13 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, Checkpoint]:
     try:
         model = recreate(checkpoint.facts, checkpoint.weights)
     except ValueError as error:
-        raise ValueError(f"checkpoint {str(path)!r} {one_line(error)}") from error
+        raise ValueError(f"checkpoint {str(file_of(path))!r} {one_line(error)}") from error
     return model.eval(), checkpoint
+
+
+def file_of(path: str | Path) -> Path:
+    """Return the file of a checkpoint: `best.safetensors` of a run folder, or the path itself."""
+    return Path(path) / "best.safetensors" if Path(path).is_dir() else Path(path)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -97,8 +102,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         ValueError: no such file; not a checkpoint of foveal, or a truncated one.
     """
-    path = Path(path)
-    file = path / "best.safetensors" if path.is_dir() else path
+    file = file_of(path)
     if not file.is_file():
         raise ValueError(f"checkpoint: there is no file {str(file)!r}")
     try:
