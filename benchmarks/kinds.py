@@ -11,7 +11,8 @@ import foveal
 from benchmarks import mutants, specimens
 from benchmarks.mutants import Mutant
 from benchmarks.specimens import COMPARED, StoppedError
-from foveal.comparison.plan import CONTROLS, FILE, check_same, fixed, read_plan
+from foveal.comparison.contenders import CONTROLS
+from foveal.comparison.plan import FILE, check_same, fixed, read_plan
 from foveal.data.image_files import FORMATS
 from foveal.inspection.drawing.read_images import HIGH_RANGE, read_images
 from foveal.training.config import RunConfig

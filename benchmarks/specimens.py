@@ -17,6 +17,7 @@ from PIL import Image
 import foveal
 from benchmarks.mutants import Mutant, as_png, mutate_bytes
 from foveal.comparison.plan import FILE, fixed
+from foveal.core.folders import locked_folder
 from foveal.training.config import CompareConfig, RunConfig
 
 COMPARED = CompareConfig(data="digits", epochs=1, seeds=2)
@@ -149,10 +150,10 @@ def write_runs(folder: Path) -> None:
 
 def write_comparison(folder: Path) -> None:
     """Write the plan of a comparison with both controls."""
-    folder.mkdir(parents=True)
     models = {"none": "small_cnn", "se": "small_cnn+se", "wider": "small_cnn:width=1.2"}
     plan = {**fixed(COMPARED), "contenders": {**models, "deeper": "small_cnn:extra_blocks=2,width=0.9"}}
-    (folder / FILE).write_text(json.dumps(plan, indent=1))
+    with locked_folder(folder):
+        (folder / FILE).write_text(json.dumps(plan, indent=1))
 
 
 def write_idx(folder: Path, packed: bool = False) -> None:

@@ -30,9 +30,10 @@ def jobs_here(monkeypatch) -> None:
     """Run the jobs of a comparison in this process: new processes take seconds each, and `test_jobs.py` tests them."""
     from foveal.comparison import compare, jobs
 
-    def run_jobs(
-        each: Mapping[Hashable, jobs.Job], on_report: Callable[[int], None] = lambda count: None
-    ) -> dict[Hashable, Any]:
-        return {key: jobs.guarded(*job) for key, job in each.items()}
+    class Here(jobs.JobPool):
+        def run(
+            self, jobs_by_key: Mapping[Hashable, jobs.Job], on_report: Callable[[int], None] = lambda count: None
+        ) -> dict[Hashable, Any]:
+            return {key: jobs.guarded(call, *arguments) for key, (call, arguments) in jobs_by_key.items()}
 
-    monkeypatch.setattr(compare, "run_jobs", run_jobs)
+    monkeypatch.setattr(compare, "JobPool", Here)

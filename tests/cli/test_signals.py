@@ -9,7 +9,7 @@ from benchmarks.kills import session_members, start, stop, write_images
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_main_ends_all_processes_of_a_comparison_after_a_signal(tmp_path, number):
     data, output = write_images(tmp_path / "images"), tmp_path / "run"
     process = start(("compare", "none", "se", "--seeds", "1", "--epochs", "1000"), data, output)

@@ -14,8 +14,9 @@ from PIL import Image
 
 import foveal
 from foveal.comparison import compare as comparing
-from foveal.comparison.jobs import guarded
+from foveal.comparison.jobs import JobPool, guarded
 from foveal.comparison.verdicts import TOO_FEW
+from foveal.core.names import slug
 from foveal.reports.tables import write_tables
 from foveal.training.config import CompareConfig
 
@@ -69,13 +70,14 @@ def check_examination(row: comparing.ContenderResult, run: Path) -> None:
     assert row.examination.audit.images == len(json.loads((run / "split.json").read_text())["validation"])
 
 
-def check_difference(found: comparing.ComparisonResult, name: str, base: list[Predictions], own: list[Predictions]):
+def check_difference(
+    found: comparing.ComparisonResult, name: str, bases: list[list[Predictions]], own: list[Predictions]
+) -> None:
     """Compare the mean difference, and the images that one network alone gets right, with the predictions."""
-    differences = [error_of(a) - error_of(b) for a, b in zip(base, own, strict=True)]
-    verdict = found.verdicts[name]
-    assert verdict.mean == pytest.approx(mean(differences), abs=1e-9)
-    equal = len(set(np.round(differences, 6))) == 1
-    assert (verdict.label == TOO_FEW) == (len(own) < 3 or (equal and any(differences)))
+    base, verdict = bases[0], found.verdicts[name]
+    errors = mean(mean(map(error_of, each)) for each in bases)
+    assert verdict.mean == pytest.approx(errors - mean(map(error_of, own)), abs=1e-9)
+    assert (verdict.label == TOO_FEW) == (len(own) < 3)
     for seed, (a, b) in enumerate(zip(base, own, strict=True)):
         assert {image: label for image, (label, _) in a.items()} == {image: label for image, (label, _) in b.items()}
         sides = [(a[image][0] == a[image][1], b[image][0] == b[image][1]) for image in a]
@@ -86,24 +88,30 @@ def check_difference(found: comparing.ComparisonResult, name: str, base: list[Pr
 def check(found: comparing.ComparisonResult, classes: list[str], seeds: int) -> None:
     """Compare every figure on the test part with the runs' files."""
     folder = found.plan.folder
-    runs = {row.name: [read_predictions(folder / f"{row.name}-{seed}") for seed in range(seeds)] for row in found.rows}
+    runs = {
+        row.name: [read_predictions(folder / f"{slug(row.name)}-{seed}") for seed in range(seeds)] for row in found.rows
+    }
     base = next((row.name for row in found.rows if row.model == "small_cnn"), found.rows[0].name)
     assert found.plan.baseline == base
-    assert set(found.verdicts) == set(found.pairs) == set(runs) - {base}
+    assert found.plan.twin == (f"{base} again" if seeds >= 3 else None)
+    assert set(found.verdicts) == set(found.pairs) == set(runs) - {base, found.plan.twin}
     for row in found.rows:
         check_row(row, runs[row.name], classes)
-        check_examination(row, folder / f"{row.name}-0")
-        if row.name != base:
-            check_difference(found, row.name, runs[base], runs[row.name])
+        check_examination(row, folder / f"{slug(row.name)}-0")
+        if row.name not in (base, found.plan.twin):
+            bases = [runs[name] for name in (base, found.plan.twin) if name]
+            check_difference(found, row.name, bases, runs[row.name])
     write_tables(found)
     with (folder / "results.csv").open(newline="") as file:
         errors = [float(line["error_percent"]) for line in csv.DictReader(file)]
     assert errors == pytest.approx([error_of(each) for own in runs.values() for each in own], abs=1e-4)
 
 
-def at_once(jobs, on_report=None):
+class Here(JobPool):
     """Run jobs one after the other, in this process."""
-    return {key: guarded(*job) for key, job in jobs.items()}
+
+    def run(self, jobs, on_report=None):
+        return {key: guarded(call, *arguments) for key, (call, arguments) in jobs.items()}
 
 
 @st.composite
@@ -122,7 +130,7 @@ def cases(draw):
 def test_compare_gives_the_figures_that_its_runs_give_or_refuses(case):
     counts, contenders, seeds = case
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparing, "run_jobs", at_once)
+        patch.setattr(comparing, "JobPool", Here)
         write_images(Path(folder) / "data", counts)
         options = {"image_size": 16, "epochs": 1, "batch_size": 8, "lr": 5e-3, "seeds": seeds}
         arguments = contenders, CompareConfig(data=f"folder:{folder}/data", **options), f"{folder}/cmp"

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import foveal
+from foveal.core.names import as_cell
 from foveal.training.config import RunConfig
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # of ImageNet
@@ -73,8 +74,10 @@ def check_run(run: Path, data: Path, config: RunConfig, result) -> None:
     classes = sorted(set(class_of.values()))
     with (run / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == split["test"]
-    assert [row["class"] for row in rows] == [class_of[name] for name in split["test"]]
+    assert [row["image"] for row in rows] == [as_cell(name) for name in split["test"]]
+    assert [row["class"] for row in rows] == [as_cell(class_of[name]) for name in split["test"]]
+    name_of = {as_cell(name): name for name in classes}
+    rows = [{**row, **{key: name_of[row[key]] for key in ("class", "predicted")}} for row in rows]
     assert (result.accuracy, result.balanced_accuracy, result.recall, result.absent) == figures_of(rows, classes)
     for row, each in zip(rows, probabilities(run, data, split["test"], config.model, len(classes)), strict=True):
         chosen = each[classes.index(row["predicted"])].item()

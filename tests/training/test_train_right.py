@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveal.comparison.verdicts import TOO_FEW, compute_verdicts
+from foveal.comparison.verdicts import compute_verdicts
 from foveal.data.parts import Data, InMemory
 from foveal.data.preprocessing import Preprocessing
 from foveal.training import train as training
@@ -23,11 +23,13 @@ def test_share_right_is_exact():
         assert share(of - 1, of) == (of - 1) / of
 
 
-def test_differences_of_one_image_in_every_seed_are_equal():
-    """Three times one image of thirty: their spread is unknown, not 0, so that there is no verdict."""
-    pairs = [(29, 28), (27, 26), (15, 14)]
-    differences = [100 * (1 - share(low, 30)) - 100 * (1 - share(high, 30)) for high, low in pairs]
-    assert compute_verdicts({"se": differences})["se"].label == TOO_FEW
+def test_differences_of_one_image_in_every_seed_are_no_verdict():
+    """Three times one image of thirty: errors are multiples of an image, so that equal differences show little."""
+    errors = {"none": (28, 26, 14), "se": (29, 27, 15)}
+    by_seed = {
+        name: {seed: 100 * (1 - share(right, 30)) for seed, right in enumerate(each)} for name, each in errors.items()
+    }
+    assert compute_verdicts(by_seed, "none", images=30)["se"].kind in ("same", "open")
 
 
 class Own(nn.Module):
