@@ -12,6 +12,7 @@ the step.
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from math import isfinite
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -38,6 +39,7 @@ from foveal.training.run_folder import LAST
 from foveal.training.stored_split import check_resumed
 
 OnStep = Callable[[int, int], None]  # called with the numbers of steps done and of all
+LOADERS = "fork" if "fork" in get_all_start_methods() else "spawn"  # that of a job's process has no place for a loader
 AVERAGE = "ema."  # prefix of the moving average's weights
 TWINS = 10_000  # added to a seed, of which there are fewer, for the initial weights of a twin
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
@@ -119,7 +121,10 @@ class Trainer:
         size, device = self.config.batch_size, self.accelerator.device
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         source, workers = cast("Dataset[Any]", part), self.config.workers
-        loader = DataLoader(source, size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes)
+        loader = DataLoader(
+            source, size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes,
+            multiprocessing_context=LOADERS if workers else None,
+        )  # fmt: skip
         for images, labels in loader:
             scaled = self.data.preprocessing.normalize(images.to(device))
             yield scaled.contiguous(memory_format=layout), labels.to(device)
