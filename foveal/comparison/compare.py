@@ -17,9 +17,10 @@ from typing import Any
 
 from foveal.comparison.contenders import CONTENDERS
 from foveal.comparison.jobs import Failed, Job, JobPool, report
+from foveal.comparison.mcnemar import McNemar, mcnemar
 from foveal.comparison.plan import Plan, epochs_done, make_plan
 from foveal.comparison.tune import tuned_rate
-from foveal.comparison.verdicts import McNemar, Verdict, compute_verdicts, mcnemar
+from foveal.comparison.verdicts import Verdict, compute_verdicts
 from foveal.core.files import write_file
 from foveal.core.folders import locked_folder
 from foveal.core.names import lookup
@@ -29,7 +30,7 @@ from foveal.inspection.tap_points import find_tap_points
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
-from foveal.training.run_folder import Result, delete_run, predicted_right
+from foveal.training.run_folder import Result, delete_run, predicted_right, read_split
 from foveal.training.train import train
 
 EXAMINED = 500  # random images for audit and score; on all images they would take as long as the training
@@ -241,9 +242,29 @@ def compute_pairs_and_verdicts(
     }
     if not pairs:
         return {}, pairs
-    images, chance = constant_answer(plan.runs(plan.baseline)[min(base)])
-    arms = {name: own for name, own in errors.items() if name == twin or name != plan.twin}
-    return compute_verdicts(arms, plan.baseline, twin, images=images, chance=chance), pairs
+    first_run = plan.runs(plan.baseline)[min(base)]
+    images, chance = constant_answer(first_run)
+    verdicts = compute_verdicts(
+        {name: own for name, own in errors.items() if name == twin or name != plan.twin},
+        plan.baseline,
+        twin,
+        images=images,
+        chance=chance,
+        train_images=len(read_split(first_run)["train"]) if plan.config.resplit else None,
+        diverged=diverged(plan, rows),
+    )
+    return verdicts, pairs
+
+
+def diverged(plan: Plan, rows: Sequence[ContenderResult]) -> dict[str, int]:
+    """Return the contenders of which the loss of a run was not finite, with its seed; the twin is the baseline."""
+    found = {
+        row.name: seed
+        for row in rows
+        for seed, reason in row.failed.items()
+        if reason.startswith(FloatingPointError.__name__)
+    }
+    return found | ({plan.baseline: found[plan.twin]} if plan.twin in found else {})
 
 
 def constant_answer(folder: Path) -> tuple[int, float]:

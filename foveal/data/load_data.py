@@ -34,7 +34,7 @@ def load_data(
             a file of MedMNIST (see `foveal.data.npz`). An existing path needs no `folder:`; it may be a `pathlib.Path`.
         image_size: side in pixels to which a folder's images are resized; IDX and npz files keep their own.
         groups: CSV file with lines `image,group`, for a folder of images: a group stays in one part.
-        seed: of the distortion. The split has a fixed seed of its own.
+        seed: of the split and of the distortion, where foveal makes them; published parts stay as they are.
         preprocessing: of a folder's images, instead of `image_size` and timm's for ImageNet.
         value_range: values of 16-bit image files that become 0 and 255; if left out, the least and the largest value of
             the training part.
@@ -61,7 +61,7 @@ def load_data(
     path = Path(str(spec).removeprefix("folder:"))
     named = isinstance(spec, str) and (not spec or spec.partition("/")[0] in NAMES)
     if not named and (isinstance(spec, Path) or spec.startswith("folder:") or path.exists()):
-        return load_path(path, preprocessing or for_imagenet(image_size), groups, value_range)
+        return load_path(path, preprocessing or for_imagenet(image_size), groups, value_range, seed)
     spec = str(spec)
     name, _, distortion = spec.partition("/")
     refuse_unused(spec, groups, value_range)
@@ -83,6 +83,7 @@ def load_path(
     preprocessing: Preprocessing,
     groups: str | Path | None,
     value_range: tuple[float, float] | None,
+    seed: int,
 ) -> Data:
     """Load a file of MedMNIST, a folder that holds one or IDX files, or a folder of images."""
     from foveal.data.folder import load_folder
@@ -91,7 +92,8 @@ def load_path(
 
     file = find_npz(path)
     if file is None and not has_idx(path):
-        return load_folder(path, replace(preprocessing, value_range=value_range or preprocessing.value_range), groups)
+        preprocessing = replace(preprocessing, value_range=value_range or preprocessing.value_range)
+        return load_folder(path, preprocessing, groups, seed)
     if groups:
         kind = "IDX files" if file is None else "a file of MedMNIST"
         raise ValueError(f"groups={str(groups)!r}: {str(path)!r} holds {kind}, which are split already")

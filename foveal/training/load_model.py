@@ -37,6 +37,7 @@ class LoadedModel:
     groups: str | None = None  # of the folder that it was trained on
     data: str | None = None  # name of the data set that it was trained on
     split: StoredSplit | None = None  # that its run stored
+    data_seed: int = 0  # of its data's split and distortion
 
     def load_data(self, spec: str | Path) -> Data:
         """Load a data set for this network: its size and channels checked, its labels as the network's outputs.
@@ -49,7 +50,8 @@ class LoadedModel:
                 outputs; test images that the run was trained on; and what `foveal.load_data` raises.
         """
         own = self.is_own(spec)
-        data = load_data(spec, groups=self.groups if own else None, preprocessing=self.preprocessing)
+        groups, seed = (self.groups, self.data_seed) if own else (None, 0)
+        data = load_data(spec, groups=groups, seed=seed, preprocessing=self.preprocessing)
         try:
             self.preprocessing.match_channels(torch.zeros(1, *data.shape, dtype=torch.uint8))
         except ValueError as error:
@@ -185,7 +187,13 @@ def load_model(model: str) -> LoadedModel:
         preprocessing = Preprocessing.from_facts(facts["preprocessing"])
         place = Path(model) if Path(model).is_dir() else Path(model).parent
         return LoadedModel(
-            network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"), stored_split(place)
+            network,
+            facts["classes"],
+            preprocessing,
+            groups=facts.get("groups"),
+            data=facts.get("data"),
+            split=stored_split(place),
+            data_seed=facts.get("data_seed", 0),
         )
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))

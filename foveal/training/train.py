@@ -25,10 +25,13 @@ from torch import Tensor
 
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours, locked_folder
+from foveal.data.folder import with_auto_augment
 from foveal.data.load_data import load_data
+from foveal.data.parts import Data
 from foveal.training.checkpoint import read_checkpoint
-from foveal.training.config import RunConfig
+from foveal.training.config import RunConfig, TrainConfig
 from foveal.training.load_model import check_finite
+from foveal.training.recipes import resolve
 from foveal.training.resumable import check_network, check_tested
 from foveal.training.run_folder import (
     BEST,
@@ -39,6 +42,7 @@ from foveal.training.run_folder import (
     check_run,
     delete_run,
     finished,
+    read_split,
     read_times,
     write_lines,
     write_predictions,
@@ -95,12 +99,14 @@ def train(
     """
     folder = Path(output)
     check_folder_is_ours(folder, overwrite)
+    data = load_images(config, config.data_seed) if overwrite or not (folder / SPLIT).is_file() else None
+    config = resolve(config, config.model, len(read_split(folder)["train"] if data is None else data.train))
     if not overwrite:
         check_run(folder, config, resume)
         if result := finished(folder, config.epochs):
             return result
         check_network(folder, config)
-    run = prepare(config)
+    run = Trainer(config, load_images(config, config.data_seed) if data is None else data)
     with locked_folder(folder, overwrite):
         if overwrite:
             delete_run(folder)
@@ -111,14 +117,15 @@ def train(
 def train_epochs(config: RunConfig, folder: Path, on_epoch: OnEpoch = lambda line: None) -> list[dict[str, Any]]:
     """Train the epochs that the folder's run lacks, and return the lines of all. The test part is not read."""
     check_network(folder, config)
-    run = prepare(config)
+    run = Trainer(config, load_images(config, config.data_seed))
     with locked_folder(folder):
         return run_epochs(run, folder, lambda done, of: None, on_epoch)
 
 
-def prepare(config: RunConfig) -> Trainer:
-    """Load the data of a run, and create its network."""
-    return Trainer(config, load_data(config.data, image_size=config.image_size, groups=config.groups))
+def load_images(config: TrainConfig, data_seed: int) -> Data:
+    """Load the data of a run, with the augmentation of its training images."""
+    data = load_data(config.data, image_size=config.image_size, groups=config.groups, seed=data_seed)
+    return data if config.aa is None else with_auto_augment(data, config.aa)
 
 
 def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -> list[dict[str, Any]]:
