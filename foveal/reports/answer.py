@@ -17,7 +17,7 @@ REST = {  # by kind of row: what is said of one contender, and of several
     "same": ("For {} there is no difference.",) * 2,
     "open": ("For {} the comparison cannot tell.",) * 2,
     "few": ("{} has too few seeds.", "{} have too few seeds."),
-    "unstable": ("{} is unstable and not judged.", "{} are unstable and not judged."),
+    "unstable": ("{} is not judged: a run diverged.", "{} are not judged: runs diverged."),
     "alone": (
         "{} has no finished seed in common with the baseline.",
         "{} have no finished seed in common with the baseline.",
@@ -36,8 +36,8 @@ def answer(comparison: ComparisonResult) -> str:
         found.setdefault(kind_of(comparison, row), []).append(row)
     judged = bool(JUDGED & set(found))
     first = headline(comparison, found) if judged else no_answer(comparison, found)
-    if not judged and (not baseline_row(comparison).errors or plan.config.seeds < FEWEST):
-        found = {}  # the first sentence says it of all
+    if not judged and says_it_of_all(comparison):
+        found = {}
     parts = [first, *rest(found), *not_tested(plan, found)]
     return f"On {plan.config.data} in {plan.config.backbone}, {' '.join(parts)}"
 
@@ -94,7 +94,20 @@ def no_answer(comparison: ComparisonResult, found: Mapping[str, Rows]) -> str:
         return f"there is nothing to compare with {plan.baseline}."
     if plan.config.seeds < FEWEST:
         return f"there is no answer: a verdict needs {FEWEST} seeds or more."
-    return "there is no answer: no contender was judged."
+    return f"there is no answer: {unstable_baseline(comparison) or 'no contender was judged'}."
+
+
+def unstable_baseline(comparison: ComparisonResult) -> str:
+    """Return why the baseline or its twin is unstable, as the verdicts state it; "" if neither is."""
+    names = (name for name in (comparison.plan.baseline, comparison.plan.twin) if name)
+    starts = tuple(f"{name}, the baseline, is unstable" for name in names)
+    return next((each.reason for each in comparison.verdicts.values() if each.reason.startswith(starts)), "")
+
+
+def says_it_of_all(comparison: ComparisonResult) -> bool:
+    """Return True if the reason why there is no answer holds for every contender."""
+    few = comparison.plan.config.seeds < FEWEST
+    return few or not baseline_row(comparison).errors or bool(unstable_baseline(comparison))
 
 
 def rest(found: Mapping[str, Rows]) -> Iterator[str]:

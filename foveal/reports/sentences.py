@@ -54,7 +54,7 @@ def figures(comparison: ComparisonResult, row: ContenderResult) -> Iterator[str]
             yield f"up to {max(gaps):.2f} points from {base.name} in a seed"
     else:
         yield f"time {TIMES}{times(comparison, row)}"
-        yield f"parameters {TIMES}{parameter_ratio(comparison, row)}"
+        yield f"params {TIMES}{parameter_ratio(comparison, row)}"
 
 
 def failures(comparison: ComparisonResult, row: ContenderResult) -> list[str]:

@@ -16,7 +16,7 @@ from foveal.reports.ranking import baseline_row, kind_of, ranked, times
 
 TIMES = "\u00d7"  # before a ratio to the baseline
 RESULTS = (
-    "contender", "verdict", "error, %", "difference", "95 % interval", "p", f"{TIMES} time", f"{TIMES} parameters",
+    "contender", "verdict", "error, %", "difference", "95 % interval", "p", f"{TIMES} time", f"{TIMES} params",
 )  # fmt: skip
 LABELS = {  # of the kinds of rows that have no verdict
     "baseline": "the baseline", "twin": "the same network", "failed": "failed", "alone": "no verdict",
