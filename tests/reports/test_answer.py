@@ -63,7 +63,7 @@ def test_answer_gives_attention_no_credit_for_a_control(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "errors, text",
+    ("errors", "text"),
     [
         ({"se": HIGHER, "eca": HIGHER}, "no attention is better than none. se and eca are worse."),
         ({"se": BASE}, "no attention is better than none. For se there is no difference."),
