@@ -25,6 +25,7 @@ from torch import Tensor
 
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours, locked_folder
+from foveal.core.functions import Functions, import_functions
 from foveal.data.load_data import load_data
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import RunConfig
@@ -56,6 +57,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    functions: Functions | None = None,
     on_step: OnStep = lambda done, of: None,
     on_epoch: OnEpoch = lambda line: None,
 ) -> Result:
@@ -68,6 +70,8 @@ def train(
         output: folder of the run.
         resume: return the stored result of a finished run, or continue it if `config.epochs` is larger.
         overwrite: replace a run in the folder, or files that foveal did not write.
+        functions: functions by the name, `module:function`, that `config` has for them in `model` (alone or with
+            attention) or `data`; another one that it names is imported. See `foveal.networks.own`, `foveal.data.own`.
         on_step: called with the numbers of steps done and of all.
         on_epoch: called with each epoch's line of `metrics.jsonl`, and its `seconds`.
 
@@ -100,7 +104,7 @@ def train(
         if result := finished(folder, config.epochs):
             return result
         check_network(folder, config)
-    run = prepare(config)
+    run = prepare(config, functions or {})
     with locked_folder(folder, overwrite):
         if overwrite:
             delete_run(folder)
@@ -108,17 +112,21 @@ def train(
         return evaluate_test(run, folder, run_epochs(run, folder, on_step, on_epoch))
 
 
-def train_epochs(config: RunConfig, folder: Path, on_epoch: OnEpoch = lambda line: None) -> list[dict[str, Any]]:
+def train_epochs(
+    config: RunConfig, folder: Path, functions: Functions, on_epoch: OnEpoch = lambda line: None
+) -> list[dict[str, Any]]:
     """Train the epochs that the folder's run lacks, and return the lines of all. The test part is not read."""
     check_network(folder, config)
-    run = prepare(config)
+    run = prepare(config, functions)
     with locked_folder(folder):
         return run_epochs(run, folder, lambda done, of: None, on_epoch)
 
 
-def prepare(config: RunConfig) -> Trainer:
+def prepare(config: RunConfig, functions: Functions) -> Trainer:
     """Load the data of a run, and create its network."""
-    return Trainer(config, load_data(config.data, image_size=config.image_size, groups=config.groups))
+    functions = import_functions((config.model.partition("+")[0], config.data), functions)
+    source = functions.get(config.data, config.data)
+    return Trainer(config, load_data(source, image_size=config.image_size, groups=config.groups), functions)
 
 
 def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -> list[dict[str, Any]]:
