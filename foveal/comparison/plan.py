@@ -18,6 +18,7 @@ from foveal.comparison.jobs import workers
 from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
+from foveal.core.functions import Functions, import_functions
 from foveal.core.names import remark_lines, slug
 from foveal.data.parts import Data
 from foveal.networks.match_cost import MOST, UNIT
@@ -48,6 +49,7 @@ class Plan:
     given: tuple[str, ...] = ()  # the contenders as the user wrote them
     notes: dict[str, str] = field(default_factory=dict)  # how data files were read, and classes that a part lacks
     twin: str | None = None  # name of the second training of the baseline
+    functions: Functions = field(default_factory=dict)  # of the caller, for the backbone and the data, by name
 
     @property
     def baseline(self) -> str:
@@ -102,12 +104,17 @@ class Plan:
 
 
 def make_plan(
-    contenders: Sequence[str], config: CompareConfig, output: str | Path | None = None, overwrite: bool = False
+    contenders: Sequence[str],
+    config: CompareConfig,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    functions: Functions | None = None,
 ) -> Plan:
     """Plan a comparison and check its arguments before anything is written.
 
     Args:
         contenders, config, output, overwrite: As for `foveal.compare`.
+        functions: Functions that `config` names; others are imported.
 
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
@@ -116,17 +123,18 @@ def make_plan(
     if config.tune and find_spec("optuna") is None:
         raise ValueError(f"tune={config.tune}: optuna is missing; pip install foveal[tune]")
     named = by_name(contenders)
-    data = load_images(config, 0)
+    functions = import_functions((config.backbone, config.data), functions or {})
+    data = load_images(config, functions)
     config = resolve(config, config.backbone, len(data.train))
     if config.resplit:
-        check_resplit(config, data)
+        check_resplit(config, data, functions)
     folder = Path(output) if output else Path("runs") / slug(f"{config.data}-{config.backbone}")
     stored = {} if overwrite else read_plan(folder)
     check_same(folder, stored, fixed(config))
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     models = as_networks(named, config.backbone, stored.get("contenders", {}), data, layout)
     check_same(folder, stored.get("contenders", {}), models)
-    networks = {name: build(model, data).eval().to(memory_format=layout) for name, model in models.items()}
+    networks = {name: build(model, data, functions).eval().to(memory_format=layout) for name, model in models.items()}
     measured = costs(networks, data.shape, config.batch_size, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
     twin = None
@@ -134,7 +142,8 @@ def make_plan(
         models, twin = with_twin(models, config.backbone)
         baseline = baseline_of(models, config.backbone)
         measured[twin], seconds[twin] = measured[baseline], seconds[baseline]
-    plan = Plan(folder, config, models, measured, seconds, data.skipped, tuple(contenders), data.remarks, twin)
+    given = tuple(contenders)
+    plan = Plan(folder, config, models, measured, seconds, data.skipped, given, data.remarks, twin, functions)
     check_started(plan, data)
     return plan
 
@@ -145,14 +154,14 @@ def check_started(plan: Plan, data: Data) -> None:
         check_resumed(run, data)
     for seed in range(plan.config.seeds):
         started = [run for name in plan.models if epochs_done(run := plan.runs(name)[seed])]
-        own = load_images(plan.config, seed) if started and seed and plan.config.resplit else data
+        own = load_images(plan.config, plan.functions, seed) if started and seed and plan.config.resplit else data
         for run in started:
             check_resumed(run, own)
 
 
-def check_resplit(config: CompareConfig, data: Data) -> None:
+def check_resplit(config: CompareConfig, data: Data, functions: Functions) -> None:
     """Raise a ValueError if data has the same test part with another seed."""
-    if sorted(data.test.names) == sorted(load_images(config, 1).test.names):
+    if sorted(data.test.names) == sorted(load_images(config, functions, 1).test.names):
         raise ValueError(f"resplit: data {config.data!r} has a published test part, which stays the same for all seeds")
 
 

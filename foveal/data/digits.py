@@ -95,14 +95,20 @@ def distorted(part: InMemory, kind: str, seed: int) -> InMemory:
 
 
 def mean_and_std(channel: Tensor) -> tuple[float, float]:
-    """Compute mean and standard deviation of uint8 pixels in [0, 1], from counts by level, which saves memory.
+    """Compute mean and standard deviation of uint8 pixels in [0, 1], from counts by level, which saves memory."""
+    return mean_and_std_of(torch.bincount(channel.flatten(), minlength=256))
+
+
+def mean_and_std_of(counts: Tensor) -> tuple[float, float]:
+    """Compute mean and standard deviation of pixels in [0, 1] from the number of pixels at each of 256 levels.
 
     The deviation of pixels of one single value is given as 1, by which they can be divided.
     """
-    counts = torch.bincount(channel.flatten(), minlength=256).double()
+    counts = counts.double()
+    pixels = counts.sum()
     levels = torch.arange(256, dtype=torch.float64) / 255
-    mean = (counts * levels).sum() / channel.numel()
-    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (channel.numel() - 1)).sqrt().item() or 1.0
+    mean = (counts * levels).sum() / pixels
+    return mean.item(), ((counts * (levels - mean) ** 2).sum() / (pixels - 1)).sqrt().item() or 1.0
 
 
 def added(part: InMemory, seed: int) -> InMemory:

@@ -153,7 +153,8 @@ def picture_of(plan: Plan, row: ContenderResult) -> tuple[Picture | None, str]:
         return None, "All its seeds failed."
     folder = plan.runs(row.name)[row.first]
     try:
-        picture = look(str(folder), [plan.config.data], IMAGES).picture
+        data, functions = plan.config.data, plan.functions
+        picture = look(str(folder), [functions.get(data, data)], IMAGES, functions.get(plan.config.backbone)).picture
     except Exception as error:  # any exception: the report of long runs is written without the picture
         return None, f"{type(error).__name__}: {one_line(error)}"
     picture.save(plan.folder / f"{folder.name}.png")

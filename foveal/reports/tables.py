@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -102,10 +102,10 @@ def write_tables(compared: ComparisonResult) -> None:
     Measured times are in `costs.json` alone, so that the results of equal comparisons are equal files.
     """
     folder, plan = compared.plan.folder, compared.plan
-    measured = ("costs", "seconds")
+    left_out = ("costs", "seconds", "folder", "functions")
     everything = {
         "file": WRITTEN_BY,
-        "plan": {name: value for name, value in asdict(plan).items() if name not in (*measured, "folder")},
+        "plan": {name: value for name, value in asdict(replace(plan, functions={})).items() if name not in left_out},
         "baseline": plan.baseline,
         "rows": [figures_of(row) for row in compared.rows],
         "verdicts": {name: asdict(verdict) for name, verdict in compared.verdicts.items()},

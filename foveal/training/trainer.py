@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from foveal.core.answers import Answers, read_answers
+from foveal.core.functions import Functions
 from foveal.data.parts import Data, Part, Redrawn
-from foveal.networks.factory import create_model
+from foveal.networks.own import create_for
 from foveal.surgery.attachments import plain_state_dict
 from foveal.training.augmentation import BatchAugmentation, class_weights
 from foveal.training.batches import as_it_comes, on_a_stream
@@ -50,12 +51,11 @@ EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
 class Trainer:
     """A network, its optimizer and schedule on a device."""
 
-    def __init__(self, config: RunConfig, data: Data):
+    def __init__(self, config: RunConfig, data: Data, functions: Functions | None = None):
         config = resolve(config, config.model, len(data.train))
         self.config, self.data = config, data
         set_seed(config.seed + TWINS * config.twin)
-        channels, *_ = data.shape
-        self.model = create_model(config.model, config.pretrained, num_classes=len(data.classes), in_chans=channels)
+        self.model = create_for(data, config.model, functions or {}, config.pretrained)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.accelerator = Accelerator()
