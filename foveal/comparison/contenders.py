@@ -20,7 +20,7 @@ from foveal.networks.own import create_for
 from foveal.profiling.costs import BATCH, count_macs, count_parameters
 from foveal.profiling.timing import time_inference
 
-CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
+CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8")
 Control = Literal["wider", "deeper"]
 CONTROLS: tuple[Control, ...] = ("wider", "deeper")
 MATCHES: dict[str, Callable[..., float]] = {
