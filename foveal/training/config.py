@@ -24,7 +24,7 @@ class TrainConfig:
 
     Attributes:
         data: Data set: digits, mnist or fashion-mnist, also distorted (digits/rts), cifar10, or folder:PATH with
-            images, IDX files or a .npz file of MedMNIST.
+            images, IDX files or a .npz file of MedMNIST; or a function, package.module:function.
         epochs: Number of passes over the training part.
         batch_size: Number of images in a training step.
         opt: Optimizer, by timm's name.
@@ -93,7 +93,7 @@ class CompareConfig(TrainConfig):
     """Configuration of a comparison: the shared recipe, and the fields below.
 
     Attributes:
-        backbone: Name of a network, as for `foveal.create_model`.
+        backbone: Name of a network, as for `foveal.create_model`, or a function, package.module:function.
         seeds: Number of runs of each contender.
         tune: Number of learning-rate trials for each contender; 0 uses `lr` for all.
         baselines: Number of times that the baseline is trained for each seed, 1 or 2. The second one, with other
@@ -126,7 +126,7 @@ class RunConfig(TrainConfig):
     """Configuration of one training run: the recipe, and the fields below.
 
     Attributes:
-        model: Name of a network, alone or with attention, such as resnet18+cbam.
+        model: Name of a network or function, alone or with attention, such as resnet18+cbam.
         seed: Seed of the initial weights, the order of the images and their augmentation, 0 to 9,999.
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
         twin: Draw other initial weights for the seed; its images stay the same.

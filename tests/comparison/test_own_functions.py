@@ -16,7 +16,7 @@ def test_compare_takes_functions_and_continues_by_name(tmp_path, jobs_here):
     own = {"backbone": own_functions.net, "data": own_functions.halves}
     result = compare(["none", "se:at=residual"], output=tmp_path / "both", **own, **recipe)
     assert not any(row.failed for row in result.rows)
-    assert result.rows[1].examination.audit.images == 9
+    assert result.rows[1].examination.audit.images == 12
     page = foveal.write_report(result).read_text()
     assert "own_functions:net" in page
     assert (tmp_path / "both" / "se-at=residual-0.png").is_file()
@@ -66,7 +66,7 @@ print([(row.model, row.errors, row.failed, row.examination.failed) for row in re
 @pytest.mark.slow
 def test_compare_of_a_script_from_standard_input(tmp_path):
     """Black and white images, which are learned without an error."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-"], input=SCRIPT, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
