@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-SIDE, COUNT = 12, 60
+SIDE, COUNT = 12, 80
 
 
 class Halves(Dataset):

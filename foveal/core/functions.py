@@ -30,8 +30,8 @@ def name_of(function: Function) -> str:
     Raises:
         TypeError: an object without a name, as a lambda or a partial has none.
     """
-    within, path = (getattr(function, key, None) for key in ("__module__", "__qualname__"))
-    name = f"{within}:{str(path).rpartition('<locals>.')[2]}"
+    within, path = (getattr(function, key, "") for key in ("__module__", "__qualname__"))
+    name = f"{within}:{path.rpartition('<locals>.')[2]}"
     if not callable(function) or not names_function(name):
         raise TypeError(f"{function!r:.80}: a function with a name (`def`) or a class is needed")
     return name

@@ -65,7 +65,7 @@ def load_data(
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range={value_range}: the first number must be below the second")
     if callable(spec) or (isinstance(spec, str) and names_function(spec)):
-        return load_function(import_function(spec) if isinstance(spec, str) else spec, groups, value_range)
+        return load_function(import_function(spec) if isinstance(spec, str) else spec, groups, value_range, seed)
     path = Path(str(spec).removeprefix("folder:"))
     named = isinstance(spec, str) and (not spec or spec.partition("/")[0] in NAMES)
     if not named and (isinstance(spec, Path) or spec.startswith("folder:") or path.exists()):
@@ -86,11 +86,13 @@ def load_data(
     return load(name, distortion or None, seed)
 
 
-def load_function(function: Function, groups: str | Path | None, value_range: tuple[float, float] | None) -> Data:
+def load_function(
+    function: Function, groups: str | Path | None, value_range: tuple[float, float] | None, seed: int
+) -> Data:
     from foveal.data.own import load_own
 
     refuse_unused(name_of(function), groups, value_range)
-    return load_own(function)
+    return load_own(function, seed)
 
 
 def load_path(

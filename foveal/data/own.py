@@ -23,7 +23,6 @@ from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import FRACTIONS, stratified
 
-SPLIT_SEED = 0
 MEASURED = 2000  # training images at most, evenly spaced, for mean and standard deviation
 
 
@@ -63,8 +62,8 @@ class Items:
         return image
 
 
-def load_own(function: Function) -> Data:
-    """Call a function and load the data that it returns.
+def load_own(function: Function, seed: int = 0) -> Data:
+    """Call a function and load the data that it returns; a single dataset is split from the seed.
 
     Raises:
         ValueError: the function fails; another object than one map-style Dataset or three; images or labels that are
@@ -81,7 +80,7 @@ def load_own(function: Function) -> Data:
     channels, height, width = read_item(*sources[0], 0)[0].shape
     chosen: list[Any] = [np.arange(len(each)) for each in labels]
     if len(sources) == 1:
-        chosen = stratified(labels[0].tolist(), FRACTIONS, SPLIT_SEED)
+        chosen = stratified(labels[0].tolist(), FRACTIONS, seed)
         sources, labels = sources * len(PARTS), labels * len(PARTS)
     train, validation, test = (
         Items(*source, index.tolist(), own[index], own[index], (channels, height, width))

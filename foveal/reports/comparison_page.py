@@ -221,5 +221,5 @@ def split(plan: Plan) -> str:
     stored: dict[str, Any] = next((json.loads(file.read_text()) for file in files if file.is_file()), {})
     parts = [f"{len(stored[part]):,} {part}" for part in ("train", "validation", "test") if part in stored]
     skipped = f"; {counted(len(stored['skipped']), 'file')} skipped" if stored.get("skipped") else ""
-    shared = "another split for each seed" if getattr(plan.config, "resplit", False) else "the same for all runs"
+    shared = "another split for each seed" if plan.config.resplit else "the same for all runs"
     return f"{', '.join(parts)} images, {shared}{skipped}" if parts else "no run has stored its split"

@@ -86,6 +86,6 @@ def scope(comparison: ComparisonResult) -> Iterator[str]:
 
 def coverage(plan: Plan) -> str:
     """Write what the intervals cover."""
-    if getattr(plan.config, "resplit", False):
+    if plan.config.resplit:
         return "It covers the noise of training and the choice of images: each seed has a split of its own."
     return "It covers the noise of training, not the choice of images: all seeds share one split."

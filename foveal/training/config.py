@@ -22,7 +22,7 @@ class TrainConfig:
 
     Attributes:
         data: Data set: digits, mnist or fashion-mnist, also distorted (digits/rts), cifar10, or folder:PATH with
-            images, IDX files or a .npz file of MedMNIST.
+            images, IDX files or a .npz file of MedMNIST; or a function, package.module:function.
         recipe: Named values of `epochs`, `lr` and `warmup_epochs`: scratch-small, scratch or finetune, see
             `foveal.training.recipes`. If left out, it is chosen by backbone and weights.
         epochs: Number of passes over the training part; if left out, as many as the recipe needs steps.
@@ -111,7 +111,7 @@ class CompareConfig(TrainConfig):
     """Configuration of a comparison: the shared recipe, and the fields below.
 
     Attributes:
-        backbone: Name of a network, as for `foveal.create_model`.
+        backbone: Name of a network, as for `foveal.create_model`, or a function, package.module:function.
         seeds: Number of runs of each contender.
         tune: Number of learning-rate trials for each contender; 0 uses `lr` for all.
         resplit: Split the data anew for each seed, so that verdicts cover the choice of images, too. Data with a
@@ -147,7 +147,7 @@ class RunConfig(TrainConfig):
     """Configuration of one training run: the recipe, and the fields below.
 
     Attributes:
-        model: Name of a network, alone or with attention, such as resnet18+cbam.
+        model: Name of a network or function, alone or with attention, such as resnet18+cbam.
         seed: Seed of the initial weights, the order of the images and their augmentation, 0 to 9,999.
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
         twin: Draw other initial weights for the seed; its images stay the same.

@@ -16,7 +16,7 @@ def test_compare_takes_functions_and_continues_by_name(tmp_path, jobs_here):
     own = {"backbone": own_functions.net, "data": own_functions.halves}
     result = compare(["none", "se:at=residual"], output=tmp_path / "both", **own, **recipe)
     assert not any(row.failed for row in result.rows)
-    assert result.rows[1].examination.audit.images == 9
+    assert result.rows[1].examination.audit.images == 12
     page = foveal.write_report(result).read_text()
     assert "own_functions:net" in page
     assert (tmp_path / "both" / "se-at=residual-0.png").is_file()

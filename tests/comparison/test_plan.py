@@ -114,7 +114,7 @@ def test_make_plan_splits_anew_for_each_seed_and_refuses_a_published_split(tmp_p
         write_halves(tmp_path / "parts" / part, 12)
     settings = replace(CONFIG, image_size=16, resplit=True)
     make_plan(["none"], replace(settings, data=f"folder:{tmp_path}/halves"), tmp_path / "a")
-    with pytest.raises(ValueError, match="resplit: data 'folder:.*parts' has a published test part"):
+    with pytest.raises(ValueError, match=r"resplit: data 'folder:.*parts' has a published test part"):
         make_plan(["none"], replace(settings, data=f"folder:{tmp_path}/parts"), tmp_path / "b")
 
 

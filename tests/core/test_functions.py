@@ -37,11 +37,14 @@ def test_name_of_refuses_what_has_no_name(nameless):
 
 
 def test_named_functions_refuses_one_name_for_two():
-    first, second = ([name for name in [lambda: None]][0] for _ in range(2))
-    for each in (first, second):
-        each.__qualname__ = "net"
-    with pytest.raises(ValueError, match="two functions have the name '.*:net'"):
-        named_functions([first, second])
+    def make():
+        def net():
+            """Another one at each call."""
+
+        return net
+
+    with pytest.raises(ValueError, match=r"two functions have the name '.*:net'"):
+        named_functions([make(), make()])
 
 
 def test_import_function_finds_modules_of_the_current_folder(tmp_path, monkeypatch):

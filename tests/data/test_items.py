@@ -58,7 +58,7 @@ def test_as_label_reads_whole_numbers(label):
 
 @pytest.mark.parametrize("label", [-1, 1.0, torch.tensor(1.0), "7", True, None, torch.tensor([0, 1]), 2**70])
 def test_as_label_refuses_others(label):
-    with pytest.raises(ValueError, match="label .*; a whole number from 0 is needed"):
+    with pytest.raises(ValueError, match=r"label .*; a whole number from 0 is needed"):
         as_label("data", label)
 
 

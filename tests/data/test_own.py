@@ -26,9 +26,9 @@ def test_load_own_splits_one_dataset_in_proportion():
     assert data.name == "own_functions:halves"
     assert data.classes == ("left", "right")
     assert data.shape == (1, 12, 12)
-    assert [len(part) for part in (data.train, data.validation, data.test)] == [42, 9, 9]
-    assert sorted(map(int, sum(data.split.values(), []))) == list(range(60))
-    assert data.train.labels.sum() == 21
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [56, 12, 12]
+    assert sorted(int(name) for names in data.split.values() for name in names) == list(range(80))
+    assert data.train.labels.sum() == 28
     images, labels = data.test.__getitems__([0, 3])
     assert labels.tolist() == [int(data.test.names[index]) % 2 for index in (0, 3)]
     source = Halves()[int(data.test.names[3])][0]
@@ -99,10 +99,10 @@ def test_load_own_refuses_other_sizes_and_labels_when_an_image_is_read():
     with pytest.raises(ValueError, match=r"test, image 1: shape \(1, 2, 2\), and others have \(1, 1, 2\)"):
         data.test.__getitems__([1])
     wrong = Halves()
-    wrong.targets = [0, 1] * 30
+    wrong.targets = [0, 1] * 40
     data = load_own(returning(wrong))
-    wrong.targets = [1, 0] * 30
-    with pytest.raises(ValueError, match="label 1, and the dataset states 0 for it|label 0, and the dataset states 1"):
+    wrong.targets = [1, 0] * 40
+    with pytest.raises(ValueError, match=r"label 1, and the dataset states 0 for it|label 0, and the dataset states 1"):
         data.test.__getitems__([1])
 
 
@@ -110,11 +110,11 @@ def test_load_own_names_a_function_that_fails():
     def data():
         raise KeyError("path")
 
-    with pytest.raises(ValueError, match="data '.*:data': the function fails, KeyError: 'path'"):
+    with pytest.raises(ValueError, match=r"data '.*:data': the function fails, KeyError: 'path'"):
         load_own(data)
 
 
 def test_load_data_takes_a_function_or_its_name():
     assert foveal.load_data(halves).split == foveal.load_data("own_functions:halves").split
-    with pytest.raises(ValueError, match="groups='g.csv': 'own_functions:halves' is no folder of image files"):
+    with pytest.raises(ValueError, match=r"groups='g\.csv': 'own_functions:halves' is no folder of image files"):
         foveal.load_data(halves, groups="g.csv")

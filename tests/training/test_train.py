@@ -212,7 +212,7 @@ def test_train_uses_the_loss_of_a_network(data, tmp_path, monkeypatch):
             return criterion(outputs, labels)
 
     model = Own()
-    monkeypatch.setattr(trainers, "create_model", lambda *_, **__: model)
+    monkeypatch.setattr(trainers, "create_for", lambda *_, **__: model)
     run = training.Trainer(replace(SETTINGS, channels_last=False), data)
     run.train_epoch(0, lambda *_: None)
     assert model.loss_calls == 6
@@ -247,7 +247,7 @@ def test_train_draws_images_and_augmentation_from_the_seed_alone(data, tmp_path,
         networks[-1].__dict__["made_as"] = {"backbone": "small_cnn", "options": {}}
         return networks[-1]
 
-    monkeypatch.setattr(trainers, "create_model", make)
+    monkeypatch.setattr(trainers, "create_for", make)
     for each in ("one", name):
         train(replace(SETTINGS, name=each, epochs=2), tmp_path / f"{each}-{len(networks)}")
     one, other = networks
