@@ -144,7 +144,7 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
         ValueError: If another process writes to the folder.
     """
     begin = time.perf_counter()
-    folders = [folder for name in plan.models for folder in (*plan.runs(name), *plan.trials(name))]
+    folders = [folder for name in plan.models for folder in (*plan.runs(name).values(), *plan.trials(name))]
     epochs = plan.config.epochs * len(folders)
     done = 0
 
@@ -177,7 +177,7 @@ def trainings(plan: Plan, rates: Mapping[str, float | Failed]) -> dict[tuple[str
         (name, seed): (run, (plan.run_config(name, seed, rate), folder, plan.functions))
         for name in longest_first(plan)
         if not isinstance(rate := rates[name], Failed)
-        for seed, folder in enumerate(plan.runs(name))
+        for seed, folder in plan.runs(name).items()
     }
 
 
@@ -211,7 +211,7 @@ def examination_of(found: Examination | Failed | None) -> Examination | None:
 
 def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any]) -> ContenderResult:
     """Collect the results of a contender over its seeds."""
-    by_seed = {seed: rate if isinstance(rate, Failed) else results[name, seed] for seed in range(plan.config.seeds)}
+    by_seed = {seed: rate if isinstance(rate, Failed) else results[name, seed] for seed in plan.seeds}
     done = {seed: result for seed, result in by_seed.items() if isinstance(result, Result)}
     failed = {seed: result.reason for seed, result in by_seed.items() if isinstance(result, Failed)}
     classes = sorted({label for result in done.values() for label in result.recall})

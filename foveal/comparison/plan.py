@@ -59,13 +59,18 @@ class Plan:
     @property
     def minutes(self) -> float:
         """Estimated time of the unfinished jobs, in minutes."""
-        folders = {folder: name for name in self.models for folder in (*self.runs(name), *self.trials(name))}
+        folders = {folder: name for name in self.models for folder in (*self.runs(name).values(), *self.trials(name))}
         left = (self.seconds[name] * (1 - epochs_done(folder) / self.config.epochs) for folder, name in folders.items())
         return sum(left) / workers() / 60
 
-    def runs(self, contender: str) -> list[Path]:
+    @property
+    def seeds(self) -> range:
+        """The seeds of the runs."""
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    def runs(self, contender: str) -> dict[int, Path]:
         """Return the folder of each seed."""
-        return [self.folder / f"{slug(contender)}-{seed}" for seed in range(self.config.seeds)]
+        return {seed: self.folder / f"{slug(contender)}-{seed}" for seed in self.seeds}
 
     def trials(self, contender: str) -> list[Path]:
         """Return the folder of each learning-rate trial; the twin has the rate of the baseline."""
@@ -152,7 +157,7 @@ def check_started(plan: Plan, data: Data) -> None:
     """Check that the runs that are continued get the images of their finished epochs."""
     for run in (each for name in plan.models for each in plan.trials(name) if epochs_done(each)):
         check_resumed(run, data)
-    for seed in range(plan.config.seeds):
+    for seed in plan.seeds:
         started = [run for name in plan.models if epochs_done(run := plan.runs(name)[seed])]
         own = load_images(plan.config, plan.functions, seed) if started and seed and plan.config.resplit else data
         for run in started:
@@ -167,7 +172,7 @@ def check_resplit(config: CompareConfig, data: Data, functions: Functions) -> No
 
 def fixed(config: CompareConfig) -> dict[str, Any]:
     """Return the settings that must not change when a comparison is continued: all except the number of runs."""
-    return {name: value for name, value in asdict(config).items() if name not in ("seeds", "baselines")}
+    return {name: value for name, value in asdict(config).items() if name not in ("seed", "seeds", "baselines")}
 
 
 def read_plan(folder: Path) -> dict[str, Any]:

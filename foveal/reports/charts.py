@@ -230,7 +230,7 @@ def learning_curves(compared: ComparisonResult, what: str) -> Chart | None:
 
 def curves_of(compared: ComparisonResult, name: str, what: str) -> list[Curve]:
     """Read the learning curve of each seed of a contender."""
-    lines = [[line for line in read_lines(folder) if "epoch" in line] for folder in compared.plan.runs(name)]
+    lines = [[line for line in read_lines(folder) if "epoch" in line] for folder in compared.plan.runs(name).values()]
     if what == "training loss":
         return [{line["epoch"]: line["train_loss"] for line in each} for each in lines]
     return [{line["epoch"]: 100 * (1 - line["validation_accuracy"]) for line in each} for each in lines]

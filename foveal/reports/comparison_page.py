@@ -128,7 +128,9 @@ class Learned:
 def worth_showing(row: ContenderResult) -> bool:
     """Return True if a contender has attention, its examination failed, or its first seed failed."""
     found = row.examination
-    return bool(found and (found.audit or found.failed)) or bool(row.errors and 0 in row.failed)
+    return bool(found and (found.audit or found.failed)) or bool(
+        row.errors and row.failed and min(row.failed) < min(row.errors)
+    )
 
 
 def learned_of(plan: Plan, row: ContenderResult) -> Learned:
@@ -202,13 +204,13 @@ def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
     if plan.config.tune:
         rates = ", ".join(f"{row.name} {row.lr:.3g}" for row in comparison.rows)
         yield f"Learning rates, selected in {counted(plan.config.tune, 'trial')} each", rates
-    yield "Seeds", ", ".join(map(str, range(plan.config.seeds)))
+    yield "Seeds", ", ".join(map(str, plan.seeds))
     yield "Processor", f"{processor()}, {cores()} available cores"
     yield "GPU", gpus()
     yield "Parallel runs", f"{workers()}, with one thread each"
     yield "System", f"{platform.system()} {platform.release()}"
     yield "Versions", versions()
-    runs = [sum(read_times(folder)) for name in plan.models for folder in plan.runs(name) if finished(folder)]
+    runs = [sum(read_times(folder)) for name in plan.models for folder in plan.runs(name).values() if finished(folder)]
     yield (
         "Time",
         f"{comparison.seconds:.0f} s in the last call; training took {sum(runs):.0f} s in {counted(len(runs), 'run')}",
@@ -217,7 +219,7 @@ def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
 
 def split(plan: Plan) -> str:
     """Describe the number of images in each part, read from the first run."""
-    files = [folder / "split.json" for name in plan.models for folder in plan.runs(name)]
+    files = [folder / "split.json" for name in plan.models for folder in plan.runs(name).values()]
     stored: dict[str, Any] = next((json.loads(file.read_text()) for file in files if file.is_file()), {})
     parts = [f"{len(stored[part]):,} {part}" for part in ("train", "validation", "test") if part in stored]
     skipped = f"; {counted(len(stored['skipped']), 'file')} skipped" if stored.get("skipped") else ""

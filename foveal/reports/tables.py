@@ -147,7 +147,7 @@ def runs(compared: ComparisonResult) -> list[list[str]]:
     """Build the lines of `results.csv`, one for each run."""
     lines = []
     for row in compared.rows:
-        for seed in range(compared.plan.config.seeds):
+        for seed in compared.plan.seeds:
             figures = (f"{errors[seed]:.4f}" if seed in errors else "" for errors in (row.errors, row.balanced))
             lines.append([row.name, row.model, f"{row.lr:g}", str(seed), *figures, row.failed.get(seed, "")])
     return lines

@@ -112,6 +112,7 @@ class CompareConfig(TrainConfig):
 
     Attributes:
         backbone: Name of a network, as for `foveal.create_model`, or a function, package.module:function.
+        seed: First seed of the runs.
         seeds: Number of runs of each contender.
         tune: Number of learning-rate trials for each contender; 0 uses `lr` for all.
         resplit: Split the data anew for each seed, so that verdicts cover the choice of images, too. Data with a
@@ -130,6 +131,7 @@ class CompareConfig(TrainConfig):
     """
 
     backbone: str = "small_cnn"
+    seed: int = 0
     seeds: int = 3
     tune: int = 0
     baselines: int = 2
@@ -137,7 +139,8 @@ class CompareConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, "seeds", 1, SEEDS - 1)  # the last seed is that of the trials
+        check_range(self, "seed", 0, SEEDS - 2)
+        check_range(self, "seeds", 1, SEEDS - 1 - self.seed)  # the last seed is that of the trials
         check_range(self, "tune", 0, SEEDS - 1)
         check_range(self, "baselines", 1, 2)
 

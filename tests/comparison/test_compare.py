@@ -36,7 +36,7 @@ def result_of(accuracy: float) -> Result:
 
 def with_predictions(plan: Plan, name: str, right: int) -> None:
     """Write predictions that are correct on the first `right` of 100 images, of two classes in turn."""
-    for folder in plan.runs(name):
+    for folder in plan.runs(name).values():
         folder.mkdir()
         lines = [["image", "class", "predicted", "probability"]]
         lines += [[str(index), "ab"[index % 2], "ab"[(index + (index >= right)) % 2], "1"] for index in range(100)]

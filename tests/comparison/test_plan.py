@@ -105,6 +105,13 @@ def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
     assert plan.minutes == 2.5
 
 
+def test_make_plan_starts_at_the_first_seed(tmp_path):
+    plan = make_plan(["none", "se"], replace(CONFIG, seed=30, seeds=3), tmp_path / "cmp")
+    assert {seed: folder.name for seed, folder in plan.runs("se").items()} == {30: "se-30", 31: "se-31", 32: "se-32"}
+    with pytest.raises(ValueError, match="seeds=3: must be from 1 to 2"):
+        replace(CONFIG, seed=9_997, seeds=3)
+
+
 def test_make_plan_splits_anew_for_each_seed_and_refuses_a_published_split(tmp_path):
     plan = make_plan(["none", "se"], replace(CONFIG, seeds=3, resplit=True), tmp_path / "cmp")
     assert [plan.run_config("se", seed).data_seed for seed in range(3)] == [0, 1, 2]
