@@ -1,6 +1,6 @@
 """The main job, `foveal compare` without arguments, with ten first seeds: its verdicts and its times.
 
-    python -m benchmarks.main_job [--times 10] [CONTENDER...] > benchmarks/main_job.md
+    python -m benchmarks.main_job [--times 10] [--output FOLDER] [CONTENDER...] > benchmarks/main_job.md
 
 Each job is the command as a user gives it, from its start to its end. Other contenders, such as `none copy=none`, show
 how often a copy of the baseline gets a verdict.
@@ -32,13 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.main_job", description=__doc__)
     parser.add_argument("contenders", nargs="*")
     parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--output", type=Path, help="folder that keeps the reports")
     options = parser.parse_args()
     lines, longest = [], 0.0
     kinds: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as root:
         for index in range(options.times):
             first = SEEDS * index
-            seconds, verdicts = job(options.contenders, first, Path(root) / str(first))
+            seconds, verdicts = job(options.contenders, first, (options.output or Path(root)) / str(first))
             longest = max(longest, seconds)
             for name, each in verdicts.items():
                 figures = f"{each['mean']:+.2f} ({each['ci_low']:+.2f} to {each['ci_high']:+.2f})"
