@@ -25,7 +25,7 @@ from foveal.core.folders import locked_folder
 from foveal.core.names import lookup
 from foveal.evaluation.audit import AuditResult, audit, write_audit
 from foveal.evaluation.score import ScoreResult, score
-from foveal.inspection.tap_points import find_tap_points
+from foveal.inspection.find import find_places
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
@@ -185,7 +185,8 @@ def run(config: RunConfig, folder: Path) -> Result:
 def examine(folder: Path, data: str) -> Examination:
     """Audit and score a trained run on random images, and write both results to its folder."""
     opened = load_model(str(folder))
-    if not any(find_tap_points(opened.network)):
+    found = find_places(opened.network)
+    if not found.places and not found.reasons:
         return Examination()
     parts = opened.load_data(data)
     validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))

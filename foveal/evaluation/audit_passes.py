@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from foveal.core.answers import run_model
 from foveal.core.record import GEOMETRIC, Tap
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import TapPoint, unwrapped_modules
+from foveal.inspection.module_paths import unwrapped_modules
+from foveal.inspection.tap_points import TapPoint
 from foveal.inspection.watch import Recording, watch
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
 from foveal.profiling.timing import now, using_threads

@@ -27,8 +27,9 @@ from foveal.core.names import lookup
 from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import as_model_input, check_model, has_inference_weights, to_model
+from foveal.inspection.find import find_places
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import find_tap_points, unwrapped_modules
+from foveal.inspection.module_paths import unwrapped_modules
 
 SHOWN = 8  # targets in a message
 
@@ -215,7 +216,7 @@ def last_map(model: nn.Module, image: Tensor) -> str:
 
 def affinity_modules(model: nn.Module) -> set[nn.Module]:
     """Return Taps of affinities and parts of other attention modules: they may give weights (B, G, Q, K)."""
-    places = [place for place in find_tap_points(model)[0].values() if place.facts.kind == "affinity"]
+    places = [place for place in find_places(model).places.values() if place.facts.kind == "affinity"]
     parts = {part for place in places if place.spec for part in place.module.modules() if part is not place.module}
     return parts | {place.module for place in places if place.spec is None}
 

@@ -3,7 +3,8 @@
 This file depends on no mechanism; it records all places alike.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, Literal
 
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from foveal.core.names import unknown_name_error
 from foveal.core.record import Record
 from foveal.inspection.adapters import axes_of
+from foveal.inspection.find import NONE_FOUND, Places, find_places
 from foveal.inspection.hooks import Hooks, begin, recomputing
+from foveal.inspection.module_paths import innermost
 from foveal.inspection.record_statistics import Statistics, merge, summarize
-from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points, path_by_mechanism
+from foveal.inspection.tap_points import BY_CLASS, Extra, TapPoint, path_by_mechanism
+from foveal.inspection.trial import trial_of
 
 Keep = Literal["values", "statistics"]
 ELSEWHERE = "never called in the thread of this watch; another thread called the model, enter the watch there"
@@ -27,12 +31,18 @@ class Recording:
     `seen[path]` is the one Record of a place, `seen[0]` the first in the model's order; `seen.keys()`, `seen.values()`,
     `seen.items()` and `path in seen` work as those of a dict, while iteration yields the Records. A place that is
     called several times in one pass has `path#1`, `path#2`; a module with several Records is read by their own paths.
-    The passes of one loop are joined on B. `unseen` gives the reason for each place without a Record.
+    The passes of one loop are joined on B. `unseen` gives the reason for each place without a Record; `found` says of
+    each place whether it was found "by its class" or "in a trial pass".
     """
 
-    def __init__(self, places: list[str], reasons: dict[str, str], called_elsewhere: Callable[[], bool] = bool):
-        self._places, self._reasons, self._called_elsewhere = places, reasons, called_elsewhere
+    def __init__(self, found: Places, called_elsewhere: Callable[[], bool] = bool):
+        self._called_elsewhere = called_elsewhere
         self._records: dict[tuple[str, int], list[Any]] = {}
+        self._look_for(found)
+
+    def _look_for(self, found: Places) -> None:
+        self._places, self._reasons = list(found.places), dict(found.reasons)
+        self.found = {path: place.how for path, place in found.places.items()}
 
     def _drop(self, forward: int) -> None:
         """Forget a pass that did not end: places after the failure would have fewer images."""
@@ -123,9 +133,20 @@ class Recording:
         return KeyError(str(unknown_name_error("place", path, keys)) if keys else f"{path!r}: nothing was seen")
 
     def __repr__(self) -> str:
-        lines = [f"{path}: {line(record)}" for path, record in self.items()]
+        lines = [f"{path}: {line(record)}{self._how(record.path)}" for path, record in self.items()]
         lines += [f"{path}: {reason}" for path, reason in self.unseen.items()]
-        return "\n".join(lines) or "nothing to see: the model has no attention"
+        return "\n".join(lines) or f"nothing to see: {NONE_FOUND}"
+
+    def _how(self, path: str) -> str:
+        how = self.found[path]
+        return "" if how == BY_CLASS else f", found {how}"
+
+
+def check_found(model: nn.Module, found: Places) -> None:
+    """Raise ValueError for a model in which no attention was found."""
+    if not found.places and not found.reasons:
+        why = f" (the trial pass stopped: {found.stopped})" if found.stopped else ""
+        raise ValueError(f"{type(model).__name__}: {NONE_FOUND}{why}; foveal.attach adds one")
 
 
 def line(seen: Record | Statistics) -> str:
@@ -209,20 +230,33 @@ class watch:  # noqa: N801 (used as a verb)
             raise ValueError(f"keep={keep!r}: 'values' or 'statistics' is needed")
         self.model, self.keep, self.device, self.dtype = model, keep, device, dtype
         self.hooks: Hooks | None = None
-        self.places, self.reasons = find_tap_points(model, extra)
-        if not self.places and not self.reasons:
-            raise ValueError(f"{type(model).__name__} has no attention to watch; foveal.attach adds one")
+        self.extra, self.found = extra, find_places(model, extra)
+        if not self.found.stopped:
+            check_found(model, self.found)
+
+    @property
+    def places(self) -> dict[str, TapPoint]:
+        """Places that are recorded, by path."""
+        return self.found.places
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why other places cannot be recorded, by path."""
+        return self.found.reasons
 
     def __enter__(self) -> Recording:
         hooks = begin(self, self.model, lambda path, reason: self.seen._hide(path, reason))
-        self.seen = Recording(list(self.places), dict(self.reasons), lambda: hooks.called_elsewhere)
+        self.seen = Recording(self.found, lambda: hooks.called_elsewhere)
         self.passes, self.inside = -1, False
         self.calls: dict[str, int] = {}
-        hooks.add(self.model, self._begin, pre=True)
+        hooks.add(self.model, self._begin, pre=True, with_kwargs=True)
         hooks.add(self.model, self._end, always_call=True)
-        for place in self.places.values():
-            hooks.attach_to(place, partial(self._record, place))
+        self._attach(self.found.places)
         return self.seen
+
+    def _attach(self, places: Mapping[str, TapPoint]) -> None:
+        for place in places.values():
+            self.hooks.attach_to(place, partial(self._record, place))
 
     def __exit__(self, *exception: Any) -> None:
         if self.hooks is not None:
@@ -230,9 +264,22 @@ class watch:  # noqa: N801 (used as a verb)
         if self.inside:  # a KeyboardInterrupt stopped a pass, after which no hook ran
             self.seen._drop(self.passes)
 
-    def _begin(self, *_: Any) -> None:
-        if not recomputing():
-            self.passes, self.inside, self.calls = self.passes + 1, True, {}
+    def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if recomputing():
+            return
+        if self.found.stopped:
+            self._find_again(args, kwargs)
+        self.passes, self.inside, self.calls = self.passes + 1, True, {}
+
+    def _find_again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Search once more with the arguments of the first pass, where images of a guessed size did not do."""
+        trial = trial_of(innermost(self.model), args, kwargs)
+        found = find_places(self.model, self.extra, trial)
+        new = {path: place for path, place in found.places.items() if path not in self.found.places}
+        self.found = replace(found, stopped="")
+        self.seen._look_for(self.found)
+        check_found(self.model, found)
+        self._attach(new)
 
     def _end(self, _: nn.Module, __: Any, out: Any) -> None:
         if recomputing():
