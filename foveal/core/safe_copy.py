@@ -79,11 +79,11 @@ def as_meta(value: Any) -> Any:
 @contextmanager
 def forked_random_state() -> Iterator[None]:
     """Restore the random states of torch, NumPy and Python when the context ends."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global state that a model may draw from)
+    python, numpy = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)

@@ -6,11 +6,14 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from foveal.core.layout import Tokens
 from foveal.core.record import Tap
 from foveal.inspection.found_places import IN_A_TRIAL, Found, explained, found_in
-from foveal.inspection.module_paths import innermost, unwrapped_modules
+from foveal.inspection.module_paths import innermost, nearest, unwrapped_modules
 from foveal.inspection.tap_points import Extra, TapPoint, looks_like_attention, named_places
-from foveal.inspection.trial import Trial, guessed_trial
+from foveal.inspection.token_layout import layouts_in
+from foveal.inspection.trace import tensors_of
+from foveal.inspection.trial import Trial, guessed_trial, trial_of
 
 NONE_FOUND = "no attention was found, by name or in a trial pass"
 
@@ -35,6 +38,7 @@ class Seen:
     stopped: str
 
 
+LAID_OUT: WeakKeyDictionary[nn.Module, dict[Any, dict[str, list[Tokens]]]] = WeakKeyDictionary()
 REMEMBERED: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
 
 
@@ -78,6 +82,20 @@ def shown_by(model: nn.Module, modules: dict[str, nn.Module], known: tuple[str, 
     return shown
 
 
+def tokens_in_call(
+    model: nn.Module, found: Places, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, list[Tokens]]:
+    """Return the layouts of each affinity in a call of a model; the pass that shows them is tried once for each shape."""
+    if not any(place.facts.kind == "affinity" for place in found.places.values()):
+        return {}
+    remembered = LAID_OUT.setdefault(model, {})
+    shapes = tuple(tuple(each.shape) for each in tensors_of((args, kwargs)))
+    key = (shapes, tuple((path, id(place.module)) for path, place in found.places.items()))
+    if key not in remembered:
+        remembered[key] = layouts_in(model, trial_of(innermost(model), args, kwargs), found.places)
+    return remembered[key]
+
+
 def known_owners(places: dict[str, TapPoint], modules: dict[str, nn.Module]) -> list[str]:
     """Return the paths of modules of known attention, within which a trial pass need not look."""
     paths = {id(module): path for path, module in modules.items()}
@@ -93,10 +111,4 @@ def known_owners(places: dict[str, TapPoint], modules: dict[str, nn.Module]) -> 
 def in_order(found: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
     """Sort by the place of a path, or of what it is a part of, in the model; the order of one module's own is kept."""
     order = {path: index for index, path in enumerate(modules)}
-
-    def rank(path: str) -> int:
-        while path and path not in order:
-            path = path.rpartition(".")[0]
-        return order.get(path, 0)
-
-    return {path: found[path] for path in sorted(found, key=rank)}
+    return {path: found[path] for path in sorted(found, key=lambda path: order[nearest(path, modules)])}

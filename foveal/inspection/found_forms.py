@@ -72,18 +72,34 @@ def affinity_meaning(use: Use, grid: Grid) -> Meaning:
     source = use.carried.source
     dim = softmax_dim(source.squash)
     if dim != len(source.tap.shape) - 1:
-        return Meaning("affinity", why=f"its softmax runs over dimension {dim} of {len(source.tap.shape)}, not the keys")
-    heads = heads_of(source.tap)
-    return Meaning("affinity", domain_of(source.squash, grid), "B G Q K", lambda raw, call: queries_keys(raw, call, heads))
+        return Meaning(
+            "affinity", why=f"its softmax runs over dimension {dim} of {len(source.tap.shape)}, not the keys"
+        )
+    domain = domain_of(source.squash, grid)
+    whole = 1 < grid.positions <= source.tap.shape[-2] or domain == "channel"
+    heads = 0 if whole else heads_of(source.tap)
+    return Meaning("affinity", domain, "B G Q K", lambda raw, call: queries_keys(raw, call, heads))
 
 
 def domain_of(softmax: Node, grid: Grid) -> Domain:
     """Return "channel" if queries and keys are channels: what they are compared over are the positions of the map."""
     scores = softmax if softmax.fused else scores_product(softmax)
-    if scores is None or not scores.inputs or grid.positions < 2 or scores.op == "einsum":
+    if scores is None or not scores.inputs or grid.positions < 2:
         return "spatial"
-    compared, keys = scores.inputs[0].shape[-1], softmax.inputs[1].shape[-2] if softmax.fused else softmax.shape[-1]
-    return "channel" if compared == grid.positions and keys != grid.positions else "spatial"
+    compared = (
+        summed_over(scores.args[0], scores.inputs[0].shape) if scores.op == "einsum" else scores.inputs[0].shape[-1]
+    )
+    keys = softmax.argument("key", 1) if softmax.fused else None
+    count = keys.shape[-2] if isinstance(keys, Node) else softmax.shape[-1]
+    return "channel" if compared == grid.positions != count else "spatial"
+
+
+def summed_over(equation: str, shape: tuple[int, ...]) -> int:
+    """Return the size over which an einsum of two tensors, of which `shape` is the first, sums; 0 if it is not one."""
+    first, _, rest = equation.replace(" ", "").partition(",")
+    second, _, result = rest.partition("->")
+    letters = [each for each in first if each in second and each not in result]
+    return shape[first.index(letters[0]) - len(first)] if len(letters) == 1 else 0
 
 
 def heads_of(tap: Node) -> int:
@@ -94,12 +110,15 @@ def heads_of(tap: Node) -> int:
 
 
 def queries_keys(raw: Tensor, call: Call, heads: int) -> Tensor:
-    """Reshape (B, G, Q, K), (B N, G, Q, K), (B G, Q, K) or (B N, Q, K) to (B, G, Q, K) or (B, N, G, Q, K)."""
+    """Reshape (B, G, Q, K), (B N, G, Q, K), (B G, Q, K) or (B N, Q, K) to (B, G, Q, K) or (B, N, G, Q, K).
+
+    `heads` is G, or 0 where all queries of an image are in one row, so that N is 1.
+    """
     batch = call.batch or len(raw)
     if raw.ndim < 3 or len(raw) % batch:
         raise NotRecordable(f"its weights of shape {tuple(raw.shape)} are not those of {batch} images")
     parts = len(raw) // batch
-    if raw.ndim == 3 and parts in (1, heads):
+    if raw.ndim == 3 and (parts in (1, heads) or not heads):
         return raw.unflatten(0, (batch, parts))
     if raw.ndim == 3:
         return raw.reshape(batch, parts, 1, *raw.shape[1:])
@@ -115,7 +134,9 @@ def pooling_meaning(use: Use) -> Meaning:
         last = softmax_dim(use.carried.source.squash) == len(tap.shape) - 1
         if last and len(tap.shape) in (3, 4):
             return Meaning("affinity", "spatial", "B G Q K", lambda raw, call: queries_keys(raw, call, 1))
-        return Meaning("mask", "spatial", why=f"its weights {tap.shape} sum values with several softmaxes for each image")
+        return Meaning(
+            "mask", "spatial", why=f"its weights {tap.shape} sum values with several softmaxes for each image"
+        )
     return Meaning("mask", "spatial", "B H W", over_positions)
 
 
@@ -126,7 +147,9 @@ def over_positions(raw: Tensor, call: Call) -> Tensor:
     for rows, columns in (shape[2:], shape[1:3]) if len(shape) == 4 else ():
         if rows * columns == count:
             return raw.reshape(len(raw), rows, columns)
-    raise NotRecordable(f"its weights of {count} positions belong to no map of the module, {shape or 'which takes none'}")
+    raise NotRecordable(
+        f"its weights of {count} positions belong to no map of the module, {shape or 'which takes none'}"
+    )
 
 
 def selection_meaning(tap: Node, dim: int) -> Meaning:
@@ -143,7 +166,9 @@ def gate_meaning(use: Use, grid: Grid) -> Meaning:
     raw = use.carried.source.tap.shape
     if len(shape) in (2, 3) and varies in ((1,), (2,), ()):
         tokens = len(shape) == 3 and varies == (1,) and use.product.shape[1] >= grid.positions > 1
-        return Meaning("mask", "spatial", why="a mask over tokens") if tokens else gate_of(("gate", "channel", "B C"), raw)
+        return (
+            Meaning("mask", "spatial", why="a mask over tokens") if tokens else gate_of(("gate", "channel", "B C"), raw)
+        )
     if len(shape) == 5 and varies in ((1,), (1, 2)):  # a volume, or channels in groups
         return gate_of(("gate", "channel", "B C"), raw)
     last = len(shape) == 4 and is_channels_last(use.product.shape, varies, grid)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from foveal.core.record import Facts
-from foveal.inspection.attention_rules import is_attention
+from foveal.inspection.attention_rules import is_attention, stripped
 from foveal.inspection.found_forms import Meaning, meaning
 from foveal.inspection.third_party import TapSpec
 from foveal.inspection.token_grid import grid_behind
@@ -46,7 +46,11 @@ class Found:
         if about.form is None:
             return None
         facts = Facts(
-            mechanism=self.mechanism, kind=about.kind, domain=about.domain, axes=about.axes, value_range=self.value_range
+            mechanism=self.mechanism,
+            kind=about.kind,
+            domain=about.domain,
+            axes=about.axes,
+            value_range=self.value_range,
         )
         return TapSpec(f"{self.op}()", facts, about.form, self.name, index=self.index)
 
@@ -68,12 +72,16 @@ def is_within(path: str, known: list[str]) -> bool:
 
 
 def place_of(use: Use) -> Found:
-    """Return the place of a use: the outermost module that computes the weights and not the product."""
-    tap = use.carried.source.tap
-    depth = shared_depth(tap.frames, use.product.frames)
-    owner = tap.frames[max(depth - 1, 0)]
-    inner = tap.frames[depth] if depth < len(tap.frames) else None
-    alone = inner is not None and has_weights(inner.module)
+    """Return the place of a use.
+
+    A module that weighs its own input is the place; where a larger module weighs a map of its own, the place is the
+    outermost module that computes the weights and not the product.
+    """
+    tap, squash = use.carried.source.tap, use.carried.source.squash
+    depth = shared_depth(squash.frames, use.product.frames)
+    owner = squash.frames[max(depth - 1, 0)]
+    inner = squash.frames[depth] if depth < len(squash.frames) else None
+    alone = inner in tap.frames and has_weights(inner.module) and not weighs_input(use, owner) if inner else False
     frame = inner if inner is not None and alone else owner
     about = meaning(use, grid_behind(tap))
     named = type((frame if not is_container(frame.module) else owner).module).__name__
@@ -82,6 +90,11 @@ def place_of(use: Use) -> Found:
     place = tap.frames.index(frame)
     low_high = use.carried.source.value_range
     return Found(frame.path, frame.path, tap.op, tap.index[place], about, mechanism, name, low_high)
+
+
+def weighs_input(use: Use, owner: Frame) -> bool:
+    """Return True if what is weighed was made before the owner's forward pass, apart from changes of shape."""
+    return use.other is not None and bool(owner.path) and owner not in stripped(use.other).frames
 
 
 def shared_depth(first: tuple[Frame, ...], second: tuple[Frame, ...]) -> int:
@@ -118,20 +131,33 @@ def renamed(place: Found, name: str) -> Found:
 def explained(looks: Mapping[str, nn.Module], trial: Trial) -> dict[str, str]:
     """Return why each module that looks like attention by its name was not recorded.
 
-    A module in which nothing of the image is multiplied by anything else of it is no attention, whatever its name, and
-    is left out.
+    A module that does nothing is left out, such as an `Attention` that holds an identity; so is one with "SE" in its name
+    that multiplies nothing of the image by anything else of it, such as the stem of a network.
     """
     reasons = {}
     for path, module in looks.items():
+        if holds_nothing(module):
+            continue
         if path not in trial.called:
             why = f"the trial pass stopped before it: {trial.stopped}" if trial.stopped else "it was never called"
             reasons[path] = f"{type(module).__name__} looks like attention; {why}"
-        elif multiplies(path, trial):
+        elif multiplies(path, trial) or ("Att" in type(module).__name__ and works(path, trial)):
             reasons[path] = (
                 f"{type(module).__name__} looks like attention; a trial pass found in it no softmax of queries and "
                 "keys, and no sigmoid that weighs a map; name its weights by extra="
             )
     return reasons
+
+
+def holds_nothing(module: nn.Module) -> bool:
+    """Return True for a module whose parts are all identities."""
+    parts = [each for each in module.modules() if each is not module]
+    return bool(parts) and all(isinstance(each, nn.Identity) for each in parts)
+
+
+def works(path: str, trial: Trial) -> bool:
+    """Return True if a function is called on something of the image in a module's forward pass."""
+    return any(frame.path == path for node in trial.nodes for frame in node.frames)
 
 
 def multiplies(path: str, trial: Trial) -> bool:

@@ -10,6 +10,13 @@ def unwrapped_modules(model: nn.Module) -> dict[str, nn.Module]:
     return {".".join(name for name in names if name != "_orig_mod"): module for names, module in split}
 
 
+def nearest(path: str, modules: dict[str, nn.Module]) -> str:
+    """Return the path of the module that a place belongs to: its own, or that of the nearest one around it."""
+    while path not in modules:
+        path = path.rpartition(".")[0]
+    return path
+
+
 def innermost(model: nn.Module) -> nn.Module:
     """Return the module that wrappers around a whole model hold."""
     while True:

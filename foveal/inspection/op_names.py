@@ -5,36 +5,180 @@ from typing import Any
 FUSED = ("scaled_dot_product_attention", "multi_head_attention_forward")
 
 SHAPES = frozenset(
-    """view reshape flatten unflatten transpose permute squeeze unsqueeze expand expand_as contiguous to float half double
-    bfloat16 type type_as clone chunk split split_with_sizes tensor_split unbind getitem narrow select movedim moveaxis
-    swapaxes swapdims mT T H mH t view_as reshape_as detach broadcast_to repeat repeat_interleave tile pad roll flip alias
-    data requires_grad_ dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout pixel_shuffle pixel_unshuffle
-    cpu cuda""".split()
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+        "contiguous",
+        "to",
+        "float",
+        "half",
+        "double",
+        "bfloat16",
+        "type",
+        "type_as",
+        "clone",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "tensor_split",
+        "unbind",
+        "getitem",
+        "narrow",
+        "select",
+        "movedim",
+        "moveaxis",
+        "swapaxes",
+        "swapdims",
+        "mT",
+        "T",
+        "H",
+        "mH",
+        "t",
+        "view_as",
+        "reshape_as",
+        "detach",
+        "broadcast_to",
+        "repeat",
+        "repeat_interleave",
+        "tile",
+        "pad",
+        "roll",
+        "flip",
+        "alias",
+        "data",
+        "requires_grad_",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "feature_dropout",
+        "alpha_dropout",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "cpu",
+        "cuda",
+    ]
 )
-EXPANDS = frozenset("expand expand_as broadcast_to repeat repeat_interleave tile".split())
-PARTS = frozenset("chunk split split_with_sizes tensor_split unbind getitem narrow select".split())
-RESAMPLES = frozenset("interpolate upsample upsample_nearest upsample_bilinear".split())
-ADDS = frozenset("add sub rsub".split())
-SCALES = frozenset("mul div".split())
+LIKE = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])  # of a second tensor, only the shape counts
+EXPANDS = frozenset(["expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave", "tile"])
+PARTS = frozenset(["chunk", "split", "split_with_sizes", "tensor_split", "unbind", "getitem", "narrow", "select"])
+RESAMPLES = frozenset(["interpolate", "upsample", "upsample_nearest", "upsample_bilinear"])
+ADDS = frozenset(["add", "sub", "rsub"])
+SCALES = frozenset(["mul", "div"])
 AFFINE = ADDS | SCALES | {"neg"}
 POINTWISE = frozenset(
-    """relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish tanh softplus hardswish hardtanh clamp clamp_min
-    clamp_max sigmoid hardsigmoid exp log sqrt rsqrt pow square abs batch_norm layer_norm group_norm instance_norm
-    rms_norm local_response_norm threshold hardshrink softsign logsigmoid erf sin cos nan_to_num masked_fill""".split()
+    [
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "prelu",
+        "rrelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "softplus",
+        "hardswish",
+        "hardtanh",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+        "sigmoid",
+        "hardsigmoid",
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "pow",
+        "square",
+        "abs",
+        "batch_norm",
+        "layer_norm",
+        "group_norm",
+        "instance_norm",
+        "rms_norm",
+        "local_response_norm",
+        "threshold",
+        "hardshrink",
+        "softsign",
+        "logsigmoid",
+        "erf",
+        "sin",
+        "cos",
+        "nan_to_num",
+        "masked_fill",
+    ]
 )
-PRODUCTS = frozenset("matmul bmm baddbmm einsum mm".split())
-MIXERS = frozenset("einsum linear conv1d conv2d matmul layer_norm batch_norm".split())  # of heads, after a softmax
-CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
+PRODUCTS = frozenset(["matmul", "bmm", "baddbmm", "einsum", "mm"])
+MIXERS = frozenset(
+    ["einsum", "linear", "conv1d", "conv2d", "matmul", "layer_norm", "batch_norm"]
+)  # of heads, after a softmax
+CONVOLUTIONS = frozenset(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"])
 WIDE = frozenset(  # a value of these depends on several positions
-    """mean sum amax amin max min var std var_mean std_mean logsumexp norm adaptive_avg_pool1d adaptive_avg_pool2d
-    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d
-    max_pool1d max_pool2d max_pool3d lp_pool2d softmax cumsum matmul bmm einsum unfold fft_rfft2
-    scaled_dot_product_attention""".split()
+    [
+        "mean",
+        "sum",
+        "amax",
+        "amin",
+        "max",
+        "min",
+        "var",
+        "std",
+        "var_mean",
+        "std_mean",
+        "logsumexp",
+        "norm",
+        "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool3d",
+        "adaptive_max_pool1d",
+        "adaptive_max_pool2d",
+        "adaptive_max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "lp_pool2d",
+        "softmax",
+        "cumsum",
+        "matmul",
+        "bmm",
+        "einsum",
+        "unfold",
+        "fft_rfft2",
+        "scaled_dot_product_attention",
+    ]
 )
 POOLS = frozenset(
-    "avg_pool2d max_pool2d adaptive_avg_pool2d adaptive_max_pool2d max_pool2d_with_indices lp_pool2d".split()
+    ["avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "max_pool2d_with_indices", "lp_pool2d"]
 )
-REORDERS = frozenset("gather index_select sort topk argsort take take_along_dim masked_select index_put scatter".split())
+REORDERS = frozenset(
+    [
+        "gather",
+        "index_select",
+        "sort",
+        "topk",
+        "argsort",
+        "take",
+        "take_along_dim",
+        "masked_select",
+        "index_put",
+        "scatter",
+    ]
+)
 
 SPELLINGS = {
     "truediv": "div", "true_divide": "div", "divide": "div", "rtruediv": "div", "rdiv": "div", "multiply": "mul",

@@ -54,7 +54,7 @@ def map_of(node: Node) -> Grid | None:
 
 
 def partition(image: tuple[int, ...], shape: tuple[int, ...]) -> Grid | None:
-    """Return rows and columns of (B, C, H P, W Q) as (B, C, H, P, W, Q), or of (B, H P, W Q, C) as (B, H, P, W, Q, C)."""
+    """Return H, W of (B, C, H P, W Q) reshaped to (B, C, H, P, W, Q), or the same with the channels last."""
     if len(image) != 4:
         return None
     for first, tall in ((2, 2), (1, 1)):

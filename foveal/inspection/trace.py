@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from foveal.inspection.op_names import is_fused, op_name
+from foveal.core.record import Tap
+from foveal.inspection.op_names import LIKE, is_fused, op_name
 
 NODE = "_foveal_node"  # attribute of a tensor of the trial pass
 
@@ -50,6 +51,7 @@ class Node:
     frames: tuple[Frame, ...] = ()
     index: tuple[int, ...] = ()
     fused: bool = False
+    shown: bool = False  # it passed through a Tap of its own
 
     def argument(self, name: str, position: int, default: Any = None) -> Any:
         """Return an argument that is no tensor, by its name or position."""
@@ -69,7 +71,7 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         op = op_name(func)
         tensors = list(tensors_of((args, kwargs)))
-        inputs = tuple(node for each in tensors if (node := node_of(each)) is not None)
+        inputs = tuple(node for each in tensors if (node := node_of(each)) is not None)[: 1 if op in LIKE else None]
         plain, plain_kwargs = (without_tensors(args), without_tensors(kwargs)) if inputs else ((), {})
         constants = tuple(tuple(each.shape) for each in tensors if node_of(each) is None) if inputs else ()
         out = func(*args, **kwargs)
@@ -97,9 +99,12 @@ class Trace(TorchFunctionMode):
     def following(self, modules: dict[str, nn.Module]) -> Iterator[None]:
         """Keep `frames` while the hooks on these modules of a copy are there."""
 
-        def enter(module: nn.Module, _: Any, path: str) -> None:
+        def enter(module: nn.Module, args: Any, path: str) -> None:
             self.frames.append(Frame(path, module))
             self.called.add(path)
+            for tensor in tensors_of(args if isinstance(module, Tap) else ()):
+                if (node := node_of(tensor)) is not None:
+                    node.shown = True
 
         def leave(module: nn.Module, *_: Any) -> None:
             while self.frames and self.frames.pop().module is not module:

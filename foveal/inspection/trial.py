@@ -1,14 +1,13 @@
 """A trial pass over a copy of a model: what happens in it shows where attention is.
 
 The copy is on the meta device, where no values are computed; where a model fails there, it shares the model's
-parameters. The model, its hooks and buffers, and the random state stay as they are. The cost is some 100 microseconds for
-each function that the model calls, once for each model.
+parameters. The model, its hooks and buffers, and the random state stay as they are. The cost is some 100 microseconds
+for each function that the model calls, once for each model.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn

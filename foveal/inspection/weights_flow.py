@@ -71,6 +71,8 @@ def follow(nodes: list[Node]) -> Flow:
             flow.uses += uses_in(node, flow.carried)
             if passed := list(passed_on(node, flow.carried)):
                 flow.carried[node] = passed
+        if node.shown:  # a Tap records it
+            flow.carried.pop(node, None)
     return flow
 
 
@@ -141,7 +143,9 @@ def reshaped(carried: Carried, node: Node) -> Carried:
     after = [size for size in node.shape if size > 1]
     orders = node.op in ("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "T", "t")
     moved = carried.moved or (orders and moves(carried.shape, node))
-    return replace(carried, shape=node.shape, moved=moved, parts=carried.parts or (node.op in PARTS and before != after))
+    return replace(
+        carried, shape=node.shape, moved=moved, parts=carried.parts or (node.op in PARTS and before != after)
+    )
 
 
 def moves(shape: tuple[int, ...], node: Node) -> bool:

@@ -65,8 +65,8 @@ def test_watch_names_unrecognized_attention():
         MyAttention(), layers.SEModule(CHANNELS), layers.lambda_layer.LambdaLayer(CHANNELS, feat_size=(4, 4))
     )
     seen, _ = watch_once(model, torch.rand(2, CHANNELS, 4, 4))
-    assert seen.paths() == ["1"]
-    assert "the class MyAttention is not in foveal's table" in seen.unseen["0"]
+    assert seen.paths() == ["0", "1"]
+    assert seen.found == {"0": "in a trial pass", "1": "by its class"}
     assert "linear attention" in seen.unseen["2"]
     with pytest.raises(ValueError, match="'2' cannot be replaced: a linear"):
         foveal.replace(model, {"2": 1.0})
