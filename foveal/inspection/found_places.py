@@ -131,8 +131,8 @@ def renamed(place: Found, name: str) -> Found:
 def explained(looks: Mapping[str, nn.Module], trial: Trial) -> dict[str, str]:
     """Return why each module that looks like attention by its name was not recorded.
 
-    A module that does nothing is left out, such as an `Attention` that holds an identity; so is one with "SE" in its name
-    that multiplies nothing of the image by anything else of it, such as the stem of a network.
+    A module that does nothing is left out, such as an `Attention` that holds an identity; so is one with "SE" in its
+    name that multiplies nothing of the image by anything else of it, such as the stem of a network.
     """
     reasons = {}
     for path, module in looks.items():

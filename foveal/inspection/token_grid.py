@@ -30,9 +30,9 @@ class Grid:
 
 def grid_behind(node: Node) -> Grid:
     """Return the map of the nearest convolution, pooling or partition into patches that a node depends on."""
-    waiting, seen, order = [(-node.order, id(node), node)], {node}, 0
+    waiting, seen = [(-node.order, id(node), node)], {node}
     while waiting:
-        _, order, here = heappop(waiting)
+        here = heappop(waiting)[2]
         if here.op in REORDERS:
             return Grid(why=f"its tokens are reordered by {here.op}")
         if (found := map_of(here)) is not None and found.positions > 1:

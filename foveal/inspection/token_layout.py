@@ -99,7 +99,7 @@ def prefix_names(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the prefix tokens that a model's attributes hold, in their usual order."""
     names: list[str] = []
     for name, attributes in PREFIXES.items():
-        tensor = next((each for each in map(lambda a: first_tensor(model, a), attributes) if each is not None), None)
+        tensor = next((each for each in (first_tensor(model, a) for a in attributes) if each is not None), None)
         count = 0 if tensor is None else tensor.shape[-2] if tensor.ndim > 1 else 1
         names += [name] if count == 1 and name != "register" else [f"{name} {turn + 1}" for turn in range(count)]
     return tuple(names)

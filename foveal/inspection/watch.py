@@ -112,8 +112,8 @@ class watch:  # noqa: N801 (used as a verb)
         self.calls: dict[str, int] = {}
         self.tokens: dict[str, list[Tokens]] = {}
         hooks.add(self.model, self._begin, pre=True, with_kwargs=True)
-        hooks.add(self.model, self._end, always_call=True)
         self._attach(self.found.places)
+        hooks.add(self.model, self._end, always_call=True)  # after the hooks of places on the model itself
         return self.seen
 
     def _attach(self, places: Mapping[str, TapPoint]) -> None:
@@ -147,7 +147,7 @@ class watch:  # noqa: N801 (used as a verb)
     def _end(self, _: nn.Module, __: Any, out: Any) -> None:
         if recomputing():
             return
-        self.inside = False
+        self.inside, self.tokens = False, {}
         if out is None:  # the pass raised
             self.seen._drop(self.passes)
         elif self.keep == "statistics":
@@ -161,7 +161,7 @@ class watch:  # noqa: N801 (used as a verb)
         values = weights.detach().to(self.device, self.dtype, copy=self.keep == "values")
         facts = {**vars(place.facts), "axes": axes_of(values, place.facts.axes)}
         laid = self.tokens.get(place.path, [])
-        facts["tokens"] = laid[min(call, len(laid) - 1)] if laid and self.inside else None
+        facts["tokens"] = laid[min(call, len(laid) - 1)] if laid else None
         record = Record(**facts, path=place.path, values=values, forward=max(self.passes, 0), call=call)
         self.seen._add(record if self.keep == "values" else summarize(record))
         if self.keep == "statistics" and not self.inside:
