@@ -31,7 +31,8 @@ def is_attention(use: Use) -> bool:
 
 def scores_product(softmax: Node) -> Node | None:
     """Return the product of queries and keys behind a softmax, if there is one."""
-    waiting, seen = list(softmax.inputs[:1]), set()
+    waiting = list(softmax.inputs[:1])
+    seen: set[Node] = set()
     while waiting and len(seen) < SCORES_BACK:
         node = waiting.pop(0)
         if node in seen:

@@ -86,7 +86,9 @@ class CallHook(TorchFunctionMode):
             return out
         with torch.no_grad():
             again = {**bound, "need_weights": True, "average_attn_weights": False}
-            self._receive(MULTI_HEAD(**again)[1])
+            weights = MULTI_HEAD(**again)[1]
+        if weights is not None:
+            self._receive(weights)
         return out
 
     def leave_value(self) -> None:

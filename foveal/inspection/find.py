@@ -85,7 +85,7 @@ def shown_by(model: nn.Module, modules: dict[str, nn.Module], known: tuple[str, 
 def tokens_in_call(
     model: nn.Module, found: Places, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, list[Tokens]]:
-    """Return the layouts of each affinity in a call of a model; the pass that shows them is tried once for each shape."""
+    """Return the layouts of each affinity in a call of a model; one pass is tried for each shape of its arguments."""
     if not any(place.facts.kind == "affinity" for place in found.places.values()):
         return {}
     remembered = LAID_OUT.setdefault(model, {})

@@ -1,6 +1,6 @@
 """Places of attention that a trial pass shows, each with the module and the call whose output are its weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -55,20 +55,16 @@ class Found:
         return TapSpec(f"{self.op}()", facts, about.form, self.name, index=self.index)
 
 
-def found_in(trial: Trial, known: list[str]) -> list[Found]:
+def found_in(trial: Trial, known: Collection[str]) -> list[Found]:
     """Return the attention in a trial pass, apart from what happens inside modules at `known` paths."""
     places: dict[tuple[str, str, int], Found] = {}
     for use in follow(trial.nodes).uses:
         tap = use.carried.source.tap
-        if not tap.frames or any(is_within(frame.path, known) for frame in tap.frames) or not is_attention(use):
+        if not tap.frames or any(frame.path in known for frame in tap.frames) or not is_attention(use):
             continue
         found = place_of(use)
         places.setdefault((found.module, found.op, found.index), found)
     return list(distinguished(list(places.values())))
-
-
-def is_within(path: str, known: list[str]) -> bool:
-    return path in known
 
 
 def place_of(use: Use) -> Found:

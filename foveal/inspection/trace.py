@@ -59,13 +59,17 @@ class Node:
 
 
 class Trace(TorchFunctionMode):
-    """Function mode that gives a Node to each tensor; `nodes` are all of them, in the order of the calls."""
+    """Function mode that gives a Node to each tensor; `nodes` are all of them, in the order of the calls.
+
+    `outputs` are those that modules return, alone or first of a tuple, by path.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.nodes: list[Node] = []
         self.frames: list[Frame] = []
         self.called: set[str] = set()
+        self.outputs: list[tuple[str, Node]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -106,14 +110,19 @@ class Trace(TorchFunctionMode):
                 if (node := node_of(tensor)) is not None:
                     node.shown = True
 
-        def leave(module: nn.Module, *_: Any) -> None:
+        def leave(module: nn.Module, _: Any, out: Any, path: str) -> None:
             while self.frames and self.frames.pop().module is not module:
                 pass
+            first = out[0] if isinstance(out, tuple) and out else out
+            if isinstance(first, Tensor) and (node := node_of(first)) is not None:
+                self.outputs.append((path, node))
 
         handles = []
         for path, module in modules.items():
             handles.append(module.register_forward_pre_hook(lambda m, a, path=path: enter(m, a, path), prepend=True))
-            handles.append(module.register_forward_hook(leave, always_call=True))
+            handles.append(
+                module.register_forward_hook(lambda m, a, o, path=path: leave(m, a, o, path), always_call=True)
+            )
         try:
             yield
         finally:

@@ -28,6 +28,7 @@ class Trial:
 
     nodes: list[Node] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
+    outputs: list[tuple[str, Node]] = field(default_factory=list)
     stopped: str = "no pass was tried"
 
 
@@ -69,7 +70,7 @@ def try_pass(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], me
         trial.stopped = ""
     except Exception as error:  # a model's code may raise anything; what was seen until then counts
         trial.stopped = first_line(error)
-    trial.nodes, trial.called = trace.nodes, trace.called
+    trial.nodes, trial.called, trial.outputs = trace.nodes, trace.called, trace.outputs
     return trial
 
 

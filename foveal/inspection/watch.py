@@ -112,13 +112,13 @@ class watch:  # noqa: N801 (used as a verb)
         self.calls: dict[str, int] = {}
         self.tokens: dict[str, list[Tokens]] = {}
         hooks.add(self.model, self._begin, pre=True, with_kwargs=True)
-        self._attach(self.found.places)
+        self._attach(hooks, self.found.places)
         hooks.add(self.model, self._end, always_call=True)  # after the hooks of places on the model itself
         return self.seen
 
-    def _attach(self, places: Mapping[str, TapPoint]) -> None:
+    def _attach(self, hooks: Hooks, places: Mapping[str, TapPoint]) -> None:
         for place in places.values():
-            self.hooks.attach_to(place, partial(self._record, place))
+            hooks.attach_to(place, partial(self._record, place))
 
     def __exit__(self, *exception: Any) -> None:
         if self.hooks is not None:
@@ -142,7 +142,8 @@ class watch:  # noqa: N801 (used as a verb)
         self.found = replace(found, stopped="")
         self.seen._look_for(self.found)
         check_found(self.model, found)
-        self._attach(new)
+        if self.hooks is not None:
+            self._attach(self.hooks, new)
 
     def _end(self, _: nn.Module, __: Any, out: Any) -> None:
         if recomputing():
