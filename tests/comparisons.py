@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
+from foveal.comparison.mcnemar import mcnemar
 from foveal.comparison.plan import Plan
-from foveal.comparison.verdicts import compute_verdicts, mcnemar
+from foveal.comparison.verdicts import compute_verdicts
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig
 

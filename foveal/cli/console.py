@@ -39,7 +39,9 @@ OutputPath = Parameter(converter=path_of)
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the text of its rows is no markup."""
-    table = Table(*head, box=None)
+    table = Table(box=None)
+    for name in head:
+        table.add_column(name, min_width=max(map(len, name.split()), default=0))  # no word is cut on a narrow terminal
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)

@@ -16,6 +16,7 @@ from cyclopts.config import Dict
 from foveal.cli.lists import list_names
 from foveal.cli.models import audit, export, look, score
 from foveal.cli.runs import compare, train
+from foveal.core.functions import names_function
 from foveal.core.names import one_line
 
 app = App(
@@ -102,7 +103,20 @@ def config_sources(arguments: list[str]) -> list[Dict]:
     from foveal.training.read_config import read_settings
 
     kind = CompareConfig if arguments[0] == "compare" else RunConfig
-    return [Dict(stated(read_settings(path, kind)), use_commands_as_keys=False, source=str(path)) for path in paths]
+    found = {path: stated(read_settings(path, kind)) for path in paths}
+    for path, settings in found.items():
+        check_functions(path, settings, arguments)
+    return [Dict(settings, use_commands_as_keys=False, source=str(path)) for path, settings in found.items()]
+
+
+def check_functions(path: Path, settings: dict[str, Any], arguments: list[str]) -> None:
+    """Refuse a function that a file alone names: its module would be imported."""
+    for name in ("model", "backbone", "data"):
+        value = settings.get(name, "")
+        if names_function(value.partition("+")[0]) and not values(name, arguments):
+            raise ValueError(
+                f"{path}: {name}={value!r:.80} names a function, which only you can name: add --{name} {value:.80}"
+            )
 
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:

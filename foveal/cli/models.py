@@ -10,7 +10,14 @@ from foveal.core.files import check_replaceable, write_file
 Output = Annotated[Path, OutputPath]
 
 
-def look(model: str, *images: str, output: Output = Path("look.png"), overwrite: bool = False, most: int = 6) -> None:
+def look(
+    model: str,
+    *images: str,
+    output: Output = Path("look.png"),
+    overwrite: bool = False,
+    most: int = 6,
+    backbone: str | None = None,
+) -> None:
     """Draw what a network attends to, and write a page to browse it by place and by image.
 
     Parameters
@@ -25,6 +32,8 @@ def look(model: str, *images: str, output: Output = Path("look.png"), overwrite:
         Replace files that foveal did not write.
     most
         The largest number of images to draw.
+    backbone
+        The function that builds the network, package.module:function, where the run's backbone is one.
     """
     from foveal.reports.look import look as look_at
     from foveal.reports.look_page import write_page
@@ -32,13 +41,15 @@ def look(model: str, *images: str, output: Output = Path("look.png"), overwrite:
     page = output.with_suffix(".html")
     for path in (output, page):
         check_replaceable(path, overwrite)
-    looked = look_at(model, images, most)
+    looked = look_at(model, images, most, backbone)
     print_remarks(looked.skipped, looked.notes)
     print(looked.picture.save(output))
     print(write_page(looked, page))
 
 
-def audit(model: str, data: str, *, output: Output | None = None, overwrite: bool = False) -> None:
+def audit(
+    model: str, data: str, *, output: Output | None = None, overwrite: bool = False, backbone: str | None = None
+) -> None:
     """Test whether a network's attention has an effect. The exit code is 1 if there is a fault.
 
     Parameters
@@ -52,12 +63,14 @@ def audit(model: str, data: str, *, output: Output | None = None, overwrite: boo
         not trained on; in the current folder for a network by name. The times of the places are written beside it.
     overwrite
         Replace a file that foveal did not write.
+    backbone
+        The function that builds the network, package.module:function, where the run's backbone is one.
     """
     from foveal.evaluation.audit import audit as audit_network
     from foveal.evaluation.audit import write_audit
     from foveal.training.load_model import load_model
 
-    opened = load_model(model)
+    opened = load_model(model, backbone)
     parts = opened.load_data(data)
     print_remarks(parts.skipped, parts.remarks)
     path = result_path(output, model, opened.result_name("audit", data), overwrite)
@@ -68,7 +81,9 @@ def audit(model: str, data: str, *, output: Output | None = None, overwrite: boo
     sys.exit(1 if audited.faults else 0)
 
 
-def score(model: str, data: str, *, output: Output | None = None, overwrite: bool = False) -> None:
+def score(
+    model: str, data: str, *, output: Output | None = None, overwrite: bool = False, backbone: str | None = None
+) -> None:
     """Test whether a network's attention is on the object, and whether the network needs it.
 
     Parameters
@@ -83,11 +98,13 @@ def score(model: str, data: str, *, output: Output | None = None, overwrite: boo
         trained on; in the current folder for a network by name.
     overwrite
         Replace a file that foveal did not write.
+    backbone
+        The function that builds the network, package.module:function, where the run's backbone is one.
     """
     from foveal.evaluation.score import score as score_network
     from foveal.training.load_model import load_model
 
-    opened = load_model(model)
+    opened = load_model(model, backbone)
     path = result_path(output, model, opened.result_name("score", data), overwrite)
     parts = opened.load_data(data)
     print_remarks(parts.skipped, parts.remarks)
@@ -100,7 +117,12 @@ def score(model: str, data: str, *, output: Output | None = None, overwrite: boo
 
 
 def export(
-    model: str, *, output: Output = Path("model.onnx"), overwrite: bool = False, attention: bool = False
+    model: str,
+    *,
+    output: Output = Path("model.onnx"),
+    overwrite: bool = False,
+    attention: bool = False,
+    backbone: str | None = None,
 ) -> None:
     """Write a network as a file for other runtimes, and check it against the network.
 
@@ -114,6 +136,8 @@ def export(
         Replace a file that foveal did not write.
     attention
         Return each mechanism's attention weights as a further output.
+    backbone
+        The function that builds the network, package.module:function, where the run's backbone is one.
     """
     import torch
 
@@ -121,7 +145,7 @@ def export(
     from foveal.training.load_model import load_model
 
     check_replaceable(output, overwrite)
-    opened = load_model(model)
+    opened = load_model(model, backbone)
     exported = export_network(opened.network, torch.randn(2, *opened.preprocessing.shape), output, attention=attention)
     print(exported)
     print(exported.path)

@@ -110,8 +110,10 @@ def compare(
     from foveal.comparison.compare import run_plan
     from foveal.comparison.contenders import CONTENDERS
     from foveal.comparison.plan import make_plan
+    from foveal.reports.answer import answer
     from foveal.reports.comparison_page import write_report
-    from foveal.reports.tables import costs_table, results_table
+    from foveal.reports.sentences import failures
+    from foveal.reports.tables import results_table
 
     plan = make_plan(contenders or CONTENDERS, settings or CompareConfig(), output, overwrite)
     print(plan)
@@ -119,9 +121,10 @@ def compare(
         return
     with progress("comparing") as report_progress:
         result = run_plan(plan, report_progress, overwrite=overwrite)
-    for head, *rows in (results_table(result), costs_table(result)):
-        print_table(head, rows)
-    for each in result.rows:
-        for seed, reason in each.failed.items():
-            print(f"{each.name}, seed {seed} failed: {reason}")
+    print_line(answer(result))
+    head, *rows = results_table(result)
+    print_table(head, rows)
+    for row in result.rows:
+        for reason in failures(result, row):
+            print_line(f"{row.name}: {reason}")
     print(write_report(result))

@@ -17,11 +17,13 @@ from typing import Any
 
 from foveal.comparison.contenders import CONTENDERS
 from foveal.comparison.jobs import Failed, Job, JobPool, report
+from foveal.comparison.mcnemar import McNemar, mcnemar
 from foveal.comparison.plan import Plan, epochs_done, make_plan
 from foveal.comparison.tune import tuned_rate
-from foveal.comparison.verdicts import McNemar, Verdict, compute_verdicts, mcnemar
+from foveal.comparison.verdicts import Verdict, compute_verdicts
 from foveal.core.files import write_file
 from foveal.core.folders import locked_folder
+from foveal.core.functions import Functions, name_of, named_functions
 from foveal.core.names import lookup
 from foveal.evaluation.audit import AuditResult, audit, write_audit
 from foveal.evaluation.score import ScoreResult, score
@@ -29,7 +31,7 @@ from foveal.inspection.find import find_places
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
-from foveal.training.run_folder import Result, delete_run, predicted_right
+from foveal.training.run_folder import Result, delete_run, predicted_right, read_split
 from foveal.training.train import train
 
 EXAMINED = 500  # random images for audit and score; on all images they would take as long as the training
@@ -111,6 +113,8 @@ def compare(
         overwrite (bool): Replace another comparison in the folder, or files that foveal did not write.
         on_progress (Callable[[int, int], None]): Called with the number of finished epochs and of all epochs.
         changes: Fields of `foveal.CompareConfig` that replace those of `config`: `data="digits/rts", seeds=5`.
+            `backbone` and `data` may be functions, defined in a script, too: see `foveal.networks.own` for what a
+            network's function takes and returns, and `foveal.data.own` for that of data.
 
     Returns:
         A `ComparisonResult`: `plan`, `rows` (one `ContenderResult` for each contender), `verdicts` against the
@@ -118,12 +122,16 @@ def compare(
 
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, a
-            field is unknown, or `output` holds another comparison, other files, or is written by another process.
+            field is unknown, or `output` holds another comparison, other files, or is written by another process; if a
+            function fails, or its network or data are not understood.
+        TypeError: If a field is of another type, or a function has no name.
     """
     base = config or CompareConfig()
     for name in changes:
         lookup("field of CompareConfig", name, asdict(base))
-    plan = make_plan(contenders, replace(base, **changes), output, overwrite)
+    functions = named_functions(value for value in changes.values() if callable(value))
+    named: dict[str, Any] = {name: name_of(value) if callable(value) else value for name, value in changes.items()}
+    plan = make_plan(contenders, replace(base, **named), output, overwrite, functions)
     return run_plan(plan, on_progress, overwrite=overwrite)
 
 
@@ -146,7 +154,7 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
         on_progress(done, epochs)
 
     tuned = [name for name in longest_first(plan) if name != plan.twin]
-    searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name))) for name in tuned}
+    searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name), plan.functions)) for name in tuned}
     with locked_folder(plan.folder, overwrite), JobPool() as pool:
         plan.write(overwrite)
         for folder in folders if overwrite else ():
@@ -157,7 +165,8 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
         results = pool.run(trainings(plan, rates), count)
         rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
         first_runs = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
-        examined = pool.run({name: (examine, (folder, plan.config.data)) for name, folder in first_runs.items()})
+        given = (plan.config, plan.functions)
+        examined = pool.run({name: (examine, (folder, *given)) for name, folder in first_runs.items()})
     rows = tuple(replace(row, examination=examination_of(examined.get(row.name))) for row in rows)
     return ComparisonResult(plan, rows, *compute_pairs_and_verdicts(plan, rows), time.perf_counter() - begin)
 
@@ -165,7 +174,7 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
 def trainings(plan: Plan, rates: Mapping[str, float | Failed]) -> dict[tuple[str, int], Job]:
     """Return the training job of each seed and each contender with a learning rate."""
     return {
-        (name, seed): (run, (plan.run_config(name, seed, rate), folder))
+        (name, seed): (run, (plan.run_config(name, seed, rate), folder, plan.functions))
         for name in longest_first(plan)
         if not isinstance(rate := rates[name], Failed)
         for seed, folder in enumerate(plan.runs(name))
@@ -177,18 +186,18 @@ def longest_first(plan: Plan) -> list[str]:
     return sorted(plan.models, key=lambda name: -plan.seconds[name])
 
 
-def run(config: RunConfig, folder: Path) -> Result:
+def run(config: RunConfig, folder: Path, functions: Functions) -> Result:
     """Train one run, resumed if its folder exists, and report each epoch."""
-    return train(config, folder, resume=True, on_epoch=lambda line: report())
+    return train(config, folder, resume=True, functions=functions, on_epoch=lambda line: report())
 
 
-def examine(folder: Path, data: str) -> Examination:
+def examine(folder: Path, config: CompareConfig, functions: Functions) -> Examination:
     """Audit and score a trained run on random images, and write both results to its folder."""
-    opened = load_model(str(folder))
+    opened = load_model(str(folder), functions.get(config.backbone))
     found = find_places(opened.network)
     if not found.places and not found.reasons:
         return Examination()
-    parts = opened.load_data(data)
+    parts = opened.load_data(functions.get(config.data, config.data))
     validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))
     audited, scored = audit(opened.network, validation), score(opened.network, test, validation)
     write_audit(audited, folder / "audit.json")
@@ -242,9 +251,29 @@ def compute_pairs_and_verdicts(
     }
     if not pairs:
         return {}, pairs
-    images, chance = constant_answer(plan.runs(plan.baseline)[min(base)])
-    arms = {name: own for name, own in errors.items() if name == twin or name != plan.twin}
-    return compute_verdicts(arms, plan.baseline, twin, images=images, chance=chance), pairs
+    first_run = plan.runs(plan.baseline)[min(base)]
+    images, chance = constant_answer(first_run)
+    verdicts = compute_verdicts(
+        {name: own for name, own in errors.items() if name == twin or name != plan.twin},
+        plan.baseline,
+        twin,
+        images=images,
+        chance=chance,
+        train_images=len(read_split(first_run)["train"]) if plan.config.resplit else None,
+        diverged=diverged(plan, rows),
+    )
+    return verdicts, pairs
+
+
+def diverged(plan: Plan, rows: Sequence[ContenderResult]) -> dict[str, int]:
+    """Return the contenders of which the loss of a run was not finite, with its seed; the twin is the baseline."""
+    found = {
+        row.name: seed
+        for row in rows
+        for seed, reason in row.failed.items()
+        if reason.startswith(FloatingPointError.__name__)
+    }
+    return found | ({plan.baseline: found[plan.twin]} if plan.twin in found else {})
 
 
 def constant_answer(folder: Path) -> tuple[int, float]:

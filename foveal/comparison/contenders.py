@@ -12,14 +12,15 @@ from typing import Literal
 
 import torch
 
+from foveal.core.functions import Functions, names_function
 from foveal.core.names import lookup, slug
 from foveal.data.parts import Data
-from foveal.networks.factory import create_model
 from foveal.networks.match_cost import scale_to_cost
+from foveal.networks.own import create_for
 from foveal.profiling.costs import BATCH, count_macs, count_parameters
 from foveal.profiling.timing import time_inference
 
-CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8", "cbam")
+CONTENDERS = ("none", "wider", "stn", "se", "sk:groups=8")
 Control = Literal["wider", "deeper"]
 CONTROLS: tuple[Control, ...] = ("wider", "deeper")
 MATCHES: dict[str, Callable[..., float]] = {
@@ -94,12 +95,14 @@ def match_to_costliest(
     key, _, match = option.partition("=")
     lookup("option of a control", key, {"match": None})
     lookup("match", match, MATCHES)
+    if names_function(backbone):
+        raise ValueError(f"contender {what!r}: the backbone {backbone!r} is a function, which foveal cannot scale")
     attentive = [model for model in models.values() if model != backbone]
     if not attentive:
         raise ValueError(f"contender {what!r}: needs a contender with attention, to match its cost")
 
     cost = partial(MATCHES[match], shape=data.shape, layout=layout)
-    budget = max(cost(build(model, data)) for model in attentive)
+    budget = max(cost(build(model, data, {})) for model in attentive)
     device = "cpu" if match == "ms" else "meta"
     return scale_to_cost(backbone, control, budget, cost, device, num_classes=len(data.classes), in_chans=data.shape[0])
 
@@ -110,6 +113,6 @@ def milliseconds(network: torch.nn.Module, shape: tuple[int, int, int], layout: 
     return time_inference({"": network.to(memory_format=layout)}, images)[""]
 
 
-def build(model: str, data: Data) -> torch.nn.Module:
+def build(model: str, data: Data, functions: Functions) -> torch.nn.Module:
     """Create a network for the classes and channels of the data."""
-    return create_model(model, num_classes=len(data.classes), in_chans=data.shape[0])
+    return create_for(data, model, functions)

@@ -18,16 +18,18 @@ from foveal.comparison.jobs import workers
 from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
+from foveal.core.functions import Functions, import_functions
 from foveal.core.names import remark_lines, slug
-from foveal.data.load_data import load_data
 from foveal.data.parts import Data
 from foveal.networks.match_cost import MOST, UNIT
 from foveal.networks.spec import parse_options
 from foveal.profiling.costs import BATCH, Cost, costs
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
 from foveal.training.read_config import check_settings, read_json
+from foveal.training.recipes import resolve
 from foveal.training.run_folder import CONFIG, read_lines
 from foveal.training.stored_split import check_resumed
+from foveal.training.train import load_images
 
 FILE = "comparison.json"
 BLOCKS, LONGEST = 1000, 1000  # of a stored control at most: more blocks take long to build; characters of a name
@@ -47,6 +49,7 @@ class Plan:
     given: tuple[str, ...] = ()  # the contenders as the user wrote them
     notes: dict[str, str] = field(default_factory=dict)  # how data files were read, and classes that a part lacks
     twin: str | None = None  # name of the second training of the baseline
+    functions: Functions = field(default_factory=dict)  # of the caller, for the backbone and the data, by name
 
     @property
     def baseline(self) -> str:
@@ -73,13 +76,15 @@ class Plan:
         """Return the settings of one run."""
         shared = {each.name: getattr(self.config, each.name) for each in fields(TrainConfig)}
         changed = {} if lr is None else {"lr": lr}
-        twin = contender == self.twin
-        return RunConfig(**{**shared, **changed}, model=self.models[contender], seed=seed, name=contender, twin=twin)
+        own = {"model": self.models[contender], "name": contender, "twin": contender == self.twin}
+        return RunConfig(**{**shared, **changed, **own}, seed=seed, data_seed=seed if self.config.resplit else 0)
 
     def __str__(self) -> str:
         tuned = f", learning-rate trials: {self.config.tune}" if self.config.tune else ""
         lines = [
             f"{self.config.data}, epochs: {self.config.epochs}, seeds: {self.config.seeds}{tuned}; in {self.folder}",
+            f"  recipe {self.config.recipe}: lr {self.config.lr:g}, warm-up epochs {self.config.warmup_epochs:g}, "
+            f"batch size {self.config.batch_size}",
             *(
                 f"  {name}: {model}, {self.costs[name].parameters:,} parameters, "
                 f"{self.costs[name].macs / 1e6:.1f} MMACs, about {self.seconds[name]:.0f} s per run"
@@ -99,12 +104,17 @@ class Plan:
 
 
 def make_plan(
-    contenders: Sequence[str], config: CompareConfig, output: str | Path | None = None, overwrite: bool = False
+    contenders: Sequence[str],
+    config: CompareConfig,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    functions: Functions | None = None,
 ) -> Plan:
     """Plan a comparison and check its arguments before anything is written.
 
     Args:
         contenders, config, output, overwrite: As for `foveal.compare`.
+        functions: Functions that `config` names; others are imported.
 
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
@@ -113,14 +123,18 @@ def make_plan(
     if config.tune and find_spec("optuna") is None:
         raise ValueError(f"tune={config.tune}: optuna is missing; pip install foveal[tune]")
     named = by_name(contenders)
-    data = load_data(config.data, image_size=config.image_size, groups=config.groups)
+    functions = import_functions((config.backbone, config.data), functions or {})
+    data = load_images(config, functions)
+    config = resolve(config, config.backbone, len(data.train))
+    if config.resplit:
+        check_resplit(config, data, functions)
     folder = Path(output) if output else Path("runs") / slug(f"{config.data}-{config.backbone}")
     stored = {} if overwrite else read_plan(folder)
     check_same(folder, stored, fixed(config))
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     models = as_networks(named, config.backbone, stored.get("contenders", {}), data, layout)
     check_same(folder, stored.get("contenders", {}), models)
-    networks = {name: build(model, data).eval().to(memory_format=layout) for name, model in models.items()}
+    networks = {name: build(model, data, functions).eval().to(memory_format=layout) for name, model in models.items()}
     measured = costs(networks, data.shape, config.batch_size, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
     twin = None
@@ -128,10 +142,27 @@ def make_plan(
         models, twin = with_twin(models, config.backbone)
         baseline = baseline_of(models, config.backbone)
         measured[twin], seconds[twin] = measured[baseline], seconds[baseline]
-    plan = Plan(folder, config, models, measured, seconds, data.skipped, tuple(contenders), data.remarks, twin)
-    for run in (each for name in models for each in (*plan.runs(name), *plan.trials(name)) if epochs_done(each)):
-        check_resumed(run, data)
+    given = tuple(contenders)
+    plan = Plan(folder, config, models, measured, seconds, data.skipped, given, data.remarks, twin, functions)
+    check_started(plan, data)
     return plan
+
+
+def check_started(plan: Plan, data: Data) -> None:
+    """Check that the runs that are continued get the images of their finished epochs."""
+    for run in (each for name in plan.models for each in plan.trials(name) if epochs_done(each)):
+        check_resumed(run, data)
+    for seed in range(plan.config.seeds):
+        started = [run for name in plan.models if epochs_done(run := plan.runs(name)[seed])]
+        own = load_images(plan.config, plan.functions, seed) if started and seed and plan.config.resplit else data
+        for run in started:
+            check_resumed(run, own)
+
+
+def check_resplit(config: CompareConfig, data: Data, functions: Functions) -> None:
+    """Raise a ValueError if data has the same test part with another seed."""
+    if sorted(data.test.names) == sorted(load_images(config, functions, 1).test.names):
+        raise ValueError(f"resplit: data {config.data!r} has a published test part, which stays the same for all seeds")
 
 
 def fixed(config: CompareConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveal.comparison.jobs import report
+from foveal.core.functions import Functions
 from foveal.training.config import RunConfig
 from foveal.training.train import train_epochs
 
@@ -17,7 +18,7 @@ SEED = 9_999
 SPAN = 10.0
 
 
-def tuned_rate(config: RunConfig, trials: Sequence[Path]) -> float:
+def tuned_rate(config: RunConfig, trials: Sequence[Path], functions: Functions) -> float:
     """Return the learning rate with the best validation accuracy, with one trial for each folder in `trials`."""
     import optuna
 
@@ -28,7 +29,7 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path]) -> float:
         trial = study.ask()
         rate = trial.suggest_float("lr", config.lr / SPAN, config.lr * SPAN, log=True)
         try:
-            lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, on_epoch=lambda line: report())
+            lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, functions, lambda line: report())
         except FloatingPointError:  # the learning rate is too high
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue

@@ -1,4 +1,4 @@
-"""Verdicts on contenders against a baseline that is trained with the same seeds, and McNemar's exact test.
+"""Verdicts on contenders against a baseline that is trained with the same seeds.
 
 The rules are in `foveal.comparison.twin_rule`; docs/verdicts.md explains them and holds simulated error rates. With the
 difference d of a contender (percentage points of accuracy, positive is better), its variance v_0 + v_i, n seeds, and c,
@@ -29,7 +29,7 @@ equal results are no infinite evidence: no standard deviation is smaller than ha
 with two neighbouring values, and R is at least two images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, sqrt
 from statistics import NormalDist, fmean
@@ -99,6 +99,7 @@ def compute_verdicts(
     images: int,
     chance: float = inf,
     train_images: int | None = None,
+    diverged: Mapping[str, int] | None = None,
 ) -> dict[str, Verdict]:
     """Compute the verdict on each contender that shares a seed with the baseline, in the given order.
 
@@ -113,6 +114,7 @@ def compute_verdicts(
         images: Number of test images.
         chance: Error of the best constant answer, in per cent. A run with an error as large has learned nothing.
         train_images: Number of training images if each seed has its own split; None if all seeds share one.
+        diverged: Arms of which the loss of a run was not finite, with its seed. They are unstable.
 
     Raises:
         ValueError: If the baseline or its twin is missing, an error is not a percentage, or there are no images.
@@ -129,19 +131,29 @@ def compute_verdicts(
     common = set.intersection(*(set(errors[name]) for name in first))
     shared = {name: tuple(sorted(common & set(own))) for name, own in errors.items() if name not in first}
     shared = {name: seeds for name, seeds in shared.items() if seeds}
-    groups = list(dict.fromkeys(seeds for seeds in shared.values() if len(seeds) >= FEWEST))
+    lost = without_verdict(first, shared, diverged or {})
+    judged_arms = {name: seeds for name, seeds in shared.items() if name not in lost}
+    groups = list(dict.fromkeys(seeds for seeds in judged_arms.values() if len(seeds) >= FEWEST))
     overlap = images / train_images if train_images else 0.0
     design = Design(len(first), images, chance, overlap, LEVEL / max(1, len(groups)))
     found: dict[str, Verdict] = {}
     for seeds in groups:
-        names = [*first, *(name for name, own in shared.items() if set(seeds) <= set(own))]
+        names = [*first, *(name for name, own in judged_arms.items() if set(seeds) <= set(own))]
         judged = judge({name: {seed: errors[name][seed] for seed in seeds} for name in names}, design)
         found |= {name: each for name, each in judged.items() if shared[name] == seeds}
     for name, seeds in shared.items():
         if name not in found:
             mean = fmean(fmean(errors[base][seed] for base in first) - errors[name][seed] for seed in seeds)
-            found[name] = unjudged(name, len(seeds), mean, "few", TOO_FEW)
+            kind, label = ("unstable", UNSTABLE) if name in lost else ("few", TOO_FEW)
+            found[name] = unjudged(name, len(seeds), mean, kind, label, lost.get(name, ""))
     return {name: found[name] for name in shared}
+
+
+def without_verdict(first: Sequence[str], contenders: Iterable[str], diverged: Mapping[str, int]) -> dict[str, str]:
+    """Return the contenders that are not judged since the loss of a run, or one of the baseline's, was not finite."""
+    reasons = {name: f"with seed {seed} its loss was not finite" for name, seed in diverged.items()}
+    broken = next((f"{name}, the baseline, is unstable: {reasons[name]}" for name in first if name in reasons), "")
+    return {name: broken or reasons[name] for name in contenders if broken or name in reasons}
 
 
 def check(errors: Mapping[str, Errors], first: Sequence[str], images: int) -> None:
@@ -253,43 +265,3 @@ def rounded_up(value: float) -> str:
     while value < 10 ** (1 - digits):
         digits += 1
     return f"{ceil(value * 10**digits - 1e-6) / 10**digits:.{digits}f}"
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """McNemar's exact test (1947) on the test images of one seed.
-
-    It compares two trained networks, not the two methods: another seed gives two other networks. It is not used for the
-    verdict.
-    """
-
-    gained: int  # images that only the contender classifies correctly
-    lost: int  # images that only the baseline classifies correctly
-    p: float
-
-
-def mcnemar(baseline: Sequence[bool], contender: Sequence[bool]) -> McNemar:
-    """Test whether two trained networks classify equally many of the same images correctly.
-
-    Under the null hypothesis, each image on which they differ is gained or lost with probability 1/2; p is the binomial
-    probability of a split at least as uneven as the observed one.
-
-    Args:
-        baseline: One entry for each image: True if the baseline is correct.
-        contender: The same for the contender, with the images in the same order.
-
-    Raises:
-        ValueError: If the lengths differ.
-
-    Examples:
-        >>> from foveal.comparison.verdicts import mcnemar
-        >>> mcnemar([True, False, False, False], [True, True, True, True])
-        McNemar(gained=3, lost=0, p=0.25)
-    """
-    from scipy.stats import binomtest
-
-    if len(baseline) != len(contender):
-        raise ValueError(f"baseline has {len(baseline)} images, contender {len(contender)}: must be the same images")
-    pairs = [(bool(old), bool(new)) for old, new in zip(baseline, contender, strict=True)]
-    gained, lost = pairs.count((False, True)), pairs.count((True, False))
-    return McNemar(gained, lost, float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0)

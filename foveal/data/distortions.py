@@ -183,7 +183,7 @@ def add_piece(images: Tensor, digits: Tensor, generator: torch.Generator) -> Non
 def warp(images: Tensor, theta: Tensor, canvas: int) -> Tensor:
     """Warp uint8 images (N, 1, H, W) so that theta, of any shape, undoes it: (N, 1, canvas, canvas) uint8."""
     grid = grid_back(theta, canvas)
-    return sample(images.float(), grid, padding=0.0).round().clamp(0, 255).to(torch.uint8)
+    return sample(images.float(), grid, padding=0.0).round_().to(torch.uint8)  # means of values from 0 to 255
 
 
 def grid_back(theta: Tensor, canvas: int) -> Tensor:
@@ -205,8 +205,7 @@ def grid_back(theta: Tensor, canvas: int) -> Tensor:
 
 def ink_boxes(images: Tensor) -> Tensor:
     """Compute boxes (N, 4) of the drawn pixels of images (N, 1, H, W), see `Distorted`; the whole image if empty."""
-    drawn = images.amax(1) > INK
-    sides = [extent(drawn.any(dim)) for dim in (1, 2)]  # over rows: columns that hold ink, then rows that do
+    sides = [extent(images.amax((1, dim)) > INK) for dim in (2, 3)]  # over rows: columns that hold ink, then rows
     (left, right), (top, bottom) = sides
     return torch.stack([left, top, right, bottom], dim=1).float()
 

@@ -19,10 +19,8 @@ from foveal.data.image_files import FileFacts, examine, notes_of, range_of, read
 from foveal.data.layouts import Images, Listing, list_images
 from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
-from foveal.data.splits import FRACTIONS, OFFICIAL, grouped, stratified
+from foveal.data.splits import FRACTIONS, OFFICIAL, OFFICIAL_SEED, grouped, stratified
 from foveal.data.text_files import read_csv
-
-SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,9 @@ class Files:
         return torch.stack(images), self.labels[torch.as_tensor(indices)]
 
 
-def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | None) -> Data:
-    """Load a folder of images; `preprocessing.value_range` is found on the training part if it is None.
+def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | None, seed: int = 0) -> Data:
+    """Load a folder of images; `preprocessing.value_range` is found on the training part if it is None. A folder
+    without ready parts is split from the seed.
 
     Raises:
         ValueError: no such folder; a layout that is not known; fewer than two classes; an empty part; classes that
@@ -61,7 +60,7 @@ def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | N
     classes = tuple(sorted({label for images in found.values() for _, label in images}))
     skipped |= {f"{name}/": "no class: it holds no image that can be read" for name in listing.classes - {*classes}}
     check_classes(root, classes, facts, skipped)
-    parts = split(found, groups)
+    parts = split(found, groups, seed)
     check_parts(root, parts, classes, ready="all" not in found)
     used = {name: facts[name] for images in parts.values() for name, _ in images}
     value_range, source = preprocessing.value_range, "as given"
@@ -88,6 +87,18 @@ def as_data(
 
     train, validation, test = map(part, PARTS)
     return Data(f"folder:{root}", classes, train, validation, test, preprocessing, skipped, notes)
+
+
+def with_auto_augment(data: Data, policy: str) -> Data:
+    """Augment the training images of a folder by a policy of timm instead of random colours.
+
+    Raises:
+        ValueError: data that is no folder of image files; an unknown policy.
+    """
+    if not isinstance(data.train, Files):
+        raise ValueError(f"aa={policy!r}: data {data.name!r} is no folder of image files, which alone takes aa")
+    transform = data.preprocessing.transform(training=True, auto_augment=policy)
+    return replace(data, train=replace(data.train, transform=transform))
 
 
 def check_classes(
@@ -142,20 +153,20 @@ def training_range(root: Path, train: Images, facts: Mapping[str, FileFacts]) ->
     return found
 
 
-def split(found: Mapping[str, Images], groups: str | Path | None) -> dict[str, Images]:
+def split(found: Mapping[str, Images], groups: str | Path | None, seed: int) -> dict[str, Images]:
     """Split the images into train, validation and test where the layout does not; otherwise return them in order."""
     if "validation" in found:
         return {part: found[part] for part in PARTS}
     images = found["train"] if "train" in found else found["all"]
     names, labels = [each[0] for each in images], [each[1] for each in images]
     if "train" in found:
-        learn, choose = stratified(labels, OFFICIAL, SPLIT_SEED)
+        learn, choose = stratified(labels, OFFICIAL, OFFICIAL_SEED)
         return {"train": take(images, learn), "validation": take(images, choose), "test": found["test"]}
     if groups is None:
-        chosen = stratified(labels, FRACTIONS, SPLIT_SEED)
+        chosen = stratified(labels, FRACTIONS, seed)
     else:
         numbers = np.unique(labels, return_inverse=True)[1]
-        chosen = grouped(numbers, groups_of(names, Path(groups)), FRACTIONS, SPLIT_SEED)
+        chosen = grouped(numbers, groups_of(names, Path(groups)), FRACTIONS, seed)
     return {part: take(images, index) for part, index in zip(PARTS, chosen, strict=True)}
 
 

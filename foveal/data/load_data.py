@@ -1,10 +1,12 @@
 """Data sets by name: `digits`, `mnist`, `fashion-mnist`, also distorted (`digits/rts`), digits in pairs to be added
-(`digits/addition`); `cifar10`; `folder:PATH`, of image files, IDX files or a file of MedMNIST.
+(`digits/addition`); `cifar10`; `folder:PATH`, of image files, IDX files or a file of MedMNIST; the caller's own,
+`package.module:function`.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
+from foveal.core.functions import Function, import_function, name_of, names_function
 from foveal.core.names import lookup, unknown_name_error
 from foveal.data.distortions import DISTORTIONS
 from foveal.data.parts import Data
@@ -15,7 +17,7 @@ NAMES = (*DISTORTED, "cifar10")
 
 
 def load_data(
-    spec: str | Path,
+    spec: str | Path | Function,
     *,
     image_size: int = 224,
     groups: str | Path | None = None,
@@ -32,9 +34,11 @@ def load_data(
             and mirrored at random; or `folder:PATH`: one folder of images for each class, or such folders within
             `train`, `val` and `test` (see `foveal.data.layouts`), MNIST's four IDX files (see `foveal.data.idx`), or
             a file of MedMNIST (see `foveal.data.npz`). An existing path needs no `folder:`; it may be a `pathlib.Path`.
+            Or a function, itself or as `package.module:function`, which is then imported, also from the current folder:
+            it returns one Dataset or three (see `foveal.data.own`).
         image_size: side in pixels to which a folder's images are resized; IDX and npz files keep their own.
         groups: CSV file with lines `image,group`, for a folder of images: a group stays in one part.
-        seed: of the distortion. The split has a fixed seed of its own.
+        seed: of the split and of the distortion, where foveal makes them; published parts stay as they are.
         preprocessing: of a folder's images, instead of `image_size` and timm's for ImageNet.
         value_range: values of 16-bit image files that become 0 and 255; if left out, the least and the largest value of
             the training part.
@@ -48,7 +52,9 @@ def load_data(
         ValueError: an unknown name; a distortion of photographs; a folder without images, with fewer than two
             classes, or whose layout does not tell its classes; IDX or npz files that are missing, broken or do not
             belong together; data that is not on this machine and cannot be downloaded; `groups` or `value_range` for
-            data that is no folder of images.
+            data that is no folder of images; a function that cannot be imported or fails, or whose items are not
+            understood.
+        TypeError: a function without a name.
 
     Example:
         >>> import foveal
@@ -58,10 +64,12 @@ def load_data(
     """
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range={value_range}: the first number must be below the second")
+    if callable(spec) or (isinstance(spec, str) and names_function(spec)):
+        return load_function(import_function(spec) if isinstance(spec, str) else spec, groups, value_range, seed)
     path = Path(str(spec).removeprefix("folder:"))
     named = isinstance(spec, str) and (not spec or spec.partition("/")[0] in NAMES)
     if not named and (isinstance(spec, Path) or spec.startswith("folder:") or path.exists()):
-        return load_path(path, preprocessing or for_imagenet(image_size), groups, value_range)
+        return load_path(path, preprocessing or for_imagenet(image_size), groups, value_range, seed)
     spec = str(spec)
     name, _, distortion = spec.partition("/")
     refuse_unused(spec, groups, value_range)
@@ -78,11 +86,21 @@ def load_data(
     return load(name, distortion or None, seed)
 
 
+def load_function(
+    function: Function, groups: str | Path | None, value_range: tuple[float, float] | None, seed: int
+) -> Data:
+    from foveal.data.own import load_own
+
+    refuse_unused(name_of(function), groups, value_range)
+    return load_own(function, seed)
+
+
 def load_path(
     path: Path,
     preprocessing: Preprocessing,
     groups: str | Path | None,
     value_range: tuple[float, float] | None,
+    seed: int,
 ) -> Data:
     """Load a file of MedMNIST, a folder that holds one or IDX files, or a folder of images."""
     from foveal.data.folder import load_folder
@@ -91,7 +109,8 @@ def load_path(
 
     file = find_npz(path)
     if file is None and not has_idx(path):
-        return load_folder(path, replace(preprocessing, value_range=value_range or preprocessing.value_range), groups)
+        preprocessing = replace(preprocessing, value_range=value_range or preprocessing.value_range)
+        return load_folder(path, preprocessing, groups, seed)
     if groups:
         kind = "IDX files" if file is None else "a file of MedMNIST"
         raise ValueError(f"groups={str(groups)!r}: {str(path)!r} holds {kind}, which are split already")

@@ -65,6 +65,17 @@ class Augmented(InMemory):
 
 
 @dataclass(frozen=True)
+class Redrawn(InMemory):
+    """A training part whose images are drawn anew for each epoch."""
+
+    draw: Callable[[int], InMemory] = field(kw_only=True)  # from the seed of a random stream
+
+    def drawn(self, seed: int) -> InMemory:
+        """Return the part as drawn from a seed, with as many images."""
+        return self.draw(seed)
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set: `train` to learn from, `validation` for every choice, `test` read once, at the end.
 

@@ -54,15 +54,21 @@ class Preprocessing:
         _, channels, height, width = images.shape
         return cls((channels, height, width), mean, std)
 
-    def transform(self, training: bool = False) -> Callable[[Image.Image], Tensor]:
-        """Create timm's transform from an image to uint8 (3, H, W): random crops and colours in training, else the
-        center crop.
+    def transform(self, training: bool = False, auto_augment: str | None = None) -> Callable[[Image.Image], Tensor]:
+        """Create timm's transform from an image to uint8 (3, H, W): random crops and colours in training, or timm's
+        `auto_augment` instead of the colours; else the center crop.
+
+        Raises:
+            ValueError: `auto_augment` is none of timm's.
         """
         from timm.data import create_transform
 
         size = (3, *self.shape[1:])
         if training:
-            return create_transform(size, is_training=True, normalize=False)
+            try:
+                return create_transform(size, is_training=True, normalize=False, auto_augment=auto_augment)
+            except (AssertionError, KeyError, ValueError) as error:
+                raise ValueError(f"aa={auto_augment!r}: must be one of timm, as 'rand-m9-mstd0.5-inc1'") from error
         return create_transform(
             size, is_training=False, normalize=False, crop_pct=self.crop_pct, interpolation=self.interpolation
         )

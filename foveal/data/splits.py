@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 FRACTIONS = (0.70, 0.15, 0.15)
 OFFICIAL = (5, 1)  # of a published training part: to learn from, and for validation
+OFFICIAL_SEED = 0
 
 
 def stratified(labels: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.ndarray]:

@@ -35,8 +35,9 @@ class Localisation(nn.Module):
     spreads, so little has to be learned, and the net works for images of any size. (Convolutions, pooling and two
     linear layers with as many weights did not learn the scale and the rotation of distorted digits in eight epochs.)
 
-    An image needs a kernel as large as the strokes to be found, 9 pixels. A cell of a deep map already has that
-    receptive field, and the map is small: there the kernel is 3 cells wide, with a ninth of the weights.
+    An image needs a kernel as large as the strokes to be found, 9 pixels, at every fourth pixel: moments need no finer
+    map. A cell of a deep map already has that receptive field, and the map is small: there the kernel is 3 cells wide,
+    with a ninth of the weights, at every second cell.
 
     Args:
         channels: C, number of input channels.
@@ -48,8 +49,8 @@ class Localisation(nn.Module):
 
     def __init__(self, channels: int, start: tuple[float, ...] = FAMILIES["affine"].identity, width: int = 32):
         super().__init__()
-        kernel_size = 9 if channels <= COLOURS else 3
-        self.features = nn.Conv2d(channels, width, kernel_size, stride=2, padding=kernel_size // 2)
+        kernel_size, stride = (9, 4) if channels <= COLOURS else (3, 2)
+        self.features = nn.Conv2d(channels, width, kernel_size, stride=stride, padding=kernel_size // 2)
         self.regression = nn.Linear(6 * width, len(start))
         nn.init.zeros_(self.regression.weight)
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """Small convolutional network for small images, the default backbone of `foveal.compare`.
 
-Four or more 3x3 convolutions with BatchNorm and ReLU, then global max pooling, so it accepts images of any size. With
-at least 32 channels, it is wide enough for a selective kernel.
+Four or more 3x3 convolutions with BatchNorm and ReLU, then global max pooling, so it accepts images of any size. Each
+has at least 32 channels, enough for a selective kernel of 32 groups.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class SmallCNN(nn.Module):
         ValueError: If there are fewer than four widths.
     """
 
-    def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (32, 64, 64, 128)):
+    def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (32, 32, 64, 64)):
         super().__init__()
         if len(widths) < 4:
             raise ValueError(f"widths={tuple(widths)}: must have four or more entries")

@@ -1,7 +1,7 @@
 """Charts of a comparison: error against cost, paired differences, learning curves.
 
 Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish, and each has its own marker. The
-charts are vector graphics, narrow enough that their text stays readable on a phone.
+charts are vector graphics, drawn for a phone's width and for a page's, so that their text stays readable.
 """
 
 import base64
@@ -25,11 +25,14 @@ from foveal.inspection.drawing.canvas import PLAIN_TEXT
 from foveal.inspection.drawing.draw import Picture
 from foveal.inspection.drawing.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION
 from foveal.profiling.costs import BATCH
+from foveal.reports.ranking import ranked
 from foveal.training.run_folder import read_lines
 
 COLOURS = (BLACK, ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY_BLUE)  # the first one is for the baseline
 MARKERS = "osD^vPX<>*hp"
-WIDTH = 4.2  # inches
+WIDTH = 4.2  # inches, on a phone
+WIDE = 8.4  # inches, on a wider screen and on paper
+PHONE = "(max-width: 40rem)"
 STYLE: dict[Any, Any] = {
     **PLAIN_TEXT, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "foveal",
 }  # fmt: skip
@@ -42,18 +45,24 @@ LOG_RATIO = 4  # ratio of largest to smallest value above which an axis is logar
 
 
 class Chart(Picture):
-    """A chart that is embedded in a page as a vector graphic (SVG)."""
+    """A chart that is embedded in a page as vector graphics (SVG): one for phones, one for wider screens and paper."""
 
-    def svg(self) -> bytes:
-        """Render the chart as SVG."""
+    def svg(self, width: float = WIDE) -> bytes:
+        """Render the chart as SVG of a width in inches."""
         buffer = io.BytesIO()
         with rc_context(STYLE):
+            self.figure.set_size_inches(width, self.figure.get_figheight())
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})
         return buffer.getvalue()
 
     def __html__(self) -> str:
-        data = base64.b64encode(self.svg()).decode()
-        return f'<img class="chart" alt="{escape(self.alt_text)}" src="data:image/svg+xml;base64,{data}">'
+        narrow, wide = (
+            f"data:image/svg+xml;base64,{base64.b64encode(self.svg(width)).decode()}" for width in (WIDTH, WIDE)
+        )
+        return (
+            f'<picture><source media="{PHONE}" srcset="{narrow}">'
+            f'<img class="chart" alt="{escape(self.alt_text)}" src="{wide}"></picture>'
+        )
 
 
 def looks(compared: ComparisonResult) -> dict[str, tuple[str, str]]:
@@ -132,7 +141,7 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
         return None
     rows = {row.name: row for row in compared.rows}
     base = rows[compared.plan.baseline]
-    verdicts = list(compared.verdicts.values())
+    verdicts = [compared.verdicts[row.name] for row in ranked(compared) if row.name in compared.verdicts]
     names = ["\n".join(wrap(cut(each.contender), 22)) for each in verdicts]
     with rc_context(STYLE):
         heights = sum(0.28 + 0.11 * name.count("\n") for name in names)
@@ -195,7 +204,7 @@ def learning_curves(compared: ComparisonResult, what: str) -> Chart | None:
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.35 + 1.35 * lines), layout="constrained")
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
-        for axis, (name, seeds) in zip(panels, curves.items(), strict=False):
+        for (name, seeds), axis in zip(curves.items(), panels, strict=False):
             colour, marker = style[name]
             for curve in seeds:
                 axis.plot(list(curve), list(curve.values()), color=colour, linewidth=0.6, alpha=0.45)

@@ -1,4 +1,4 @@
-"""Report of a comparison as one self-contained HTML page: verdicts, tables and charts, then how it was produced.
+"""Report of a comparison as one self-contained HTML page: the answer, pictures, tables, then how it was produced.
 
 The page loads no other file. A short script sorts its tables; without scripts, the tables are in their original order.
 """
@@ -20,10 +20,12 @@ from foveal.evaluation.audit import AuditResult
 from foveal.evaluation.metrics import Interval
 from foveal.inspection.drawing.draw import Picture
 from foveal.profiling.environment import cores, gpus, processor, versions
+from foveal.reports.answer import answer
 from foveal.reports.charts import accuracy_against_cost, learning_curves, paired_differences
 from foveal.reports.look import look
+from foveal.reports.ranking import counted, ranked, signed
 from foveal.reports.render import fill
-from foveal.reports.sentences import counted, sentence, signed, summary
+from foveal.reports.sentences import coverage, lines, scope
 from foveal.reports.tables import costs_table, results_table, write_tables
 from foveal.training.config import CompareConfig
 from foveal.training.run_folder import finished, read_times
@@ -54,8 +56,9 @@ def write_report(comparison: ComparisonResult) -> Path:
     page = fill(
         "report.html",
         title=f"Attention on {plan.config.data}",
-        summary=summary(comparison),
-        sentences=[sentence(comparison, row) for row in comparison.rows],
+        answer=answer(comparison),
+        lines=lines(comparison),
+        scope=list(scope(comparison)),
         results=results_table(comparison),
         costs=costs_table(comparison),
         trade=accuracy_against_cost(comparison),
@@ -63,10 +66,11 @@ def write_report(comparison: ComparisonResult) -> Path:
         error_curves=learning_curves(comparison, "validation error, %"),
         loss_curves=learning_curves(comparison, "training loss"),
         classes=by_class(comparison),
-        learned=[learned_of(plan, row) for row in comparison.rows if worth_showing(row)],
+        learned=[learned_of(plan, row) for row in ranked(comparison) if worth_showing(row)],
         pairs=pairs_table(comparison),
         command=command(plan),
         provenance=provenance(comparison),
+        coverage=coverage(plan),
         files=[
             name
             for name in ("results.csv", "results.json", "results.md", "costs.json")
@@ -149,7 +153,8 @@ def picture_of(plan: Plan, row: ContenderResult) -> tuple[Picture | None, str]:
         return None, "All its seeds failed."
     folder = plan.runs(row.name)[row.first]
     try:
-        picture = look(str(folder), [plan.config.data], IMAGES).picture
+        data, functions = plan.config.data, plan.functions
+        picture = look(str(folder), [functions.get(data, data)], IMAGES, functions.get(plan.config.backbone)).picture
     except Exception as error:  # any exception: the report of long runs is written without the picture
         return None, f"{type(error).__name__}: {one_line(error)}"
     picture.save(plan.folder / f"{folder.name}.png")
@@ -216,4 +221,5 @@ def split(plan: Plan) -> str:
     stored: dict[str, Any] = next((json.loads(file.read_text()) for file in files if file.is_file()), {})
     parts = [f"{len(stored[part]):,} {part}" for part in ("train", "validation", "test") if part in stored]
     skipped = f"; {counted(len(stored['skipped']), 'file')} skipped" if stored.get("skipped") else ""
-    return f"{', '.join(parts)} images, the same for all runs{skipped}" if parts else "no run has stored its split"
+    shared = "another split for each seed" if plan.config.resplit else "the same for all runs"
+    return f"{', '.join(parts)} images, {shared}{skipped}" if parts else "no run has stored its split"

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from foveal.core.functions import Function, names_function
 from foveal.data.image_files import SUFFIXES, examine, notes_of, range_of, read
 from foveal.inspection.drawing.draw import Picture, draw
 from foveal.inspection.recording import Recording
@@ -28,18 +29,21 @@ class LookResult:
     notes: dict[str, str] = field(default_factory=dict)  # file, or kind of files, to how it was read
 
 
-def look(model: str, images: Sequence[str], most: int = 6) -> LookResult:
+def look(
+    model: str, images: Sequence[str | Function], most: int = 6, backbone: str | Function | None = None
+) -> LookResult:
     """Draw what a network attends to; `foveal.reports.look_page` makes a page of it.
 
     Args:
         model: a run folder, a checkpoint, or a network's name (which is then untrained).
-        images: one data set's name, of whose test part the first images are taken, or image files.
+        images: one data set's name or function, of whose test part the first images are taken, or image files.
         most: the largest number of images to draw.
+        backbone: the caller's function, or its name, where the run's backbone is a function.
 
     Raises:
         ValueError: no such network or data, no image that can be read, a network without attention.
     """
-    opened = load_model(model)
+    opened = load_model(model, backbone)
     pictures, names, skipped, notes = collect_images(list(images), most, opened)
     pictures = opened.preprocessing.match_channels(pictures)
     with watch(opened.network) as seen:
@@ -52,12 +56,13 @@ def look(model: str, images: Sequence[str], most: int = 6) -> LookResult:
 Collected = tuple[Tensor, list[str], dict[str, str], dict[str, str]]
 
 
-def collect_images(images: list[str], most: int, opened: LoadedModel) -> Collected:
+def collect_images(images: list[str | Function], most: int, opened: LoadedModel) -> Collected:
     """Read uint8 images (B, C, H, W); return them, their names, the files left out with the reason, and notes."""
     if most < 1:
         raise ValueError(f"most={most}: at least one image is needed")
-    if any(Path(name).suffix.lower() in SUFFIXES and not Path(name).is_dir() for name in images):
-        return read_files(images, most, opened)
+    files = [name for name in images if isinstance(name, str) and not names_function(name)]
+    if any(Path(name).suffix.lower() in SUFFIXES and not Path(name).is_dir() for name in files):
+        return read_files(files, most, opened)
     if len(images) != 1:
         raise ValueError(f"images {images}: one data set, or image files")
     data = opened.load_data(images[0])

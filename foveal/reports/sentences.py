@@ -1,88 +1,68 @@
-"""Text of a comparison's report: the verdict on each contender, its figures and its costs."""
+"""Lines of a comparison's answer: verdict, difference, error and cost of each contender; what the intervals cover."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 
 from foveal.comparison.compare import ComparisonResult, ContenderResult
-from foveal.comparison.verdicts import POWER, Verdict
+from foveal.comparison.plan import Plan
 from foveal.profiling.costs import BATCH
-
-WORDS = {  # of the kinds of verdicts, after their number
-    "better": "better",
-    "worse": "worse",
-    "same": "without a difference",
-    "open": "undecided",
-    "few": "with too few seeds",
-    "unstable": "unstable",
-}
-
-
-def summary(comparison: ComparisonResult) -> str:
-    """Summarize what was compared, and count the verdicts."""
-    plan, verdicts = comparison.plan, comparison.verdicts.values()
-    text = (
-        f"{counted(len(comparison.rows) - (plan.twin is not None), 'contender')} in {plan.config.backbone}, "
-        f"{counted(plan.config.seeds, 'seed')}, {counted(plan.config.epochs, 'epoch')}, one recipe for all."
-    )
-    if not any(row.errors for row in comparison.rows):
-        return f"{text} Every run failed: there is nothing to compare."
-    kinds = [each.kind for each in verdicts]
-    found = {kind: kinds.count(kind) for kind in WORDS}
-    counts = ", ".join(f"{count} {WORDS[kind]}" for kind, count in found.items() if count or kind == "better")
-    return f"{text} {counted(len(kinds), 'contender')} against the baseline: {counts}." if kinds else text
-
-
-def counted(count: int, what: str) -> str:
-    """Format a number with its noun in singular or plural."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+from foveal.reports.ranking import baseline_row, counted, kind_of, ranked, signed, times
+from foveal.reports.tables import LABELS, TIMES, parameter_ratio
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """Text of the report on one contender."""
+class Line:
+    """Line of the answer on one contender."""
 
     name: str
-    kind: str  # baseline, better, worse, same, open, few, unstable, failed, alone
+    kind: str  # see `kind_of`
     label: str
-    why: str
-    costs: str
-    failed: list[str]
+    figures: str
+    remarks: list[str]  # why it is unstable, and which seeds failed
 
 
-def sentence(comparison: ComparisonResult, row: ContenderResult) -> Sentence:
-    """Write the text on one contender."""
-    plan, verdict = comparison.plan, comparison.verdicts.get(row.name)
-    base = next(each for each in comparison.rows if each.name == plan.baseline)
-    failed = [f"{seeds_text(seeds, plan.config.seeds)} failed: {reason}" for reason, seeds in reasons(row).items()]
-    price = f"{row.cost.batch:.1f} ms for {BATCH} images, {row.cost.parameters:,} parameters"
-    ratios = (
-        f"It costs {row.cost.batch / base.cost.batch:.2f} times the milliseconds and "
-        f"{row.cost.parameters / base.cost.parameters:.2f} times the parameters of the baseline ({price})."
-    )
-    if not row.errors:
-        return Sentence(row.name, "failed", "failed", "", "", failed)
-    error = f"Its error is {row.mean:.2f} %" + (f" ± {row.spread:.2f}" if len(row.errors) > 1 else "")
-    seeds = f"n = {counted(len(row.errors), 'seed')}"
-    if row is base:
-        why = f"{error} ({'mean and standard deviation, ' if len(row.errors) > 1 else ''}{seeds})."
-        return Sentence(row.name, "baseline", "the baseline", why, f"It costs {price}.", failed)
-    if row.name == plan.twin:
-        between = [abs(base.errors[seed] - own) for seed, own in row.errors.items() if seed in base.errors]
-        why = f"{error}, {seeds}: the same network with other initial weights"
-        why += f" differs from itself by up to {max(between):.2f} percentage points." if between else "."
-        return Sentence(row.name, "baseline", "the baseline, trained again", why, "", failed)
-    if verdict is None:
-        why = f"{error}, {seeds}; it has no finished seed in common with {base.name}."
-        return Sentence(row.name, "alone", "no verdict", why, ratios, failed)
-    return Sentence(row.name, verdict.kind, verdict.label, because(verdict, base), ratios, failed)
+def lines(comparison: ComparisonResult) -> list[Line]:
+    """Write a line for each contender, best verdict first; the baseline and its twin are last."""
+    return [line(comparison, row) for row in ranked(comparison)]
 
 
-def reasons(row: ContenderResult) -> dict[str, list[int]]:
-    """Group the failed seeds by reason."""
+def line(comparison: ComparisonResult, row: ContenderResult) -> Line:
+    """Write the line of one contender."""
+    kind, verdict = kind_of(comparison, row), comparison.verdicts.get(row.name)
+    label = verdict.label if verdict else LABELS[kind]
+    remarks = [f"It is not judged: {verdict.reason}."] if verdict and verdict.reason else []
+    text = ", ".join(figures(comparison, row))
+    return Line(row.name, kind, label, text[:1].upper() + text[1:], [*remarks, *failures(comparison, row)])
+
+
+def figures(comparison: ComparisonResult, row: ContenderResult) -> Iterator[str]:
+    """Yield difference, error and costs of a contender; of the twin how much it differs from the baseline."""
+    verdict, kind = comparison.verdicts.get(row.name), kind_of(comparison, row)
+    if verdict:
+        interval = f" ({signed(verdict.ci_low)} to {signed(verdict.ci_high)})" if isfinite(verdict.ci_low) else ""
+        yield f"{signed(verdict.mean)} points{interval}"
+    if row.errors:
+        yield f"error {row.mean:.2f}{f' ± {row.spread:.2f}' * (len(row.errors) > 1)} %"
+    if kind == "baseline":
+        yield f"{row.cost.batch:.1f} ms for {BATCH} images"
+        yield f"{row.cost.parameters:,} parameters"
+    elif kind == "twin":
+        base = baseline_row(comparison)
+        gaps = [abs(base.errors[seed] - own) for seed, own in row.errors.items() if seed in base.errors]
+        if gaps:
+            yield f"up to {max(gaps):.2f} points from {base.name} in a seed"
+    else:
+        yield f"time {TIMES}{times(comparison, row)}"
+        yield f"params {TIMES}{parameter_ratio(comparison, row)}"
+
+
+def failures(comparison: ComparisonResult, row: ContenderResult) -> list[str]:
+    """Write which seeds of a contender failed, by reason."""
     found: dict[str, list[int]] = {}
     for seed, reason in row.failed.items():
         found.setdefault(reason, []).append(seed)
-    return found
+    return [f"{seeds_text(seeds, comparison.plan.config.seeds)} failed: {reason}" for reason, seeds in found.items()]
 
 
 def seeds_text(seeds: list[int], total: int) -> str:
@@ -91,23 +71,21 @@ def seeds_text(seeds: list[int], total: int) -> str:
     return every if len(seeds) == total else f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def because(verdict: Verdict, base: ContenderResult) -> str:
-    """Describe the figures of a verdict."""
-    direction = "better" if verdict.mean >= 0 else "worse"
-    against = f"the baseline ({base.name}, error {base.mean:.2f} %)"
-    mean = f"On average {abs(verdict.mean):.2f} percentage points {direction} than {against}"
-    seeds = f"n = {counted(verdict.seeds, 'seed')}"
-    if verdict.kind == "unstable":
-        return f"{mean}; {seeds}. It is not judged: {verdict.reason}."
-    if not isfinite(verdict.ci_low):
-        return f"{mean}; {seeds}, fewer than three: there is no interval."
-    interval = f"95 % interval {signed(verdict.ci_low)} to {signed(verdict.ci_high)}"
-    text = f"{mean}; {interval}, {seeds}. Two trainings of {base.name} differ by up to {verdict.limit:.2f} points."
-    if verdict.seeds_needed is None:
-        return text
-    return f"{text} {verdict.seeds_needed} seeds would decide with a probability of {100 * POWER:.0f} % or more."
+def scope(comparison: ComparisonResult) -> Iterator[str]:
+    """Yield the size of the comparison, what the differences are from, and what the intervals cover."""
+    plan, verdicts = comparison.plan, comparison.verdicts.values()
+    contenders = counted(len(comparison.rows) - (plan.twin is not None), "contender")
+    yield f"{contenders}, {counted(plan.config.seeds, 'seed')}, {counted(plan.config.epochs, 'epoch')}, one recipe."
+    if verdicts:
+        both = any(row.name == plan.twin and row.errors for row in comparison.rows)
+        base = f"the mean of {plan.baseline} and {plan.twin}" if both else plan.baseline
+        yield f"Differences are from {base}, in percentage points of accuracy: positive is better."
+    if any(isfinite(each.ci_low) for each in verdicts):
+        yield f"In brackets: the 95 % interval. {coverage(plan)}"
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """Format a number with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "\u2212")
+def coverage(plan: Plan) -> str:
+    """Write what the intervals cover."""
+    if plan.config.resplit:
+        return "It covers the noise of training and the choice of images: each seed has a split of its own."
+    return "It covers the noise of training, not the choice of images: all seeds share one split."

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -12,8 +12,15 @@ from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.core.files import WRITTEN_BY, write_file
 from foveal.core.names import as_cell
 from foveal.profiling.costs import BATCH
+from foveal.reports.ranking import baseline_row, kind_of, ranked, times
 
-RESULTS = ("contender", "error, %", "difference, points", "95 % interval", "adjusted p", "verdict")
+TIMES = "\u00d7"  # before a ratio to the baseline
+RESULTS = (
+    "contender", "verdict", "error, %", "difference", "95 % interval", "p", f"{TIMES} time", f"{TIMES} params",
+)  # fmt: skip
+LABELS = {  # of the kinds of rows that have no verdict
+    "baseline": "the baseline", "twin": "the same network", "failed": "failed", "alone": "no verdict",
+}  # fmt: skip
 COSTS = (
     "contender", "parameters", "MMACs", "ms, 1 image", f"ms, {BATCH} images", "ms, training step", "MB saved",
     "MB peak",
@@ -23,8 +30,19 @@ RUNS = ("contender", "model", "lr", "seed", "error_percent", "balanced_error_per
 
 
 def results_table(compared: ComparisonResult) -> list[list[str]]:
-    """Build the table of errors and verdicts, with its head."""
-    return [list(RESULTS), *([row.name, error(row), *verdict_cells(compared, row)] for row in compared.rows)]
+    """Build the table of verdicts, errors and costs as ratios to the baseline, best verdict first, with its head."""
+    return [list(RESULTS), *(results_line(compared, row) for row in ranked(compared))]
+
+
+def results_line(compared: ComparisonResult, row: ContenderResult) -> list[str]:
+    """Build a contender's line of the table."""
+    *figures, label = verdict_cells(compared, row)
+    return [row.name, label, error(row), *figures, times(compared, row), parameter_ratio(compared, row)]
+
+
+def parameter_ratio(compared: ComparisonResult, row: ContenderResult) -> str:
+    """Format the parameters of a contender as a ratio to those of the baseline."""
+    return f"{row.cost.parameters / baseline_row(compared).cost.parameters:.2f}"
 
 
 def error(row: ContenderResult) -> str:
@@ -36,25 +54,29 @@ def error(row: ContenderResult) -> str:
 
 def verdict_cells(compared: ComparisonResult, row: ContenderResult) -> tuple[str, str, str, str]:
     """Format difference, interval, adjusted p and label of a verdict; of the baseline's twin the difference alone."""
-    if row.name == compared.plan.twin and row.errors:
-        return f"{twin_difference(compared, row):+.2f}", "", "", "the same network"
-    verdict = compared.verdicts.get(row.name)
+    kind, verdict = kind_of(compared, row), compared.verdicts.get(row.name)
     if verdict is None:
-        return "", "", "", ""
+        twin = kind == "twin" and row.errors and baseline_row(compared).errors
+        return f"{twin_difference(compared, row):+.2f}" if twin else "", "", "", LABELS[kind]
     judged = isfinite(verdict.ci_low)
-    interval, p = (f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}", f"{verdict.p:.3f}") if judged else ("", "")
+    interval, p = (f"{verdict.ci_low:+.2f} to {verdict.ci_high:+.2f}", p_text(verdict.p)) if judged else ("", "")
     return f"{verdict.mean:+.2f}", interval, p, verdict.label
+
+
+def p_text(p: float) -> str:
+    """Format a p value."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def twin_difference(compared: ComparisonResult, row: ContenderResult) -> float:
     """Return by how much the second training of the baseline is better than the first, in percentage points."""
-    return next(each.mean for each in compared.rows if each.name == compared.plan.baseline) - row.mean
+    return baseline_row(compared).mean - row.mean
 
 
 def costs_table(compared: ComparisonResult) -> list[list[str]]:
     """Build the table of costs, with its head."""
     rows = []
-    for row in compared.rows:
+    for row in ranked(compared):
         cost = row.cost
         memory = (f"{each / 1e6:.1f}" for each in (cost.saved, cost.peak))
         times = (f"{each:.1f}" for each in (cost.single, cost.batch, cost.step))
@@ -80,10 +102,10 @@ def write_tables(compared: ComparisonResult) -> None:
     Measured times are in `costs.json` alone, so that the results of equal comparisons are equal files.
     """
     folder, plan = compared.plan.folder, compared.plan
-    measured = ("costs", "seconds")
+    left_out = ("costs", "seconds", "folder", "functions")
     everything = {
         "file": WRITTEN_BY,
-        "plan": {name: value for name, value in asdict(plan).items() if name not in (*measured, "folder")},
+        "plan": {name: value for name, value in asdict(replace(plan, functions={})).items() if name not in left_out},
         "baseline": plan.baseline,
         "rows": [figures_of(row) for row in compared.rows],
         "verdicts": {name: asdict(verdict) for name, verdict in compared.verdicts.items()},

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from foveal.core.files import write_file
+from foveal.core.functions import Function
 from foveal.core.names import one_line
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.surgery.attachments import attachments, plain_state_dict
@@ -61,11 +62,12 @@ def recreate_facts(model: nn.Module) -> dict[str, Any]:
     made_as = getattr(model, "made_as", None)
     if not isinstance(made_as, dict):
         raise ValueError(f"a checkpoint needs a network of foveal.create_model; this {type(model).__name__} is not one")
-    attached = [{key: value for key, value in vars(each).items() if key != "modules"} for each in attachments(model)]
+    added = attachments(model)[made_as.get("attached", 0) :]  # after those of a function of the caller
+    attached = [{key: value for key, value in vars(each).items() if key != "modules"} for each in added]
     stranger = next((each["mechanism"] for each in attached if each["mechanism"] not in MECHANISMS), None)
     if stranger is not None:
         raise ValueError(f"a checkpoint cannot name the attached {stranger}: it is no mechanism of foveal")
-    facts = {**made_as, "attachments": attached}
+    facts = {"backbone": made_as["backbone"], "options": made_as["options"], "attachments": attached}
     try:
         check_facts(json.loads(json.dumps(facts)))
     except (TypeError, ValueError) as error:
@@ -73,11 +75,12 @@ def recreate_facts(model: nn.Module) -> dict[str, Any]:
     return facts
 
 
-def load_checkpoint(path: str | Path) -> tuple[nn.Module, Checkpoint]:
+def load_checkpoint(path: str | Path, function: Function | None = None) -> tuple[nn.Module, Checkpoint]:
     """Load the network of a checkpoint, in evaluation mode, and the rest of the file.
 
     Args:
         path: a checkpoint, or a run folder, whose `best.safetensors` is read.
+        function: the caller's, that builds the backbone, where the checkpoint names one.
 
     Raises:
         ValueError: no such file; not a checkpoint of foveal, or a truncated one; facts that a checkpoint may not carry,
@@ -85,7 +88,7 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, Checkpoint]:
     """
     checkpoint = read_checkpoint(path)
     try:
-        model = recreate(checkpoint.facts, checkpoint.weights)
+        model = recreate(checkpoint.facts, checkpoint.weights, function)
     except ValueError as error:
         raise ValueError(f"checkpoint {str(file_of(path))!r} {one_line(error)}") from error
     return model.eval(), checkpoint

@@ -12,27 +12,34 @@ EPOCHS = 100_000  # each has a random stream, which no other seed of the run has
 BATCH = 2**20  # images
 SEEDS = 10_000
 WORKERS = 1024  # processes
+ALPHA = 100  # of mixup and cutmix
+BY_RECIPE: Any = None  # default of a field whose value is that of the recipe
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Training recipe shared by all contenders of a comparison. Most names are those of timm's `train.py`.
-
-    The defaults are for `small_cnn` on digits/rts. The learning rate was selected once, on the validation error of the
-    plain network: 5.20, 5.03, 4.93 and 5.37 % at 0.005, 0.01, 0.02 and 0.04 (twelve epochs, means over six seeds,
-    standard errors about 0.2); the lower one of the two best, which do not differ, is the default.
+    """Training settings shared by all contenders of a comparison. Most names are those of timm's `train.py`.
 
     Attributes:
         data: Data set: digits, mnist or fashion-mnist, also distorted (digits/rts), cifar10, or folder:PATH with
-            images, IDX files or a .npz file of MedMNIST.
-        epochs: Number of passes over the training part.
+            images, IDX files or a .npz file of MedMNIST; or a function, package.module:function.
+        recipe: Named values of `epochs`, `lr` and `warmup_epochs`: scratch-small, scratch or finetune, see
+            `foveal.training.recipes`. If left out, it is chosen by backbone and weights.
+        epochs: Number of passes over the training part; if left out, as many as the recipe needs steps.
         batch_size: Number of images in a training step.
         opt: Optimizer, by timm's name.
-        lr: Maximum learning rate; the default suits a small network trained from scratch.
+        lr: Maximum learning rate; if left out, that of the recipe.
         weight_decay: Weight decay, not applied to biases, norms and other vectors.
         sched: Learning-rate schedule, by timm's name, updated after every batch.
-        warmup_epochs: Number of epochs in which the learning rate increases to its maximum.
+        warmup_epochs: Number of epochs in which the learning rate increases to its maximum; if left out, that of the
+            recipe.
         smoothing: Label smoothing, 0 to below 1.
+        aa: Policy of timm's automatic augmentation for image files, such as rand-m9-mstd0.5-inc1 or augmix-m3, instead
+            of random colours.
+        mixup: Parameter alpha of mixup; 0 disables it.
+        cutmix: Parameter alpha of CutMix; 0 disables it. With both, a batch has one or the other.
+        reprob: Probability that a random rectangle of an image is erased.
+        class_weights: Weigh the loss of each class inversely to its number of training images.
         ema: Decay of the exponential moving average of the weights, which is then validated, tested and saved; 0
             disables it. The decay increases to this value during training, as in timm with warm-up, so that the
             average of a short run does not depend on the initial weights.
@@ -49,19 +56,25 @@ class TrainConfig:
 
     Examples:
         >>> import foveal
-        >>> foveal.TrainConfig(epochs=2).lr
-        0.01
+        >>> foveal.TrainConfig(epochs=2).batch_size
+        32
     """
 
     data: str = "digits/rts"
-    epochs: int = 6
+    recipe: str = BY_RECIPE
+    epochs: int = BY_RECIPE
     batch_size: int = 32
     opt: str = "adamw"
-    lr: float = 1e-2
+    lr: float = BY_RECIPE
     weight_decay: float = 0.05
     sched: str = "cosine"
-    warmup_epochs: float = 1.0
+    warmup_epochs: float = BY_RECIPE
     smoothing: float = 0.1
+    aa: str | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    reprob: float = 0.0
+    class_weights: bool = False
     ema: float = 0.0
     amp: bool = False
     channels_last: bool = True
@@ -78,10 +91,15 @@ class TrainConfig:
         check_range(self, "warmup_epochs", 0, EPOCHS)
         check_range(self, "image_size", SMALLEST, LARGEST)
         check_range(self, "workers", 0, WORKERS)
-        if not 0 < self.lr <= MOST:
+        if self.lr is not BY_RECIPE and not 0 < self.lr <= MOST:
             raise ValueError(f"lr={self.lr}: must be a finite number above 0")
         if self.sched == "plateau":
             raise ValueError("sched='plateau': depends on a metric; only schedules by step are possible, as 'cosine'")
+        for name in ("mixup", "cutmix"):
+            check_range(self, name, 0, ALPHA)
+        check_range(self, "reprob", 0, 1)
+        if (self.mixup or self.cutmix) and self.batch_size % 2:
+            raise ValueError(f"batch_size={self.batch_size}: must be even, since mixup and cutmix mix pairs of images")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing}: must be at least 0 and below 1")
         if not 0 <= self.ema < 1:
@@ -93,9 +111,11 @@ class CompareConfig(TrainConfig):
     """Configuration of a comparison: the shared recipe, and the fields below.
 
     Attributes:
-        backbone: Name of a network, as for `foveal.create_model`.
+        backbone: Name of a network, as for `foveal.create_model`, or a function, package.module:function.
         seeds: Number of runs of each contender.
         tune: Number of learning-rate trials for each contender; 0 uses `lr` for all.
+        resplit: Split the data anew for each seed, so that verdicts cover the choice of images, too. Data with a
+            published test part is refused.
         baselines: Number of times that the baseline is trained for each seed, 1 or 2. The second one, with other
             initial weights, shows how much a network differs from itself. Below three seeds there is one.
 
@@ -113,6 +133,7 @@ class CompareConfig(TrainConfig):
     seeds: int = 3
     tune: int = 0
     baselines: int = 2
+    resplit: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,10 +147,11 @@ class RunConfig(TrainConfig):
     """Configuration of one training run: the recipe, and the fields below.
 
     Attributes:
-        model: Name of a network, alone or with attention, such as resnet18+cbam.
+        model: Name of a network or function, alone or with attention, such as resnet18+cbam.
         seed: Seed of the initial weights, the order of the images and their augmentation, 0 to 9,999.
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
         twin: Draw other initial weights for the seed; its images stay the same.
+        data_seed: Seed of the split and of the distortion, where foveal makes them.
 
     Raises:
         TypeError: If a value is of another type.
@@ -137,7 +159,7 @@ class RunConfig(TrainConfig):
 
     Examples:
         >>> import foveal
-        >>> foveal.RunConfig(model="small_cnn+se", seed=1).epochs
+        >>> foveal.RunConfig(model="small_cnn+se", seed=1, epochs=6).epochs
         6
     """
 
@@ -145,9 +167,11 @@ class RunConfig(TrainConfig):
     seed: int = 0
     name: str = ""
     twin: bool = False
+    data_seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range(self, "data_seed", 0, SEEDS - 1)
         if not 0 <= self.seed < SEEDS:
             raise ValueError(f"seed={self.seed}: must be from 0 to 9,999")
 
@@ -159,8 +183,9 @@ def check_types(config: TrainConfig) -> None:
         TypeError: a value of another type.
     """
     for each in fields(config):
-        if not is_of_type(getattr(config, each.name), each.type):
-            raise TypeError(wrong_type(each.name, getattr(config, each.name), each.type))
+        value = getattr(config, each.name)
+        if value is not each.default and not is_of_type(value, each.type):
+            raise TypeError(wrong_type(each.name, value, each.type))
 
 
 def is_of_type(value: Any, kind: Any) -> bool:
@@ -182,6 +207,6 @@ def check_range(config: TrainConfig, name: str, least: int, most: float = MOST) 
         ValueError: it is not, or not finite.
     """
     value = getattr(config, name)
-    if not least <= value <= most:
+    if value is not BY_RECIPE and not least <= value <= most:
         limits = f"a finite number, {least} or more" if most == MOST else f"from {least:,} to {most:,}"
         raise ValueError(f"{name}={value}: must be {limits}")

@@ -13,6 +13,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from foveal.core.answers import Answers, read_answers, run_model
+from foveal.core.functions import Function, import_function, name_of, names_function
 from foveal.core.names import slug
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data, Part, listed, relabel
@@ -23,6 +24,7 @@ from foveal.training.stored_split import StoredSplit, stored_split
 
 BATCH = 64
 ORDER = 0  # seed of the order in which images are read: a folder is sorted by class
+Source = str | Path | Function  # of a data set: name, path, or function of the caller
 FACTS = ("classes", "preprocessing")  # of a checkpoint that `foveal.train` wrote
 LONGEST = 80  # characters of a data set's name in a file's name
 
@@ -37,8 +39,9 @@ class LoadedModel:
     groups: str | None = None  # of the folder that it was trained on
     data: str | None = None  # name of the data set that it was trained on
     split: StoredSplit | None = None  # that its run stored
+    data_seed: int = 0  # of its data's split and distortion
 
-    def load_data(self, spec: str | Path) -> Data:
+    def load_data(self, spec: Source) -> Data:
         """Load a data set for this network: its size and channels checked, its labels as the network's outputs.
 
         Classes are matched by name with those of the run. A network by name stores no classes: its labels are those of
@@ -48,24 +51,27 @@ class LoadedModel:
             ValueError: a class that the run does not know; images of another size or other channels; more labels than
                 outputs; test images that the run was trained on; and what `foveal.load_data` raises.
         """
+        if isinstance(spec, str) and names_function(spec):
+            spec = import_function(spec)
         own = self.is_own(spec)
-        data = load_data(spec, groups=self.groups if own else None, preprocessing=self.preprocessing)
+        groups, seed = (self.groups, self.data_seed) if own else (None, 0)
+        data = load_data(spec, groups=groups, seed=seed, preprocessing=self.preprocessing)
         try:
             self.preprocessing.match_channels(torch.zeros(1, *data.shape, dtype=torch.uint8))
         except ValueError as error:
-            raise ValueError(f"data {str(spec)!r}: {error}") from error
+            raise ValueError(f"data {text_of(spec)!r}: {error}") from error
         if not self.classes:
             self.check_outputs(data)
             return data
         data = self.check_images(data, own)
         if data.preprocessing.value_range and not self.preprocessing.value_range:
             raise ValueError(
-                f"data {str(spec)!r}: 16-bit images, and the network was trained on 8-bit images, so that no range of "
-                "values is stored; convert them to 8 bits"
+                f"data {text_of(spec)!r}: 16-bit images, and the network was trained on 8-bit images, so that no range "
+                "of values is stored; convert them to 8 bits"
             )
         if data.shape[1:] != self.preprocessing.shape[1:]:
             raise ValueError(
-                f"data {str(spec)!r}: images of {by(data.shape)} pixels, and the network was trained on "
+                f"data {text_of(spec)!r}: images of {by(data.shape)} pixels, and the network was trained on "
                 f"{by(self.preprocessing.shape)}; name data of that size, or a folder of image files"
             )
         return relabel(data, self.classes)
@@ -115,15 +121,15 @@ class LoadedModel:
         """Return the names of classes; of a network by name their numbers."""
         return [self.classes[index] if self.classes else str(index) for index in classes.tolist()]
 
-    def is_own(self, spec: str | Path) -> bool:
+    def is_own(self, spec: Source) -> bool:
         """Return True if `spec` names the data set that the network was trained on, or if none is stored."""
         return self.data is None or path_of(spec) == path_of(self.data)
 
-    def result_name(self, kind: str, spec: str | Path) -> str:
+    def result_name(self, kind: str, spec: Source) -> str:
         """Name the file of a result: `audit.json` on the run's own data, `audit-<data>.json` on other data."""
         if self.is_own(spec):
             return f"{kind}.json"
-        name = slug(str(spec).removeprefix("folder:")).strip("-.")[-LONGEST:]
+        name = slug(text_of(spec).removeprefix("folder:")).strip("-.")[-LONGEST:]
         return f"{kind}-{name}.json"
 
     def batches(
@@ -168,15 +174,21 @@ class Batches:
             self.on_batch(done, len(order))
 
 
-def load_model(model: str) -> LoadedModel:
+def load_model(model: str, backbone: str | Function | None = None) -> LoadedModel:
     """Load a network in evaluation mode from a run folder, a checkpoint, or a network's name.
+
+    Args:
+        model: the folder, file or name.
+        backbone: the caller's function, or its name, which is then imported, where the run's backbone is a function.
 
     Raises:
         ValueError: no such network; a file that is no checkpoint, one that `foveal.train` did not write, or one with
-            weights that are not finite.
+            weights that are not finite; a run whose backbone is a function without `backbone`, or another one with it.
     """
+    if isinstance(backbone, str):
+        backbone = import_function(backbone)
     if Path(model).exists():
-        network, checkpoint = load_checkpoint(model)
+        network, checkpoint = load_checkpoint(model, backbone)
         check_finite(checkpoint.weights, model)
         facts = checkpoint.facts
         missing = [name for name in FACTS if name not in facts]
@@ -185,8 +197,16 @@ def load_model(model: str) -> LoadedModel:
         preprocessing = Preprocessing.from_facts(facts["preprocessing"])
         place = Path(model) if Path(model).is_dir() else Path(model).parent
         return LoadedModel(
-            network, facts["classes"], preprocessing, facts.get("groups"), facts.get("data"), stored_split(place)
+            network,
+            facts["classes"],
+            preprocessing,
+            groups=facts.get("groups"),
+            data=facts.get("data"),
+            split=stored_split(place),
+            data_seed=facts.get("data_seed", 0),
         )
+    if backbone is not None or names_function(model):
+        raise ValueError(f"{model!r}: no run; a function builds the network of a run, as RUN --backbone {model}")
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))
 
@@ -224,9 +244,14 @@ def preprocessing_of(network: nn.Module) -> Preprocessing:
     )
 
 
-def path_of(spec: str | Path) -> str:
+def text_of(spec: Source) -> str:
+    """Return the name of a data set, or its path."""
+    return name_of(spec) if callable(spec) else str(spec)
+
+
+def path_of(spec: Source) -> str:
     """Resolve the path of a data set that is a folder or a file, so that two spellings of it are equal."""
-    text = str(spec)
+    text = text_of(spec)
     path = Path(text.removeprefix("folder:"))
     return str(path.resolve()) if text.startswith("folder:") or path.exists() else text
 

@@ -63,12 +63,12 @@ def check_settings(path: Path, stated: Any, kind: type[Config]) -> None:
     """
     if not isinstance(stated, dict):
         raise ValueError(f"{path}: holds {type(stated).__name__}, not settings by name")
-    known = {each.name: each.type for each in fields(kind)}
+    known = {each.name: each for each in fields(kind)}
     try:
         for name, value in stated.items():
-            needed = lookup("field", str(name), known)
-            if not is_of_type(value, needed):
-                raise ValueError(wrong_type(name, value, needed) + hint(value, needed))
+            each = lookup("field", str(name), known)
+            if value is not each.default and not is_of_type(value, each.type):
+                raise ValueError(wrong_type(name, value, each.type) + hint(value, each.type))
         kind(**stated)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {one_line(error):.300}") from error

@@ -8,7 +8,7 @@ the names and shapes of the file's own tensors.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any
 
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from foveal.core.functions import Function, names_function
 from foveal.core.names import lookup, one_line
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.networks.factory import build_backbone, check_network
 from foveal.networks.options import check_options, option_names
+from foveal.networks.own import OPTIONS, build_own
 from foveal.networks.spec import named_options
 from foveal.surgery.attach import attach
 from foveal.surgery.blocks import POSITIONS
@@ -65,11 +67,16 @@ class Facts:
     backbone: str
     options: dict[str, Any]
     attachments: list[Attached]
+    function: Function | None = None  # of the caller, that builds the backbone
+    shape: tuple[int, ...] | None = None  # C, H, W of the images, for such a backbone
 
     def build(self, check: Callable[[nn.Module], None] = lambda model: None) -> nn.Module:
         """Build the network; `check` is called with it before and after each attachment."""
-        model = build_backbone(self.backbone, pretrained=False, **self.options)
-        model.__dict__["made_as"] = {"backbone": self.backbone, "options": self.options}
+        if self.function is not None:
+            model = build_own(self.backbone, self.function, self.options, self.shape)
+        else:
+            model = build_backbone(self.backbone, pretrained=False, **self.options)
+            model.__dict__["made_as"] = {"backbone": self.backbone, "options": self.options}
         check(model)
         for each in self.attachments:
             each.attach_to(model)
@@ -77,18 +84,45 @@ class Facts:
         return model
 
 
-def recreate(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+def recreate(facts: Mapping[str, Any], weights: Mapping[str, Tensor], function: Function | None = None) -> nn.Module:
     """Build the network of a checkpoint and load its weights.
 
+    Args:
+        facts: those of the checkpoint.
+        weights: its weights.
+        function: the caller's, that builds the backbone where the checkpoint names a function; never imported here.
+
     Raises:
-        ValueError: facts that are incomplete, of another type or not allowed; weights of another network.
+        ValueError: facts that are incomplete, of another type or not allowed; weights of another network; a backbone
+            that is a function, without `function`, or is none, with it.
     """
     checked = check_facts(facts)
     check_sizes([checked.options, *(each.options for each in checked.attachments)], weights)
+    if function is not None or names_function(checked.backbone):
+        return recreate_own(checked, facts, weights, function)
     with torch.device("meta"), at_most(MODULES + MODULES_PER_TENSOR * len(weights)):
         outline = built(checked, lambda model: check_within(model, weights))
         load(outline, {name: tensor.to("meta") for name, tensor in weights.items()})
     model = built(checked)
+    load(model, weights)
+    return model
+
+
+def recreate_own(
+    checked: Facts, facts: Mapping[str, Any], weights: Mapping[str, Tensor], function: Function | None
+) -> nn.Module:
+    """Build the network of a function and load its weights. Its size is the caller's; what is attached is checked."""
+    if function is None:
+        raise ValueError(
+            f"names the function {checked.backbone!r:.80} for its network, which only you can name: add "
+            "--backbone package.module:function, in Python backbone="
+        )
+    if not names_function(checked.backbone):
+        raise ValueError(f"has the backbone {checked.backbone!r:.80}, which is no function; leave out backbone")
+    shape = typed(facts, "preprocessing", dict).get("shape") if "preprocessing" in facts else None
+    whole = replace(checked, function=function, shape=None if shape is None else tuple(shape))
+    with at_most(MODULES + MODULES_PER_TENSOR * len(weights)):
+        model = built(whole, lambda model: check_within(model, weights))
     load(model, weights)
     return model
 
@@ -140,7 +174,7 @@ def check_facts(facts: Mapping[str, Any]) -> Facts:
         ValueError: a fact that is missing or of another type; a name that is unknown; an option that is not allowed.
     """
     backbone, options = typed(facts, "backbone", str), typed(facts, "options", dict)
-    check_options(backbone, options, option_names(check_network(backbone)))
+    check_options(backbone, options, OPTIONS if names_function(backbone) else option_names(check_network(backbone)))
     calls = typed(facts, "attachments", list)
     if len(calls) > ATTACHED:
         raise ValueError(f"names {len(calls)} attachments; at most {ATTACHED} are possible")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from foveal.core.functions import names_function
 from foveal.core.names import one_line
 from foveal.networks.factory import create_model
 from foveal.networks.spec import parse_options
@@ -53,11 +54,13 @@ def check_resumable(
 def check_network(folder: Path, config: RunConfig) -> None:
     """Check that a run's settings name the network of its `last.safetensors`, before it is built in its size.
 
+    The network of a function of the caller is built as it is, and its weights are checked before any is loaded.
+
     Raises:
         ValueError: they do not, or the file is broken.
     """
     path = folder / "last.safetensors"
-    if not path.is_file():
+    if not path.is_file() or names_function(config.model.partition("+")[0]):
         return
     checkpoint = read_checkpoint(path)
     facts, weights = checkpoint.facts, checkpoint.weights

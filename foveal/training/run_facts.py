@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from foveal.data.preprocessing import Preprocessing
+from foveal.training.config import SEEDS
 from foveal.training.recreate import typed
 from foveal.training.run_folder import check_epoch, is_list
 
@@ -30,5 +31,7 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     for name in ("groups", "data"):
         if not isinstance(facts.get(name, ""), str | None):
             raise ValueError(f"states {name}={facts[name]!r:.80}; a string is needed")
+    if not 0 <= typed({"data_seed": 0, **facts}, "data_seed", int) < SEEDS:
+        raise ValueError(f"states data_seed={facts['data_seed']}; a number from 0 to {SEEDS - 1:,} is needed")
     for number, line in enumerate(typed({"lines": [], **facts}, "lines", list), start=1):
         check_epoch(f"states lines, {number}", line, number)

@@ -25,10 +25,14 @@ from torch import Tensor
 
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours, locked_folder
+from foveal.core.functions import Functions, import_functions
+from foveal.data.folder import with_auto_augment
 from foveal.data.load_data import load_data
+from foveal.data.parts import Data
 from foveal.training.checkpoint import read_checkpoint
-from foveal.training.config import RunConfig
+from foveal.training.config import RunConfig, TrainConfig
 from foveal.training.load_model import check_finite
+from foveal.training.recipes import resolve
 from foveal.training.resumable import check_network, check_tested
 from foveal.training.run_folder import (
     BEST,
@@ -39,6 +43,7 @@ from foveal.training.run_folder import (
     check_run,
     delete_run,
     finished,
+    read_split,
     read_times,
     write_lines,
     write_predictions,
@@ -56,6 +61,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    functions: Functions | None = None,
     on_step: OnStep = lambda done, of: None,
     on_epoch: OnEpoch = lambda line: None,
 ) -> Result:
@@ -68,6 +74,8 @@ def train(
         output: folder of the run.
         resume: return the stored result of a finished run, or continue it if `config.epochs` is larger.
         overwrite: replace a run in the folder, or files that foveal did not write.
+        functions: functions by the name, `module:function`, that `config` has for them in `model` (alone or with
+            attention) or `data`; another one that it names is imported. See `foveal.networks.own`, `foveal.data.own`.
         on_step: called with the numbers of steps done and of all.
         on_epoch: called with each epoch's line of `metrics.jsonl`, and its `seconds`.
 
@@ -95,12 +103,15 @@ def train(
     """
     folder = Path(output)
     check_folder_is_ours(folder, overwrite)
+    functions = functions_of(config, functions or {})
+    data = load_images(config, functions, config.data_seed) if overwrite or not (folder / SPLIT).is_file() else None
+    config = resolve(config, config.model, len(read_split(folder)["train"] if data is None else data.train))
     if not overwrite:
         check_run(folder, config, resume)
         if result := finished(folder, config.epochs):
             return result
         check_network(folder, config)
-    run = prepare(config)
+    run = Trainer(config, load_images(config, functions, config.data_seed) if data is None else data, functions)
     with locked_folder(folder, overwrite):
         if overwrite:
             delete_run(folder)
@@ -108,17 +119,27 @@ def train(
         return evaluate_test(run, folder, run_epochs(run, folder, on_step, on_epoch))
 
 
-def train_epochs(config: RunConfig, folder: Path, on_epoch: OnEpoch = lambda line: None) -> list[dict[str, Any]]:
+def train_epochs(
+    config: RunConfig, folder: Path, functions: Functions, on_epoch: OnEpoch = lambda line: None
+) -> list[dict[str, Any]]:
     """Train the epochs that the folder's run lacks, and return the lines of all. The test part is not read."""
     check_network(folder, config)
-    run = prepare(config)
+    functions = functions_of(config, functions)
+    run = Trainer(config, load_images(config, functions, config.data_seed), functions)
     with locked_folder(folder):
         return run_epochs(run, folder, lambda done, of: None, on_epoch)
 
 
-def prepare(config: RunConfig) -> Trainer:
-    """Load the data of a run, and create its network."""
-    return Trainer(config, load_data(config.data, image_size=config.image_size, groups=config.groups))
+def functions_of(config: RunConfig, functions: Functions) -> Functions:
+    """Return the functions that the network and the data of a run name."""
+    return import_functions((config.model.partition("+")[0], config.data), functions)
+
+
+def load_images(config: TrainConfig, functions: Functions, data_seed: int = 0) -> Data:
+    """Load the data of a run, with the augmentation of its training images."""
+    source = functions.get(config.data, config.data)
+    data = load_data(source, image_size=config.image_size, groups=config.groups, seed=data_seed)
+    return data if config.aa is None else with_auto_augment(data, config.aa)
 
 
 def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -> list[dict[str, Any]]:

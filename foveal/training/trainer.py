@@ -26,14 +26,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from foveal.core.answers import Answers, read_answers
-from foveal.data.parts import Data, Part
-from foveal.networks.factory import create_model
+from foveal.core.functions import Functions
+from foveal.data.parts import Data, Part, Redrawn
+from foveal.networks.own import create_for
 from foveal.surgery.attachments import plain_state_dict
+from foveal.training.augmentation import BatchAugmentation, class_weights
 from foveal.training.batches import as_it_comes, on_a_stream
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.load_model import check_classes, check_finite
 from foveal.training.optimizer_state import create_optimizer, flatten, numbers_of, unflatten
+from foveal.training.recipes import resolve
 from foveal.training.resumable import check_resumable
 from foveal.training.run_folder import LAST
 from foveal.training.stored_split import check_resumed
@@ -48,11 +51,11 @@ EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
 class Trainer:
     """A network, its optimizer and schedule on a device."""
 
-    def __init__(self, config: RunConfig, data: Data):
+    def __init__(self, config: RunConfig, data: Data, functions: Functions | None = None):
+        config = resolve(config, config.model, len(data.train))
         self.config, self.data = config, data
         set_seed(config.seed + TWINS * config.twin)
-        channels, *_ = data.shape
-        self.model = create_model(config.model, config.pretrained, num_classes=len(data.classes), in_chans=channels)
+        self.model = create_for(data, config.model, functions or {}, config.pretrained)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.accelerator = Accelerator()
@@ -73,15 +76,21 @@ class Trainer:
             step_on_epochs=False,
             updates_per_epoch=self.steps,
         )
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
+        device = self.accelerator.device
+        weights = class_weights(data.train.labels, len(data.classes)).to(device) if config.class_weights else None
+        self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=config.smoothing)
+        self.augment = BatchAugmentation(config, len(data.classes), device)
+        if self.augment.mix is not None and hasattr(self.model, "loss"):
+            raise ValueError(f"mixup and cutmix: network {config.model!r} computes its loss from single labels")
 
     def train_epoch(self, epoch: int, on_step: OnStep) -> float:
         """Pass once over the training part; return the mean loss."""
         stream = EPOCHS_A_SEED * (self.config.seed + 1) + epoch
         set_seed(stream)
         self.model.train()
-        order = torch.randperm(len(self.data.train))[: self.steps * self.config.batch_size]
-        batches = on_a_stream(torch.get_rng_state(), self.batches(self.data.train, order))
+        part = self.data.train.drawn(stream) if isinstance(self.data.train, Redrawn) else self.data.train
+        order = torch.randperm(len(part))[: self.steps * self.config.batch_size]
+        batches = on_a_stream(torch.get_rng_state(), self.augment(self.batches(part, order)))
         torch.manual_seed(crc32(f"{self.config.name} {stream}".encode()))  # for the network's own draws
         total = 0.0
         for step, (images, labels) in enumerate(batches, start=1 + epoch * self.steps):
@@ -151,6 +160,7 @@ class Trainer:
             "data": data.name,
             "preprocessing": asdict(data.preprocessing),
             "groups": self.config.groups,
+            "data_seed": self.config.data_seed,
         }
         tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if to_go_on else ({}, {})
         facts["parameter_groups"] = [numbers_of(group) for group in self.optimizer.param_groups]

@@ -22,7 +22,7 @@ FAST = ("--epochs", 1, "--batch-size", 500)
         (("train", "--data", "folder:.", *FAST), "no images in it"),
         (("compare", "none", "none"), "contender 'none' is named twice"),
         (("compare", "none", "--seeds", 0), "seeds=0"),
-        (("compare", "none", "sk:groups=7"), "groups=7 does not divide the channels, 32 in and 64 out"),
+        (("compare", "none", "sk:groups=7"), "groups=7 does not divide the channels, 32 in and 32 out"),
         (("look", "nowhere", "digits"), "unknown network 'nowhere'"),
         (("look", "small_cnn+se", "digitz"), "unknown data 'digitz'; did you mean 'digits'?"),
         (("look", "small_cnn+se", "mine.png"), "no image could be read; 'mine.png': no such file"),

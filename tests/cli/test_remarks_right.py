@@ -67,7 +67,7 @@ def test_the_page_of_look_has_the_notes(root, tmp_path):
 
 def test_a_plan_and_the_report_of_a_comparison_have_them(root, tmp_path):
     plan = make_plan(["none"], CompareConfig(data=f"folder:{root / 'all'}", seeds=1, **OPTIONS), tmp_path / "cmp")
-    check_remarks([line[2:] for line in str(plan).splitlines()[2:-1]])
+    check_remarks([line[2:] for line in str(plan).splitlines()[3:-1]])
     made = make_comparison(tmp_path / "made", {"none": BASE}, skipped=plan.skipped, notes=plan.notes)
     check_remarks(dict(provenance(made))["Notes on the data"].split("; "))
 

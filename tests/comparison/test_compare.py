@@ -63,8 +63,8 @@ def test_compare_pairs_the_seeds_that_both_contenders_have(tmp_path):
     assert pairs["se"][0].p == pytest.approx(2 / 2**10)
     compared = ComparisonResult(plan, tuple(rows), verdicts, pairs, 1.0)
     write_tables(compared)
-    assert results_table(compared)[2][:3] == ["se", "19.33 ± 1.15 (1 failed)", "+10.33"]
-    assert costs_table(compared)[1] == ["none", "1,000", "2.00", "0.5", "10.0", "20.0", "3.0", "4.0"]
+    assert results_table(compared)[1][:4] == ["se", "better", "19.33 ± 1.15 (1 failed)", "+10.33"]
+    assert costs_table(compared)[2] == ["none", "1,000", "2.00", "0.5", "10.0", "20.0", "3.0", "4.0"]
     with (tmp_path / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["failed"] for line in lines if line["contender"] == "se"] == ["", "out of memory", "", ""]
@@ -82,7 +82,7 @@ def test_compare_gives_no_verdict_to_a_contender_that_always_fails(tmp_path):
     assert verdicts["eca"].label == "too few seeds"
     compared = ComparisonResult(plan, rows, verdicts, pairs, 1.0)
     write_tables(compared)
-    assert results_table(compared)[2] == ["se", "(1 failed)", "", "", "", ""]
+    assert results_table(compared)[2][:6] == ["se", "failed", "(1 failed)", "", "", ""]
     assert "Infinity" not in (tmp_path / "results.json").read_text()
 
 

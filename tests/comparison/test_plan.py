@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from comparisons import COST
+from helpers import write_halves
 
 import foveal
 from foveal.comparison import plan as plans
@@ -102,6 +103,19 @@ def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
     plan.runs("se")[1].mkdir()
     (plan.runs("se")[1] / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2.0, "validation_accuracy": 0.5}\n')
     assert plan.minutes == 2.5
+
+
+def test_make_plan_splits_anew_for_each_seed_and_refuses_a_published_split(tmp_path):
+    plan = make_plan(["none", "se"], replace(CONFIG, seeds=3, resplit=True), tmp_path / "cmp")
+    assert [plan.run_config("se", seed).data_seed for seed in range(3)] == [0, 1, 2]
+    assert make_plan(["none"], CONFIG, tmp_path / "other").run_config("none", 2).data_seed == 0
+    write_halves(tmp_path / "halves", 12)
+    for part in ("train", "val", "test"):
+        write_halves(tmp_path / "parts" / part, 12)
+    settings = replace(CONFIG, image_size=16, resplit=True)
+    make_plan(["none"], replace(settings, data=f"folder:{tmp_path}/halves"), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"resplit: data 'folder:.*parts' has a published test part"):
+        make_plan(["none"], replace(settings, data=f"folder:{tmp_path}/parts"), tmp_path / "b")
 
 
 def test_make_plan_trains_the_baseline_twice_from_three_seeds_on(tmp_path):

@@ -17,7 +17,7 @@ def trials(monkeypatch):
     """Replace training: accuracy falls with the distance from a rate of 2e-2; above 5e-2 the loss is not finite."""
     run = []
 
-    def train_epochs(settings, folder, on_epoch):
+    def train_epochs(settings, folder, functions, on_epoch):
         run.append((settings, folder))
         if settings.lr > 5e-2:
             raise FloatingPointError("the loss is nan at step 1")
@@ -30,7 +30,7 @@ def trials(monkeypatch):
 
 def test_tuned_rate_takes_the_best_trial_and_tries_the_default_rate_first(trials, tmp_path):
     folders = [tmp_path / str(number) for number in range(12)]
-    rate = tuned_rate(SETTINGS, folders)
+    rate = tuned_rate(SETTINGS, folders, {})
     tried = [settings.lr for settings, _ in trials]
     assert tried[0] == 1e-2
     assert len(set(tried)) == 12
@@ -38,16 +38,16 @@ def test_tuned_rate_takes_the_best_trial_and_tries_the_default_rate_first(trials
     assert [folder for _, folder in trials] == folders
     assert {settings.seed for settings, _ in trials} == {SEED}
     assert rate == min((each for each in tried if each <= 5e-2), key=lambda each: abs(log10(each / 2e-2)))
-    assert tuned_rate(SETTINGS, folders) == rate  # the same search again
+    assert tuned_rate(SETTINGS, folders, {}) == rate  # the same search again
 
 
 def test_tuned_rate_refuses_when_no_rate_works(monkeypatch, tmp_path):
-    def train_epochs(settings, folder, on_epoch):
+    def train_epochs(settings, folder, functions, on_epoch):
         raise FloatingPointError("the loss is nan at step 1")
 
     monkeypatch.setattr(tuning, "train_epochs", train_epochs)
     with pytest.raises(FloatingPointError, match="none of 2 learning rates gave a finite loss"):
-        tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"])
+        tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"], {})
 
 
 def test_make_plan_refuses_tuning_without_optuna_before_it_writes(monkeypatch, tmp_path):

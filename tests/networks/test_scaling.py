@@ -77,7 +77,7 @@ class TestScaledNames:
         ("convnext_atto:width=1.2", "convnext_femto"),
         ("resnet18:extra_blocks=1", "resnet18:layers=(3,2,2,2)"),
         ("vit_tiny_patch16_224:width=2.0", "vit_tiny_patch16_224:embed_dim=384"),
-        ("small_cnn:width=0.5,extra_blocks=1", "small_cnn:widths=(16,32,32,32,64)"),
+        ("small_cnn:width=0.5,extra_blocks=1", "small_cnn:widths=(16,16,32,32,32)"),
         ("resnet20:extra_blocks=3", "resnet20:blocks=(4,4,4)"),
     ],
 )

@@ -47,7 +47,7 @@ def test_look_feeds_the_pixels_of_the_evaluation_bitwise(run, monkeypatch):
     trainer = Trainer(config, data)
     expected = inputs_of(trainer.model, lambda: trainer.predict(data.test))
     opened = load_model(str(root / "run"))
-    monkeypatch.setattr("foveal.reports.look.load_model", lambda model: opened)
+    monkeypatch.setattr("foveal.reports.look.load_model", lambda *_: opened)
     files = [str(root / "all" / name) for name in data.test.names]
     given = inputs_of(opened.network, lambda: look(str(root / "run"), files, most=len(files)))
     assert torch.equal(given, expected)

@@ -180,9 +180,11 @@ def test_train_is_refused_while_another_process_writes_to_the_folder(data, tmp_p
     assert train(replace(SETTINGS, epochs=1), tmp_path / "run").best_epoch == 1
 
 
-@pytest.mark.parametrize("options", [{"amp": True}, {"channels_last": False}, {"opt": "sgd", "sched": "step"}])
+@pytest.mark.parametrize(
+    "options", [{"amp": True}, {"channels_last": False}, {"opt": "sgd", "sched": "step", "lr": 0.1}]
+)
 def test_train_with_other_options(data, tmp_path, options):
-    assert train(replace(SETTINGS, epochs=2, **options), tmp_path / "run").accuracy > 0.5
+    assert train(replace(SETTINGS, epochs=4, **options), tmp_path / "run").accuracy > 0.5
 
 
 def test_train_reports_balanced_accuracy_of_unbalanced_classes(data, tmp_path, monkeypatch):
@@ -212,7 +214,7 @@ def test_train_uses_the_loss_of_a_network(data, tmp_path, monkeypatch):
             return criterion(outputs, labels)
 
     model = Own()
-    monkeypatch.setattr(trainers, "create_model", lambda *_, **__: model)
+    monkeypatch.setattr(trainers, "create_for", lambda *_, **__: model)
     run = training.Trainer(replace(SETTINGS, channels_last=False), data)
     run.train_epoch(0, lambda *_: None)
     assert model.loss_calls == 6
@@ -247,7 +249,7 @@ def test_train_draws_images_and_augmentation_from_the_seed_alone(data, tmp_path,
         networks[-1].__dict__["made_as"] = {"backbone": "small_cnn", "options": {}}
         return networks[-1]
 
-    monkeypatch.setattr(trainers, "create_model", make)
+    monkeypatch.setattr(trainers, "create_for", make)
     for each in ("one", name):
         train(replace(SETTINGS, name=each, epochs=2), tmp_path / f"{each}-{len(networks)}")
     one, other = networks

@@ -52,7 +52,7 @@ def data():
 
 
 def predict(data, monkeypatch, model):
-    monkeypatch.setattr("foveal.training.trainer.create_model", lambda *_, **__: model)
+    monkeypatch.setattr("foveal.training.trainer.create_for", lambda *_, **__: model)
     config = RunConfig(data="noise", epochs=1, batch_size=10, channels_last=False)
     return training.Trainer(config, data).predict(data.test)
 

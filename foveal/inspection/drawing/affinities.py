@@ -62,8 +62,8 @@ def column(record: Record, size: Size) -> Column:
     many = f", {record.values.shape[names.index('N')]} windows" if windows else ""
     place = None
     if query == "centre" and queries:
-        place = Query(*queries.centre, queries.rows, queries.columns, on_image=not windows)
-    return Column(f"{record.path}\n{query}{many}", maps, scale(maps), place)
+        place = Query(*queries.centre, queries.rows, queries.columns)
+    return Column(f"{record.path}\n{query}{many}", maps, scale(maps), place, over=not windows)
 
 
 def reading(weights: Tensor, queries: Layout | None) -> tuple[Tensor, str]:

@@ -1,7 +1,7 @@
 """Drawing of Records on one sheet. This folder depends on no model: Records, images and, if any, predictions.
 
-Images are shown unchanged, in their own colours. Weights are shown on the scale of their Record's `value_range`, with a
-colour bar; no value is rescaled without a visible scale.
+Images are shown unchanged, in their own colours; under a map they are repeated in grey. Weights are shown on the scale
+of their Record's `value_range`, with a colour bar; no value is rescaled without a visible scale.
 """
 
 import base64

@@ -1,4 +1,7 @@
-"""Maps beside their images: columns of weights, each with its own scale; masks as such columns."""
+"""Maps over their images: columns of weights, each with its own scale; masks as such columns.
+
+Below a map is the image in grey, of reduced contrast, so that the colours of the map are those of its scale.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +21,9 @@ SHARES = 1e-3  # tolerance for the sum of a softmax in single precision
 BAND = 7  # columns of weights in a band at most; more continue in a band below
 ROOM = 5  # columns for which there is room at least, including the image's
 SIDE = 1.6  # largest side of a map, in inches
+OPACITY = 0.6  # of a map over its image
+DARK, LIGHT = 0.3, 0.9  # grey of the darkest and the lightest point of an image under a map
+LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and positions, as (B, C, H or 1, W or 1)
     "B C H W": lambda values: values,
@@ -34,7 +40,6 @@ class Query:
     column: int
     rows: int
     columns: int
-    on_image: bool = True
 
     def frame(self, axis: Axes, height: int, width: int) -> None:
         """Draw a frame around the cell."""
@@ -45,12 +50,13 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """Column of one map for each image, (B, Y, X), all on one scale."""
+    """Column of one map for each image, (B, Y, X), all on one scale; not over the image if it is of a window."""
 
     title: str
     maps: Tensor
     scale: tuple[float, float]
     query: Query | None = None
+    over: bool = True
 
 
 def bands(columns: int) -> tuple[int, int]:
@@ -68,7 +74,7 @@ def columns_height(columns: int, images: Tensor) -> float:
 
 
 def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> None:
-    """Draw each image, then each column's map at the image's size; below, the scale of each column."""
+    """Draw each image, then each column's map over the image; below, the scale of each column."""
     beside, below = bands(len(columns))
     ratios = ([1.0] * len(images) + [0.06]) * below
     axes = part.subplots(len(ratios), max(beside + 1, ROOM), squeeze=False, height_ratios=ratios)
@@ -86,28 +92,32 @@ def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> 
 def draw_column(
     part: SubFigure, column: Column, images: Tensor, pictures: Sequence[Axes], cells: Sequence[Axes], bar: Axes
 ) -> None:
-    """Draw the maps of one column, their query and their colour bar."""
+    """Draw the maps of one column over the images, their query and their colour bar."""
     height, width = images.shape[2:]
-    low, high = column.scale
-    for picture, axis, weights in zip(pictures, cells, column.maps, strict=True):
+    (low, high), opacity = column.scale, OPACITY if column.over else 1.0
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    for picture, axis, image, weights in zip(pictures, cells, images, column.maps, strict=True):
+        if column.over:
+            show(axis, in_grey(image), margin=0)
         drawn = axis.imshow(
-            weights.numpy(),
-            vmin=low,
-            vmax=high,
-            cmap=SCALE,
-            interpolation="nearest",
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            weights.numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest", extent=extent, alpha=opacity
         )
-        for framed in (picture, axis) if column.query and column.query.on_image else (axis,):
+        for framed in (picture, axis) if column.over else (axis,):
             if column.query:
                 column.query.frame(framed, height, width)
     cells[0].set_title(column.title, fontsize=fitting(column.title, 0.9 * columns_width(pictures[0])))
     bar.set_axis_on()
+    bar.set_facecolor(str((DARK + LIGHT) / 2))
     part.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[low, high], format="%.2g")
     bar.tick_params(labelsize=6)
     first, last = bar.get_xticklabels()
     first.set_horizontalalignment("left")  # both within the bar, clear of a neighbour's
     last.set_horizontalalignment("right")
+
+
+def in_grey(image: Tensor) -> Tensor:
+    """Return the luminance of an image (3, H, W) as grey of reduced contrast, (3, H, W)."""
+    return DARK + (LIGHT - DARK) * torch.einsum("chw,c->hw", image, LUMA).expand(3, -1, -1)
 
 
 def columns_width(axis: Axes) -> float:
@@ -145,7 +155,7 @@ def marginals(records: list[Record]) -> list[Record]:
 
 
 def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Draw masks as columns beside their images."""
+    """Draw masks as columns over their images."""
     titles = [f"{record.mechanism}\n{record.path}" for record in records]
     columns = [Column(title, record.values, mask_scale(record)) for title, record in zip(titles, records, strict=True)]
     draw_columns(part, columns, images)
