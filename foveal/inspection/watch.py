@@ -36,14 +36,14 @@ class watch:  # noqa: N801 (used as a verb)
     """Record every attention of a model: `with foveal.watch(model) as seen: model(images)`.
 
     Values are the effective weights of the forward pass, detached; quantized ones are dequantized. Modules of timm and
-    torchvision are known by their classes; `seen.unseen` lists each place that cannot be recorded, with the reason. The
-    outputs of the model stay the same, bit for bit (to rounding for attention of foveal that is one fused operation
-    while it is not watched). A compiled model runs eagerly inside the context, since hooks added to a compiled graph
-    never fire. A pass that is recomputed in backward (activation checkpointing) is recorded once.
-
-    The passes of the thread that entered the context are recorded, those of other threads are not; several threads may
-    watch one model at the same time. All hooks are removed when the context ends, also by an exception; then `seen`
-    holds the passes that were complete.
+    torchvision are known by their classes; attention of others is found in a trial pass over a copy of the model, on
+    images of a guessed size or, where these do not pass, on the arguments of the first call; `seen.unseen` lists each
+    place that cannot be recorded, with the reason. The outputs of the model stay the same, bit for bit (to rounding for
+    attention of foveal that is one fused operation while it is not watched). A compiled model runs eagerly inside the
+    context, since hooks added to a compiled graph never fire. A pass that is recomputed in backward (activation
+    checkpointing) is recorded once. The passes of the thread that entered the context are recorded, those of other
+    threads are not; several threads may watch one model at the same time. All hooks are removed when the context ends,
+    also by an exception; then `seen` holds the passes that were complete.
 
     Args:
         model: any module; also wrapped in DataParallel (over one device), DistributedDataParallel or `torch.compile`.
@@ -61,8 +61,8 @@ class watch:  # noqa: N801 (used as a verb)
 
     Raises:
         TypeError: `model` is no module.
-        ValueError: the model has no attention; `keep` is neither; `extra` names a class or child that is not there; a
-            DataParallel over several devices.
+        ValueError: no attention was found, in the first call where images of a guessed size do not pass; `keep` is
+            neither; `extra` names a class or child that is not there; a DataParallel over several devices.
         RuntimeError: the same object is entered while it is active.
 
     Example:
