@@ -204,7 +204,7 @@ def test_score_restores_the_network():
 @pytest.mark.parametrize(
     ("model", "loader", "message"),
     [
-        (nn.Flatten(), bright_squares()[:1], "no attention to watch"),
+        (nn.Flatten(), bright_squares()[:1], "no attention was found"),
         (Brightest(), [], "gave no images"),
         (Brightest(), [(torch.rand(1, 1, 8, 8), torch.zeros(1).long(), torch.tensor([[2, 2, 9, 4]]))], "9.0, 4.0"),
         (Brightest(), [(torch.rand(1, 1, 8, 8), torch.zeros(1).long(), torch.tensor([[-1, 2, 5, 4]]))], "-1.0, 2.0"),
