@@ -251,7 +251,7 @@ KINDS: dict[str, tuple[Domain, str, Form]] = {
     "gate": ("channel", "B C", flat),
     "mask": ("spatial", "B H W", plane),
     "selection": ("channel", "B K C", branches),
-    "affinity": ("spatial", "B G Q K", as_it_is),
+    "affinity": ("spatial", "B G Q K", sequences),
 }
 
 
