@@ -27,7 +27,7 @@ from foveal.core.functions import Functions, name_of, named_functions
 from foveal.core.names import lookup
 from foveal.evaluation.audit import AuditResult, audit, write_audit
 from foveal.evaluation.score import ScoreResult, score
-from foveal.inspection.tap_points import find_tap_points
+from foveal.inspection.find import find_places
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
@@ -194,7 +194,8 @@ def run(config: RunConfig, folder: Path, functions: Functions) -> Result:
 def examine(folder: Path, config: CompareConfig, functions: Functions) -> Examination:
     """Audit and score a trained run on random images, and write both results to its folder."""
     opened = load_model(str(folder), functions.get(config.backbone))
-    if not any(find_tap_points(opened.network)):
+    found = find_places(opened.network)
+    if not found.places and not found.reasons:
         return Examination()
     parts = opened.load_data(functions.get(config.data, config.data))
     validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))

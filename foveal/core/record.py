@@ -14,6 +14,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from foveal.core.layout import Tokens
+
 Kind = Literal["gate", "mask", "selection", "transform", "crop", "glimpse", "affinity"]
 Domain = Literal["spatial", "channel", "mixed"]
 
@@ -51,6 +53,7 @@ class Record(Facts):
         values: the weights, one dimension for each letter of `axes`.
         forward: index of the pass over the model; of the first where several were joined on B.
         call: index of the call of the place within that pass.
+        tokens: layouts of an affinity's queries and keys on the image, as the pass showed them; None if no pass did.
 
     Example:
         >>> import foveal, torch
@@ -64,6 +67,7 @@ class Record(Facts):
     values: Tensor
     forward: int = 0
     call: int = 0
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         if self.values.is_quantized:

@@ -162,7 +162,7 @@ def findings_at(
     if not called:
         return
     size = state.sizes.get(module)
-    if unseen and size and module in state.collapsed:
+    if size and module in state.collapsed:
         yield Finding(path, "collapsed map", size[0] * size[1])
     if unseen:
         yield Finding(path, "unseen", note=unseen)

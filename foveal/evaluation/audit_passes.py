@@ -15,8 +15,10 @@ from torch.utils._pytree import tree_leaves
 from foveal.core.answers import run_model
 from foveal.core.record import GEOMETRIC, Tap
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import TapPoint, unwrapped_modules
-from foveal.inspection.watch import Recording, watch
+from foveal.inspection.module_paths import nearest, unwrapped_modules
+from foveal.inspection.recording import Recording
+from foveal.inspection.tap_points import BY_CLASS, TapPoint
+from foveal.inspection.watch import watch
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
 from foveal.profiling.timing import now, using_threads
 
@@ -33,7 +35,7 @@ def owners_of(model: nn.Module, watching: watch) -> dict[str, nn.Module]:
     taps = {path: place.module for path, place in watching.places.items() if place.spec is None}
     owners = {path: modules[names[tap].rpartition(".")[0]] for path, tap in taps.items()}
     owners |= {path: place.module for path, place in watching.places.items() if place.spec is not None}
-    owners |= {path: modules[path] for path in watching.reasons}
+    owners |= {path: modules[nearest(path, modules)] for path in watching.reasons}
     order = {module: index for index, module in enumerate(modules.values())}
     return dict(sorted(owners.items(), key=lambda item: order[item[1]]))
 
@@ -80,7 +82,8 @@ def run_over_images(
         state = AuditState(seen, fresh)
         for module in set(owners.values()):
             hooks.add(module, state.on_input, pre=True)
-        for module in {owners[path] for path in watching.reasons}:
+        shown = {path for path, place in watching.places.items() if place.how == BY_CLASS}  # judged by their own maps
+        for module in {module for path, module in owners.items() if path not in shown}:
             for conv in (each for each in module.modules() if isinstance(each, nn.Conv2d)):
                 hooks.add(conv, partial(state.on_convolution, module))
         for path, place in watching.places.items():

@@ -22,8 +22,8 @@ from foveal.evaluation.deletion_insertion import (
     deletion_insertion_results,
 )
 from foveal.evaluation.metrics import Interval, centered_maps, energy, interval, iou, looked_at, pointing, shuffled_maps
+from foveal.inspection.find import NONE_FOUND, find_places
 from foveal.inspection.grad_cam import class_activation
-from foveal.inspection.tap_points import find_tap_points
 from foveal.inspection.watch import watch
 
 Batch = Sequence[Tensor]  # images as the model expects them, labels, and boxes where they are known
@@ -93,10 +93,11 @@ def find_saliency_source(model: nn.Module, loader: Iterable[Any]) -> SaliencySou
     if images is None:
         raise ValueError("loader: it gave no images")
     outputs = count_outputs(model, images[:2])
-    places, unseen = find_tap_points(model)
-    attention, layer, left_out = bool(places or unseen), None, []
+    found = find_places(model)
+    places = found.places
+    attention, layer, left_out = bool(places or found.reasons), None, []
     if not attention:
-        left_out.append(f"{type(model).__name__} has no attention to watch; foveal.attach adds one")
+        left_out.append(f"{type(model).__name__}: {NONE_FOUND}; foveal.attach adds one")
     moving = [path for path, place in places.items() if place.facts.kind in MOVING]
     if moving:
         left_out.append(f"Grad-CAM: {moving[0]!r} moves the image, so that the maps after it do not lie over it")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from foveal.core.record import Record
-from foveal.inspection.rollout import layout
+from foveal.inspection.rollout import layouts
 from foveal.ops.geometry import centres
 from foveal.ops.warps import outline
 
@@ -43,17 +43,18 @@ def looked_at(record: Record, image: tuple[int, int]) -> Tensor | None:
         return shown if record.kind == "transform" else shown.unflatten(0, values.shape[:2]).amax(1)
     if record.kind == "glimpse":
         return squares(values, record.size or (1, 1), image)
-    return received(record.axes, values, image) if record.kind == "affinity" and record.domain != "channel" else None
+    return received(record, values, image) if record.kind == "affinity" and record.domain != "channel" else None
 
 
-def received(axes: str, values: Tensor, image: tuple[int, int]) -> Tensor | None:
+def received(record: Record, values: Tensor, image: tuple[int, int]) -> Tensor | None:
     """Average the weights that the keys receive, if the keys form a map; drops class token and registers before it."""
+    axes = record.axes
     if axes.endswith("Y X"):
         return values.flatten(1, -3).mean(1)  # (B, Y, X)
     if "N" in axes.split():
         return None  # windows have different keys
     keys = values.flatten(1, -2).mean(1)  # (B, K)
-    tokens = layout(keys.shape[1], *image)
+    tokens = layouts(record, image)[1]
     return tokens.map(keys) if tokens else None
 
 

@@ -14,7 +14,8 @@ images can be compared; they have no upper bound that is known in advance.
 Axes: B batch, C channel, H W map, K class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import inf, log
 from typing import Any
 
@@ -27,8 +28,12 @@ from foveal.core.names import lookup
 from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import as_model_input, check_model, has_inference_weights, to_model
+from foveal.inspection.call_hooks import CallHook
+from foveal.inspection.find import find_places
 from foveal.inspection.hooks import Hooks
-from foveal.inspection.tap_points import find_tap_points, unwrapped_modules
+from foveal.inspection.layer_maps import LayerMap, last_tokens, layer_maps, on_map
+from foveal.inspection.module_paths import unwrapped_modules
+from foveal.inspection.trial import Trial
 
 SHOWN = 8  # targets in a message
 
@@ -38,6 +43,7 @@ def class_activation(
     images: Tensor,
     at: str | nn.Module | None = None,
     targets: Tensor | Sequence[int] | int | None = None,
+    answer: Callable[[Any], Tensor] | None = None,
 ) -> Record:
     """Compute Grad-CAM: the positions of a layer's map that raise the logit of a class.
 
@@ -48,9 +54,12 @@ def class_activation(
         model: returns logits (B, K); for two classes also one logit for each image, (B, 1) or (B,). A mapping's
             "logits", an object's `.logits` and the first element of a tuple or list are read as the logits.
         images: (B, C, H, W), floats, as the model expects them; also a list of (C, H, W) of one shape.
-        at: the module whose map is used, or its path. It gives (B, C, H, W), or (B, H, W, C) as in Swin. Of a module
-            that is called several times in a pass, the last call counts. Default: the last map before pooling.
+        at: the module whose map is used, or its path. It gives (B, C, H, W), or (B, H, W, C) as in Swin, or tokens
+            (B, N, C), of which a trial pass shows the map. Of a module that is called several times in a pass, the
+            last call counts. Default: the last map before pooling; of tokens with a class token, those before the last
+            attention. A ReLU that the model itself applies to the map belongs to it.
         targets: the class of each image, (B,), or one class for all images. Default: the predicted classes.
+        answer: a function from what the model returns to its logits, where they are not found as above.
 
     Returns:
         A mask over the positions of the layer, (B, H, W), from 0; `path` is the layer's path. After a transformer, a
@@ -78,13 +87,15 @@ def class_activation(
     images = to_model(as_model_input(images), model)
     with eval_mode(model), torch.inference_mode(False), torch.enable_grad():
         images = images.clone() if images.is_inference() else images
-        path = last_map(model, images[:1]) if at is None else path_of(model, at)
-        stored, answers = pass_with_map(model, images, path)
+        trial, maps = layer_maps(model, images[:1])
+        path = last_map(model, images[:1], trial, maps) if at is None else path_of(model, at)
+        layer = maps.get(path, LayerMap(path, None, "", None))
+        stored, answers = pass_with_map(model, images, layer, answer)
         chosen = answers.logits_of(read_targets(targets, answers)).sum()  # in evaluation mode images are independent
         gradient = torch.autograd.grad(chosen, stored, allow_unused=True)[0] if chosen.requires_grad else None
     if gradient is None:
         raise ValueError(f"at={path!r}: the answer does not depend on its map")
-    weighed = weigh(*(channels_first(each, images) for each in (stored.detach(), gradient)))
+    weighed = weigh(*(as_map(each, layer, images) for each in (stored.detach(), gradient)))
     return Record(
         mechanism="grad_cam",
         kind="mask",
@@ -111,25 +122,40 @@ def path_of(model: nn.Module, at: str | nn.Module) -> str:
     return at
 
 
-def pass_with_map(model: nn.Module, images: Tensor, path: str) -> tuple[Tensor, Answers]:
+def pass_with_map(
+    model: nn.Module, images: Tensor, layer: LayerMap, answer: Callable[[Any], Tensor] | None
+) -> tuple[Tensor, Answers]:
     """Return the map of a module in a forward pass, a leaf that requires a gradient, and the answers."""
     stored: list[Tensor] = []
 
-    def store(_: nn.Module, __: Any, out: Any) -> Tensor:
-        if not isinstance(out, Tensor) or out.ndim != 4:
-            raise ValueError(f"at={path!r}: it gives {described(out)}, not a map (B, C, H, W)")
+    def keep(out: Tensor) -> Tensor:
         stored[:] = [out.detach().requires_grad_()]  # a leaf: the gradient goes no further down
         return stored[0].clone()  # later modules may change it in place
 
+    def store(_: nn.Module, __: Any, out: Any) -> Any:
+        first = out[0] if isinstance(out, tuple) and out and layer.layout else out
+        if not isinstance(first, Tensor) or (first.ndim != 4 and layer.layout is None):
+            why = f": {layer.why}" if layer.why else ""
+            raise ValueError(f"at={layer.path!r}: it gives {described(out)}, not a map (B, C, H, W){why}")
+        kept = first if layer.relu is not None else keep(first)
+        return (kept, *out[1:]) if isinstance(out, tuple) else kept
+
     hooks = Hooks(model, lambda path, reason: None)
+    after = nullcontext() if layer.relu is None else CallHook("relu", layer.relu, keep, lambda why: None, changes=True)
     try:
-        hooks.add(unwrapped_modules(model)[path], store)
-        out = model(images)
+        hooks.add(unwrapped_modules(model)[layer.path], store)
+        with after:
+            out = model(images)
     finally:
         hooks.close()
     if not stored:
-        raise ValueError(f"at={path!r}: the forward pass does not call it")
-    return stored[0], read_answers(out, len(images))
+        raise ValueError(f"at={layer.path!r}: the forward pass does not call it")
+    return stored[0], read_answers(out if answer is None else answer(out), len(images))
+
+
+def as_map(maps: Tensor, layer: LayerMap, images: Tensor) -> Tensor:
+    """Return a layer's map or tokens as (B, C, H, W)."""
+    return channels_first(maps, images) if layer.layout is None else on_map(maps, layer.layout)
 
 
 def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -176,11 +202,13 @@ def channels_first(maps: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def last_map(model: nn.Module, image: Tensor) -> str:
+def last_map(model: nn.Module, image: Tensor, trial: Trial, maps: dict[str, LayerMap]) -> str:
     """Return the path of the last module, the outermost, that gives a map of several positions other than by pooling.
 
+    Where tokens (B, N, C) follow the last map, it is that of the last tokens of which all count.
+
     Raises:
-        ValueError: no such module, or tokens (B, N, C) follow.
+        ValueError: no such module, or tokens of which no map is known.
     """
     found, tokens = "", ""
     pooled: Tensor | None = None
@@ -208,6 +236,8 @@ def last_map(model: nn.Module, image: Tensor) -> str:
         hooks.close()
     if found and not tokens:
         return found
+    if tokens and (last := last_tokens(trial, maps)) is not None:
+        return last.path
     after = f" before the tokens of {tokens!r}; at= names the module" if found else ""
     what = f"the last map is that of {found!r}" if found else "no module gives a map (B, C, H, W) of several positions"
     raise ValueError(f"Grad-CAM of a {type(model).__name__}: {what}{after}")
@@ -215,7 +245,7 @@ def last_map(model: nn.Module, image: Tensor) -> str:
 
 def affinity_modules(model: nn.Module) -> set[nn.Module]:
     """Return Taps of affinities and parts of other attention modules: they may give weights (B, G, Q, K)."""
-    places = [place for place in find_tap_points(model)[0].values() if place.facts.kind == "affinity"]
+    places = [place for place in find_places(model).places.values() if place.facts.kind == "affinity"]
     parts = {part for place in places if place.spec for part in place.module.modules() if part is not place.module}
     return parts | {place.module for place in places if place.spec is None}
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.inspection.adapters import Call, Form, NotRecordable, axes_of
+from foveal.inspection.call_hooks import CallHook
 from foveal.inspection.functional_hooks import FUNCTIONALS, IN_TRAINING, FunctionalHook
 from foveal.inspection.quantized import meet_plain
 from foveal.inspection.tap_points import TapPoint
@@ -172,8 +173,8 @@ class Hooks:
         on_value = partial(self._show, place, place.spec.form, callback)
         if place.spec.module_or_op == RECOMPUTED:
             self.add(place.module, partial(self._recompute, place.path, on_value), with_kwargs=True)
-        elif place.spec.module_or_op in FUNCTIONALS:
-            self._attach_to_functional(place, on_value, FUNCTIONALS[place.spec.module_or_op])
+        elif place.spec.index is not None or place.spec.module_or_op in FUNCTIONALS:
+            self._attach_to_functional(place, on_value, place.spec)
         else:
             self._attach_to_child(place.module, on_value, place.spec)
 
@@ -206,13 +207,13 @@ class Hooks:
             self.add(owner, lambda *_: calls.__setitem__(0, 0), pre=True)
         self.add(owner.get_submodule(spec.module_or_op), hook)
 
-    def _attach_to_functional(self, place: TapPoint, on_value: OnValue, functionals: tuple[Any, ...]) -> None:
-        modes: list[FunctionalHook] = []
+    def _attach_to_functional(self, place: TapPoint, on_value: OnValue, spec: TapSpec) -> None:
+        modes: list[FunctionalHook | CallHook] = []
         on_skipped = partial(self.on_skipped, place.path)
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             call = Call(module, next(iter((*args, *kwargs.values())), None), self.batch)
-            modes.append(FunctionalHook(functionals, lambda raw: on_value(raw, call), on_skipped, self.changes))
+            modes.append(mode_of(spec, lambda raw: on_value(raw, call), on_skipped, self.changes))
             modes[-1].__enter__()
 
         def leave(_: nn.Module, __: Any, out: Any) -> None:
@@ -237,6 +238,13 @@ class Hooks:
         with torch.no_grad():
             weights = module.forward(**{**arguments, "need_weights": True, "average_attn_weights": False})[1]
         on_value(weights, Call(module, args, self.batch))
+
+
+def mode_of(spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> FunctionalHook | CallHook:
+    """Return the function mode that reads the calls of a row: one call that was found, or each of a functional."""
+    if spec.index is not None:
+        return CallHook(spec.module_or_op.removesuffix("()"), spec.index, on_value, on_skipped, changes)
+    return FunctionalHook(FUNCTIONALS[spec.module_or_op], on_value, on_skipped, changes)
 
 
 ENTERING = Lock()

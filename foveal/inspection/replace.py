@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.names import lookup
+from foveal.inspection.find import find_places
 from foveal.inspection.hooks import Hooks, begin
-from foveal.inspection.tap_points import Extra, TapPoint, find_tap_points, path_by_mechanism
+from foveal.inspection.tap_points import Extra, TapPoint, path_by_mechanism
 from foveal.inspection.third_party import RECOMPUTED
 
 New = Tensor | float | Callable[[Tensor], Tensor]
@@ -49,7 +50,8 @@ class replace:  # noqa: N801 (used as a verb)
 
     def __init__(self, model: nn.Module, new: Mapping[str, New], extra: Extra | None = None):
         check_new(new)
-        places, reasons = find_tap_points(model, extra)
+        found_places = find_places(model, extra)
+        places, reasons = found_places.places, found_places.reasons
         mechanisms = {path: place.facts.mechanism for path, place in places.items()}
         self.model, self.new = model, {}
         self.hooks: Hooks | None = None

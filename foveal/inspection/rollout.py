@@ -13,38 +13,15 @@ Axes: B batch, G head, Q query, K key.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt
 
 import torch
 from torch import Tensor
 
+from foveal.core.layout import Layout
 from foveal.core.record import Record
 
 BESIDE = 5  # prefix tokens at most: a class token and four registers
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Layout of tokens on a map: `num_prefix_tokens` tokens, then the map row by row."""
-
-    num_prefix_tokens: int
-    rows: int
-    columns: int
-
-    @property
-    def centre(self) -> tuple[int, int]:
-        """Row and column of the centre."""
-        return self.rows // 2, self.columns // 2
-
-    @property
-    def middle(self) -> int:
-        """Index of the token at the centre."""
-        return self.num_prefix_tokens + self.centre[0] * self.columns + self.centre[1]
-
-    def map(self, weights: Tensor) -> Tensor:
-        """Reshape weights of the keys (..., K) to a map (..., rows, columns), without the prefix tokens."""
-        return weights[..., self.num_prefix_tokens :].unflatten(-1, (self.rows, self.columns))
 
 
 def layout(count: int, height: int, width: int) -> Layout | None:
@@ -57,6 +34,19 @@ def layout(count: int, height: int, width: int) -> Layout | None:
         if fits and patches > 1 and before < min(rows, columns):
             return Layout(before, rows, columns)
     return None
+
+
+def layouts(record: Record, size: tuple[int, int]) -> tuple[Layout | None, Layout | None]:
+    """Return the layouts of an affinity's queries and keys: those that its pass showed.
+
+    For a Record that no pass made, and for windows, they are those of the proportions of an image of `size`, or of a
+    square.
+    """
+    windows = "N" in record.axes.split()
+    if record.tokens is not None and not windows:
+        return record.tokens.queries, record.tokens.keys
+    queries, keys = (layout(count, *((1, 1) if windows else size)) for count in record.values.shape[-2:])
+    return queries, keys
 
 
 def can_roll_out(record: Record) -> bool:

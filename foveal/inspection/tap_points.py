@@ -1,7 +1,7 @@
-"""Search for the places of a model that compute attention weights, and for those that cannot be recorded.
+"""Search by name for the places of a model that compute attention weights, and for those that cannot be recorded.
 
 A place is a Tap of this package, or a module of a class in `foveal.inspection.third_party` or of a class that the user
-names.
+names; `foveal.inspection.find` adds what a trial pass shows.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,13 @@ from foveal.core.names import class_names
 from foveal.core.record import Facts, Tap
 from foveal.core.validation import check_model
 from foveal.inspection.functional_hooks import FUNCTIONALS
+from foveal.inspection.module_paths import unwrapped_modules
 from foveal.inspection.third_party import LOOKS_LIKE_ATTENTION, TABLE, UNRECORDABLE, TapSpec, custom_spec
 from foveal.mechanisms.catalog import list_mechanisms
 
 Extra = Mapping[str | type, tuple[str, str]]  # class to the child that outputs the weights, and their kind
 
+BY_CLASS = "by its class"
 FAST_PATH = (
     "nn.TransformerEncoderLayer leaves its fast path if a hook is attached, and its output changes; "
     "call torch.backends.mha.set_fastpath_enabled(False) to record it"
@@ -33,10 +35,11 @@ class TapPoint:
     module: nn.Module
     facts: Facts
     spec: TapSpec | None = None
+    how: str = BY_CLASS
 
 
-def find_tap_points(model: nn.Module, extra: Extra | None = None) -> tuple[dict[str, TapPoint], dict[str, str]]:
-    """Return a model's places by path, and why each other place cannot be recorded, both in the model's order.
+def named_places(model: nn.Module, extra: Extra | None = None) -> tuple[dict[str, TapPoint], dict[str, str]]:
+    """Return the places of known classes by path, and why others cannot be recorded, both in the model's order.
 
     Prefixes added by DistributedDataParallel (first) and `torch.compile` (anywhere) are removed from paths. Several
     Taps of one owner are distinguished by their own names.
@@ -65,14 +68,7 @@ def find_tap_points(model: nn.Module, extra: Extra | None = None) -> tuple[dict[
             shown_at = f"{path}.{spec.name}".strip(".")
             found[shown_at] = TapPoint(shown_at, module, spec.facts, spec)
     check_extra(custom, found, modules)
-    return found, unseen | unrecognized_attention(modules, [*found, *unseen])
-
-
-def unwrapped_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return modules by path, without the prefixes that wrappers add."""
-    wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-    split = [(path.split(".")[wrapped:], module) for path, module in model.named_modules()]
-    return {".".join(name for name in names if name != "_orig_mod"): module for names, module in split}
+    return found, unseen
 
 
 def path_by_mechanism(path: str, mechanisms: Mapping[str, str]) -> str | None:
@@ -129,15 +125,14 @@ def check_extra(
             )
 
 
-def unrecognized_attention(modules: Mapping[str, nn.Module], listed: list[str]) -> dict[str, str]:
-    """Return modules named like attention, of classes in no table, neither within nor around a listed place."""
-    unknown: dict[str, str] = {}
+def looks_like_attention(modules: Mapping[str, nn.Module], listed: list[str]) -> dict[str, nn.Module]:
+    """Return modules named like attention, neither within nor around a listed place, without others within them."""
+    unknown: dict[str, nn.Module] = {}
     for path, module in reversed(list(modules.items())):  # children before their parents
-        name = type(module).__name__
-        if not path or not LOOKS_LIKE_ATTENTION.search(name):
+        if not path or not LOOKS_LIKE_ATTENTION.search(type(module).__name__):
             continue
         around = any(other == path or other.startswith(f"{path}.") for other in (*listed, *unknown))
         inside = any(path.startswith(f"{other}.") for other in listed)
         if not around and not inside:
-            unknown[path] = f"the class {name} is not in foveal's table; add it by watch(model, extra=...)"
+            unknown[path] = module
     return dict(reversed(list(unknown.items())))

@@ -48,6 +48,7 @@ class TapSpec:
     name: str = ""  # distinguishes several weights of one module
     nth_call: tuple[int, int] = (0, 1)  # index of the call, of how many calls of the child in one forward pass
     requires: str = ""  # an attribute of the module that must not be None
+    index: int | None = None  # of a functional: the one call that counts, from 0; None: each
 
 
 def facts(mechanism: str, kind: Kind, domain: Domain, axes: str, low: float = 0, high: float = 1) -> Facts:
@@ -250,7 +251,7 @@ KINDS: dict[str, tuple[Domain, str, Form]] = {
     "gate": ("channel", "B C", flat),
     "mask": ("spatial", "B H W", plane),
     "selection": ("channel", "B K C", branches),
-    "affinity": ("spatial", "B G Q K", as_it_is),
+    "affinity": ("spatial", "B G Q K", sequences),
 }
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from foveal.core.functions import Function, names_function
 from foveal.data.image_files import SUFFIXES, examine, notes_of, range_of, read
 from foveal.inspection.drawing.draw import Picture, draw
-from foveal.inspection.watch import Recording, watch
+from foveal.inspection.recording import Recording
+from foveal.inspection.watch import watch
 from foveal.training.load_model import LoadedModel, load_model
 
 

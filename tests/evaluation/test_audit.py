@@ -88,7 +88,7 @@ class TestPlantedFaults:
     def test_audit_finds_se_of_hidden_width_0(self):
         """Eight channels at a reduction of 16: its gate is 1/2 for every image and channel."""
         net = Net(self.SELayer(8))
-        assert found(foveal.audit(net, images())) == {"attention": ["hidden width 0", "unseen"]}
+        assert found(foveal.audit(net, images())) == {"attention": ["hidden width 0", "constant", "uniform"]}
         registered = foveal.audit(net, images(), extra={self.SELayer: ("fc.3", "gate")})
         assert found(registered) == {"attention": ["hidden width 0", "constant", "uniform"]}
         assert list(narrow_widths(self.SELayer(16))) == [1]
@@ -245,7 +245,7 @@ class TestPlacesOfAttention:
         assert audited.faults == []
         (finding,) = audited.findings
         assert finding.type == "unseen"
-        assert "the class LinearAttention is not in foveal's table" in finding.note
+        assert "LinearAttention looks like attention; a trial pass found in it no softmax" in finding.note
 
     def test_audit_reports_a_gate_on_zeros(self):
         """Fresh residual network, whose last norm starts at zero."""
@@ -321,7 +321,7 @@ class TestResult:
             foveal.audit(net, [])
         with pytest.raises(TypeError, match="loader: a batch is a dict"):
             foveal.audit(net, [{"picture": images()[0]}])
-        with pytest.raises(ValueError, match="has no attention to watch"):
+        with pytest.raises(ValueError, match="no attention was found, by name or in a trial pass"):
             foveal.audit(nn.Conv2d(3, 3, 1), images())
 
     def test_audit_reports_plain_paths_of_wrapped_models(self):
@@ -339,8 +339,7 @@ class TestResult:
             ["attention.0", "at", "birth"],
             ["attention.1", "hidden", "width", "1"],
         ]
-        assert rows[3][:2] == ["unseen:", "the"]
-        assert rows[4] == ["forgotten", "0.0%", "!", "never", "called"]
+        assert rows[3] == ["forgotten", "0.0%", "!", "never", "called"]
         assert text.split("\n\n")[1] == (
             "at birth: The mechanism is still the identity of its initialization and has no effect yet.\n"
             "  Train the network."

@@ -144,7 +144,7 @@ LINE = record_network(lambda x: torch.zeros(len(x), 2, 3), kind="transform", axe
 @pytest.mark.parametrize(
     ("analyse", "message"),
     [
-        (lambda: foveal.excitation_by_class(nn.Flatten(), batches(*squares()), ["a"]), "no attention to watch"),
+        (lambda: foveal.excitation_by_class(nn.Flatten(), batches(*squares()), ["a"]), "no attention was found"),
         (
             lambda: foveal.excitation_by_class(LINE, batches(*squares()), ["a"]),
             "Sequential has no gate of axes 'B C'",

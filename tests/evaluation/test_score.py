@@ -117,7 +117,10 @@ def test_score_of_a_network_without_attention_uses_grad_cam():
     assert {each.path for each in (*found.located, *found.curves)} == {"grad_cam of features"}
     assert {each.metric: each.attention.mean for each in found.located}["pointing"] == 1
     assert found.ablations == ()
-    assert str(found).splitlines()[1] == "left out: Sums has no attention to watch; foveal.attach adds one"
+    assert (
+        str(found).splitlines()[1]
+        == "left out: Sums: no attention was found, by name or in a trial pass; foveal.attach adds one"
+    )
 
 
 def test_score_reports_attention_without_a_map_for_grad_cam():
@@ -201,7 +204,7 @@ def test_score_restores_the_network():
 @pytest.mark.parametrize(
     ("model", "loader", "message"),
     [
-        (nn.Flatten(), bright_squares()[:1], "no attention to watch"),
+        (nn.Flatten(), bright_squares()[:1], "no attention was found"),
         (Brightest(), [], "gave no images"),
         (Brightest(), [(torch.rand(1, 1, 8, 8), torch.zeros(1).long(), torch.tensor([[2, 2, 9, 4]]))], "9.0, 4.0"),
         (Brightest(), [(torch.rand(1, 1, 8, 8), torch.zeros(1).long(), torch.tensor([[-1, 2, 5, 4]]))], "-1.0, 2.0"),

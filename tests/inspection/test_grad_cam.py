@@ -195,6 +195,17 @@ def test_class_activation_refuses_bad_input(model, given, error, message):
 def test_class_activation_refuses_unread_maps_and_tokens():
     with pytest.raises(ValueError, match="at='conv': the answer does not depend on its map"):
         class_activation(Blind(), torch.rand(2, 3, 8, 8))
-    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)
-    with pytest.raises(ValueError, match=r"the last map is that of 'patch_embed.proj' before the tokens of"):
-        class_activation(vit, torch.rand(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"the last map is that of 'patches' before the tokens of 'norm'"):
+        class_activation(Shuffled(), torch.rand(1, 3, 32, 32))
+
+
+class Shuffled(nn.Module):
+    """Tokens in another order than the map that they were made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, 4, 8, 8), nn.LayerNorm(4)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        return self.norm(x.index_select(1, torch.arange(15, -1, -1, device=x.device))).mean(1)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from foveal.core.layout import Layout
 from foveal.core.record import Record
-from foveal.inspection.rollout import Layout, layout, rollout
+from foveal.inspection.rollout import layout, rollout
 
 
 def layer(values: torch.Tensor, axes: str = "B G Q K", path: str = "blocks.0.attn") -> Record:

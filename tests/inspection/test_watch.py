@@ -179,8 +179,8 @@ def test_watch_records_plain_paths_of_wrapped_models():
 
 
 def test_watch_refuses_a_model_without_attention():
-    with pytest.raises(ValueError, match="Linear has no attention to watch"):
-        foveal.watch(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="Sequential: no attention was found, by name or in a trial pass; foveal"):
+        foveal.watch(nn.Sequential(nn.Conv2d(3, 2, 1)))
 
 
 def test_watch_records_two_taps_of_one_owner():

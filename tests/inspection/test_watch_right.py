@@ -327,12 +327,13 @@ def test_a_dynamically_quantized_model_is_watched_and_replaced(dtype):
     images = torch.rand(2, 3, 8, 8)
     with foveal.watch(model) as seen:
         plain = model(images)
-    assert [record.values.dtype for record in seen] == [torch.float32] * 3
+    assert [record.values.dtype for record in seen] == [torch.float32] * 4
+    assert seen.found["tokens"] == "in a trial pass"
     with foveal.replace(model, {"first.1": seen["first.1"].values}):
         torch.testing.assert_close(model(images), plain)
     with foveal.watch(model, "statistics") as statistics:
         model(images)
-    assert [each.count for each in statistics] == [2] * 3
+    assert [each.count for each in statistics] == [2] * 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

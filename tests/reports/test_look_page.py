@@ -11,7 +11,7 @@ from torch import nn
 import foveal
 from foveal.core.record import Record
 from foveal.inspection.drawing.draw import draw
-from foveal.inspection.watch import Recording
+from foveal.inspection.recording import Recording
 from foveal.reports.look import LookResult
 from foveal.reports.look_page import by_place, facts_of, summary, write_page
 

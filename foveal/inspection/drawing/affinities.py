@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from matplotlib.figure import SubFigure
 from torch import Tensor
 
+from foveal.core.layout import Layout
 from foveal.core.record import Record
 from foveal.inspection.drawing.maps import Column, Query, draw_columns
-from foveal.inspection.rollout import Layout, can_roll_out, layout, rollout
+from foveal.inspection.rollout import can_roll_out, layouts, rollout
 
 AXES = ("B H W Y X", "B G H W Y X", "B G Q K", "B N G Q K", "B G N Q K")
 Size = tuple[int, int]  # height and width of the image
@@ -36,15 +37,10 @@ def no_map(record: Record, size: Size) -> str:
     """Return the reason why an affinity is not a map over the image, or ""."""
     if record.domain == "channel":
         return "its keys are channels"
-    keys = record.values.shape[-1]
-    if record.axes.endswith("Y X") or layout(keys, *extent(record, size)):
+    if record.axes.endswith("Y X") or layouts(record, size)[1]:
         return ""
-    return f"its {keys} keys are no map of the image"
-
-
-def extent(record: Record, size: Size) -> Size:
-    """Return the height and width that give the keys' proportions: the image's, or those of a square for windows."""
-    return (1, 1) if "N" in record.axes.split() else size
+    why = f": {record.tokens.why}" if record.tokens and record.tokens.why else ""
+    return f"its {record.values.shape[-1]} keys are no map of the image{why}"
 
 
 def column(record: Record, size: Size) -> Column:
@@ -57,7 +53,7 @@ def column(record: Record, size: Size) -> Column:
         queries = Layout(0, weights.shape[1], weights.shape[2])
         maps, query = weights[:, queries.centre[0], queries.centre[1]], "centre"
     else:
-        queries, keys = (layout(count, *extent(record, size)) for count in weights.shape[1:])
+        queries, keys = layouts(record, size)
         if keys is None:
             raise ValueError(f"{record.path!r}: {no_map(record, size)}")
         read, query = reading(weights, queries)
@@ -76,7 +72,7 @@ def reading(weights: Tensor, queries: Layout | None) -> tuple[Tensor, str]:
         return weights[:, 0], "the one query"
     if queries is None:
         return weights.mean(1), "mean of the queries"
-    if queries.num_prefix_tokens == 1:
+    if queries.starts_with_class_token:
         return weights[:, 0], "class token"
     return weights[:, queries.middle], "centre"
 
@@ -91,12 +87,12 @@ def rollouts(records: list[Record]) -> list[list[Record]]:
 
 def rolled(layers: list[Record], size: Size) -> Column:
     """Return the column of a rollout."""
-    tokens = layout(layers[0].values.shape[-1], *size)
+    tokens = layouts(layers[0], size)[1]
     if tokens is None:
         raise ValueError(f"{layers[0].path!r}: {no_map(layers[0], size)}")
     matrix = rollout(layers)
     read, query = (
-        (matrix[:, 0], "class token") if tokens.num_prefix_tokens == 1 else (matrix.mean(1), "mean of queries")
+        (matrix[:, 0], "class token") if tokens.starts_with_class_token else (matrix.mean(1), "mean of queries")
     )
     maps = tokens.map(read)
     return Column(f"rollout of {len(layers)} layers\n{query}", maps, scale(maps))

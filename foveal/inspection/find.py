@@ -1,0 +1,114 @@
+"""Search for all places of a model that compute attention weights: by their classes, and by what a trial pass shows."""
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from foveal.core.layout import Tokens
+from foveal.core.record import Tap
+from foveal.inspection.found_places import IN_A_TRIAL, Found, explained, found_in
+from foveal.inspection.module_paths import innermost, nearest, unwrapped_modules
+from foveal.inspection.tap_points import Extra, TapPoint, looks_like_attention, named_places
+from foveal.inspection.token_layout import layouts_in
+from foveal.inspection.trace import tensors_of
+from foveal.inspection.trial import Trial, guessed_trial, trial_of
+
+NONE_FOUND = "no attention was found, by name or in a trial pass"
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Places of a model by path, and why others cannot be recorded; `stopped` says why the trial pass ended early."""
+
+    places: dict[str, TapPoint]
+    reasons: dict[str, str]
+    stopped: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a trial pass showed of a model of certain modules."""
+
+    modules: tuple[tuple[str, int], ...]
+    known: tuple[str, ...]
+    found: list[Found]
+    reasons: dict[str, str]
+    stopped: str
+
+
+LAID_OUT: WeakKeyDictionary[nn.Module, dict[Any, dict[str, list[Tokens]]]] = WeakKeyDictionary()
+REMEMBERED: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
+
+
+def find_places(model: nn.Module, extra: Extra | None = None, trial: Trial | None = None) -> Places:
+    """Return a model's places by path, and why each other place cannot be recorded, both in the model's order.
+
+    Args:
+        model: any module.
+        extra: as for `foveal.watch`.
+        trial: a pass that was tried with the arguments of a call; default: one on images of a guessed size.
+
+    Raises:
+        TypeError: `model` is not a module.
+        ValueError: `extra` names a class that the model does not contain, or a child that the class does not have.
+    """
+    places, reasons = named_places(model, extra)
+    modules = unwrapped_modules(model)
+    known = tuple({*known_owners(places, modules), *reasons})
+    shown = shown_by(model, modules, known, trial)
+    for found in shown.found:
+        path = f"{found.path}.{found.name}".strip(".")
+        spec = found.spec()
+        if spec is None:
+            reasons[path] = found.meaning.why
+        elif path not in places:
+            places[path] = TapPoint(path, modules[found.module], spec.facts, spec, IN_A_TRIAL)
+    return Places(in_order(places, modules), in_order(reasons | shown.reasons, modules), shown.stopped)
+
+
+def shown_by(model: nn.Module, modules: dict[str, nn.Module], known: tuple[str, ...], trial: Trial | None) -> Seen:
+    """Return what a trial pass shows; one on images of a guessed size is run once for a model."""
+    key = tuple((path, id(module)) for path, module in modules.items())
+    kept = REMEMBERED.get(model)
+    if trial is None and kept is not None and (kept.modules, kept.known) == (key, known):
+        return kept
+    seen = trial or guessed_trial(innermost(model))
+    found = found_in(seen, known)
+    looks = looks_like_attention(modules, [*known, *(place.path for place in found)])
+    shown = Seen(key, known, found, explained(looks, seen), seen.stopped)
+    REMEMBERED[model] = shown
+    return shown
+
+
+def tokens_in_call(
+    model: nn.Module, found: Places, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, list[Tokens]]:
+    """Return the layouts of each affinity in a call of a model; one pass is tried for each shape of its arguments."""
+    if not any(place.facts.kind == "affinity" for place in found.places.values()):
+        return {}
+    remembered = LAID_OUT.setdefault(model, {})
+    shapes = tuple(tuple(each.shape) for each in tensors_of((args, kwargs)))
+    key = (shapes, tuple((path, id(place.module)) for path, place in found.places.items()))
+    if key not in remembered:
+        remembered[key] = layouts_in(model, trial_of(innermost(model), args, kwargs), found.places)
+    return remembered[key]
+
+
+def known_owners(places: dict[str, TapPoint], modules: dict[str, nn.Module]) -> list[str]:
+    """Return the paths of modules of known attention, within which a trial pass need not look."""
+    paths = {id(module): path for path, module in modules.items()}
+    owners = []
+    for place in places.values():
+        path = paths[id(place.module)]
+        owner = path.rpartition(".")[0] if isinstance(place.module, Tap) else path
+        if owner or not isinstance(place.module, Tap) or type(modules[""]).__module__.startswith("foveal."):
+            owners.append(owner)
+    return owners
+
+
+def in_order(found: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
+    """Sort by the place of a path, or of what it is a part of, in the model; the order of one module's own is kept."""
+    order = {path: index for index, path in enumerate(modules)}
+    return {path: found[path] for path in sorted(found, key=lambda path: order[nearest(path, modules)])}

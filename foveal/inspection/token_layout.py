@@ -1,0 +1,111 @@
+"""Layouts of the queries and keys of each affinity in a pass over a model, as the pass itself shows them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from foveal.core.layout import Layout, Tokens
+from foveal.inspection.attention_rules import scores_product
+from foveal.inspection.module_paths import unwrapped_modules
+from foveal.inspection.tap_points import TapPoint
+from foveal.inspection.token_grid import grid_behind
+from foveal.inspection.trace import Node
+from foveal.inspection.trial import Trial
+
+PREFIXES = {  # attributes of models, and the names of the tokens that they hold
+    "class token": ("cls_token", "class_token", "class_embedding", "cls_embedding"),
+    "distillation token": ("dist_token", "distillation_token"),
+    "register": ("reg_token", "register_tokens", "registers"),
+}
+
+
+def layouts_in(model: nn.Module, trial: Trial, places: Mapping[str, TapPoint]) -> dict[str, list[Tokens]]:
+    """Return the layouts of each affinity by path, one for each call of its module in a pass."""
+    paths = {id(module): path for path, module in unwrapped_modules(model).items()}
+    wanted = {paths[id(place.module)]: path for path, place in places.items() if place.facts.kind == "affinity"}
+    named = prefix_names(model)
+    found: dict[str, list[Tokens]] = {}
+    seen: dict[str, list[Any]] = {}
+    for node in trial.nodes:
+        for frame in node.frames if node.op == "softmax" and len(node.shape) > 1 else ():
+            path = wanted.get(frame.path)
+            if path is not None and not any(frame is each for each in seen.setdefault(path, [])):
+                seen[path].append(frame)
+                found.setdefault(path, []).append(tokens_of(node, named))
+    return found
+
+
+def tokens_of(softmax: Node, named: tuple[str, ...]) -> Tokens:
+    """Return the layouts of the queries and keys of a softmax or a fused attention."""
+    queries, keys = queries_and_keys(softmax)
+    laid, why = layout_of(keys, count_of(softmax, 1), named)
+    return Tokens(layout_of(queries, count_of(softmax, 0), named)[0], laid, why)
+
+
+def queries_and_keys(softmax: Node) -> tuple[Node | None, Node | None]:
+    """Return the nodes of queries and keys, None for those that do not depend on the image."""
+    if softmax.fused:
+        first, second = (softmax.argument(name, turn) for turn, name in enumerate(("query", "key")))
+        return (first if isinstance(first, Node) else None), (second if isinstance(second, Node) else None)
+    product = scores_product(softmax)
+    if product is None or not product.inputs:
+        return None, None
+    two = product.inputs if len(product.inputs) > 1 else (None, product.inputs[0])
+    return two[0], two[1]
+
+
+def count_of(softmax: Node, which: int) -> int:
+    """Return the number of queries (0) or keys (1) of a softmax."""
+    if not softmax.fused:
+        return softmax.shape[which - 2]
+    node = softmax.argument(("query", "key")[which], which)
+    many = "embed_dim_to_check" in softmax.kwargs or len(softmax.args) > 8  # torch's multi_head_attention_forward
+    return node.shape[0 if many else -2] if isinstance(node, Node) else 0
+
+
+def layout_of(node: Node | None, count: int, named: tuple[str, ...]) -> tuple[Layout | None, str]:
+    """Return the layout of `count` tokens, or None and the reason."""
+    if node is None:
+        return None, "its tokens do not depend on the image"
+    grid = grid_behind(node)
+    before = count - grid.positions
+    if grid.why:
+        return None, grid.why
+    if before < 0:
+        return None, f"its {count} tokens are fewer than the {grid.rows}x{grid.columns} map behind them"
+    if before and appended(node):
+        return None, f"tokens follow those of its {grid.rows}x{grid.columns} map"
+    names = named if len(named) == before else tuple(f"token {turn + 1}" for turn in range(before))
+    return Layout(before, grid.rows, grid.columns, names), ""
+
+
+def appended(node: Node) -> bool:
+    """Return True if the nearest concatenation behind tokens ends with tokens that do not depend on the image."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        here = max(waiting, key=lambda each: each.order)
+        waiting.remove(here)
+        parts = here.argument("tensors", 0)
+        if here.op == "cat" and isinstance(parts, tuple) and None in parts:
+            return parts[-1] is None
+        new = [each for each in here.inputs if each not in seen]
+        seen.update(new)
+        waiting += new
+    return False
+
+
+def prefix_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the prefix tokens that a model's attributes hold, in their usual order."""
+    names: list[str] = []
+    for name, attributes in PREFIXES.items():
+        tensor = next((each for each in (first_tensor(model, a) for a in attributes) if each is not None), None)
+        count = 0 if tensor is None else tensor.shape[-2] if tensor.ndim > 1 else 1
+        names += [name] if count == 1 and name != "register" else [f"{name} {turn + 1}" for turn in range(count)]
+    return tuple(names)
+
+
+def first_tensor(model: nn.Module, attribute: str) -> Any:
+    """Return the first parameter of that name in a model, None if there is none."""
+    parameters = (getattr(module, "_parameters", {}).get(attribute) for module in model.modules())
+    return next((each for each in parameters if each is not None), None)

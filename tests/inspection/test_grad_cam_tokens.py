@@ -1,0 +1,78 @@
+"""Grad-CAM on tokens, and on a map after a functional ReLU, against the same written out with autograd."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from helpers import vary_weights
+from torch import nn
+from torch.nn import functional as F
+
+import foveal
+
+
+def by_hand(model, images, module, read):
+    """pytorch-grad-cam: the mean gradient of each channel over the map weighs the channels; then a ReLU."""
+    kept = []
+
+    def keep(_, __, out):
+        kept.append(out)
+        out.retain_grad()
+
+    handle = module.register_forward_hook(keep)
+    model(images)[:, 1].sum().backward()
+    handle.remove()
+    maps, gradient = read(kept[-1].detach()), read(kept[-1].grad)
+    return (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu()
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_class_activation_of_a_vision_transformer_is_that_of_its_last_norm(distilled):
+    make = timm.models.deit.VisionTransformerDistilled if distilled else timm.models.VisionTransformer
+    model = vary_weights(make(img_size=(32, 48), patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3))
+    images, prefix = torch.rand(2, 3, 32, 48), 1 + distilled
+    record = foveal.class_activation(model, images, targets=1)
+    assert record.path == "blocks.1.norm1"
+    assert record.values.shape == (2, 4, 6)
+    expected = by_hand(model, images, model.blocks[1].norm1, lambda each: each[:, prefix:].mT.unflatten(-1, (4, 6)))
+    torch.testing.assert_close(record.values, expected)
+    torch.testing.assert_close(
+        foveal.class_activation(model, images, at=model.blocks[1].norm1, targets=1).values, expected
+    )
+
+
+def test_class_activation_of_swin():
+    model = torchvision.models.SwinTransformer([4, 4], 12, [2], [3], [4, 4], num_classes=3)
+    vary_weights(model)
+    images = torch.rand(2, 3, 32, 32)
+    record = foveal.class_activation(model, images, targets=1)
+    module = model.get_submodule(record.path)
+    expected = by_hand(model, images, module, lambda each: each if each.shape[1] == 12 else each.movedim(3, 1))
+    torch.testing.assert_close(record.values, expected)
+
+
+def test_class_activation_of_densenet_includes_the_functional_relu():
+    model = vary_weights(torchvision.models.DenseNet(8, (1, 1), 8, num_classes=3))
+    images = torch.rand(2, 3, 64, 64)
+    record = foveal.class_activation(model, images, targets=1)
+    assert record.path == "features"
+    maps = F.relu(model.features(images).detach()).requires_grad_()
+    model.classifier(maps.mean((2, 3)))[:, 1].sum().backward()
+    expected = (maps.grad.mean((2, 3), keepdim=True) * maps).sum(1).relu()
+    torch.testing.assert_close(record.values, expected.detach())
+
+
+def test_class_activation_reads_an_answer_by_a_function():
+    class Answers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return {"boxes": None, "scores": self.conv(x).mean((2, 3))}
+
+    model, images = Answers().eval(), torch.rand(2, 3, 9, 9)
+    with pytest.raises(ValueError, match="model: it answers a dict with"):
+        foveal.class_activation(model, images)
+    record = foveal.class_activation(model, images, targets=2, answer=lambda out: out["scores"])
+    torch.testing.assert_close(record.values, model.conv(images)[:, 2].detach().relu() / 49)

@@ -1,0 +1,90 @@
+"""Rows, columns and prefix tokens as a pass shows them, against those that the model's arguments imply."""
+
+import pytest
+import timm
+import torch
+from helpers import watch_once
+from torch import nn
+
+import foveal
+from foveal.core.layout import Layout
+
+TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
+
+
+def vit(**options):
+    return timm.models.VisionTransformer(**TINY, **options).eval()
+
+
+def keys_of(model, *size):
+    seen, _ = watch_once(model, torch.rand(2, 3, *size))
+    assert len({record.tokens for record in seen}) == 1
+    return seen[0].tokens.keys, seen
+
+
+CLASS = ("class token",)
+REGISTERS = tuple(f"register {turn}" for turn in (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "expected"),
+    [
+        ({"img_size": (32, 128), "patch_size": (4, 16)}, (32, 128), Layout(1, 8, 8, CLASS)),
+        ({"img_size": 28, "patch_size": 14, "reg_tokens": 4}, (28, 28), Layout(5, 2, 2, (*CLASS, *REGISTERS))),
+        ({"img_size": 28, "patch_size": 14, "reg_tokens": 1, "class_token": False, "global_pool": "avg"}, (28, 28),
+         Layout(1, 2, 2, ("register 1",))),
+        ({"img_size": 70, "patch_size": 14, "dynamic_img_size": True}, (56, 84), Layout(1, 4, 6, CLASS)),
+        ({"img_size": 70, "patch_size": 14}, (70, 70), Layout(1, 5, 5, CLASS)),
+        ({"img_size": 32, "patch_size": 8, "dynamic_img_size": True, "dynamic_img_pad": True}, (30, 45),
+         Layout(1, 4, 6, CLASS)),
+        ({"img_size": (8, 48), "patch_size": 8}, (8, 48), Layout(1, 1, 6, CLASS)),  # one row
+    ],
+)  # fmt: skip
+def test_watch_shows_the_layout_of_tokens(options, size, expected):
+    keys, seen = keys_of(vit(**options), *size)
+    assert keys == expected
+    assert seen[0].tokens.queries == expected
+    foveal.draw(seen, torch.rand(2, 3, *size))
+
+
+def test_draw_names_a_class_token_and_no_register():
+    size = (28, 28)
+    for options, query in (({"reg_tokens": 4}, "class token"), ({"reg_tokens": 1, "class_token": False}, "centre")):
+        model = vit(img_size=28, patch_size=14, global_pool="avg", **options)
+        picture = foveal.draw(keys_of(model, *size)[1], torch.rand(2, 3, *size))
+        titles = [axes.get_title() for part in picture.figure.subfigs for axes in part.get_axes()]
+        assert f"blocks.0.attn\n{query}" in titles
+
+
+def test_watch_of_reduced_keys_shows_both_layouts():
+    """PVT reduces the map of the keys by a convolution."""
+    model = timm.models.PyramidVisionTransformerV2(
+        depths=(1, 1, 1, 1), embed_dims=(8, 16, 16, 16), num_heads=(1, 2, 2, 2), num_classes=3
+    ).eval()
+    seen, _ = watch_once(model, torch.rand(1, 3, 64, 96))
+    tokens = seen["stages.0.blocks.0.attn"].tokens
+    assert (tokens.queries, tokens.keys) == (Layout(0, 16, 24, ()), Layout(0, 2, 3, ()))
+
+
+class Appends(nn.Module):
+    """Tokens after those of the map, or in another order: no layout can be known."""
+
+    def __init__(self, shuffles):
+        super().__init__()
+        self.patches, self.more, self.shuffles = nn.Conv2d(3, 8, 8, 8), nn.Parameter(torch.rand(1, 2, 8)), shuffles
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        if self.shuffles:
+            x = x.gather(1, torch.arange(x.shape[1] - 1, -1, -1, device=x.device)[None, :, None].expand_as(x))
+        else:
+            x = torch.cat([x, self.more.expand(len(x), -1, -1)], 1)
+        return ((x @ x.mT).softmax(-1) @ x).mean(1)
+
+
+@pytest.mark.parametrize(("shuffles", "why"), [(False, "tokens follow those of its 2x3 map"), (True, "reordered by")])
+def test_draw_refuses_tokens_without_a_layout(shuffles, why):
+    seen, _ = watch_once(Appends(shuffles).eval(), torch.rand(2, 3, 16, 24))
+    assert seen[0].tokens.keys is None
+    with pytest.raises(ValueError, match=f"keys are no map of the image: .*{why}"):
+        foveal.draw(seen, torch.rand(2, 3, 16, 24))
