@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from foveal.inspection.find import find_places
+from foveal.inspection.finding.find import find_places
 
 LETTERS = {"a": "affinity", "g": "gate", "m": "mask", "s": "selection"}
 TIMM = {

@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from threading import Timer
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -32,6 +33,7 @@ for verb in (train, compare, look, audit, score, export):
 
 EXPECTED = (CycloptsError, ValueError, TypeError, OSError, FloatingPointError)  # by what the user handed over
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+PATIENCE = 2.0  # seconds after a signal
 
 
 class Interrupted(KeyboardInterrupt):
@@ -57,18 +59,17 @@ def main() -> None:
         print(f"foveal: {describe(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, EXPECTED) else 1)
     except KeyboardInterrupt as error:
-        continues = arguments[:1] in (["train"], ["compare"])
-        more = "; the same command continues after the last epoch that was stored" if continues else ""
-        print(f"\nfoveal: interrupted{more}", file=sys.stderr)
-        leave(128 + (error.args[0] if isinstance(error, Interrupted) else signal.SIGINT))
+        end_interrupted(error.args[0] if isinstance(error, Interrupted) else signal.SIGINT)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process at once: all files are closed and all workers have ended, and Python's own end takes seconds."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
-    os._exit(code)
+def end_interrupted(number: int) -> NoReturn:
+    """Print a line and end the process at once: Python's own end takes seconds. Workers end with their parent."""
+    continues = {"train", "compare"} & set(sys.argv[1:3])
+    more = "; the same command continues after the last epoch that was stored" if continues else ""
+    with suppress(OSError):
+        print(f"\nfoveal: interrupted{more}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    os._exit(128 + number)
 
 
 def catch_signals() -> None:
@@ -80,8 +81,14 @@ def catch_signals() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise `Interrupted` once; later signals do not disturb the end."""
+    """Raise `Interrupted` once; later signals do not disturb the end.
+
+    Python swallows an exception in some places, as a destructor: then the process ends after `PATIENCE` seconds.
+    """
     ignore_signals()
+    late = Timer(PATIENCE, end_interrupted, (number,))
+    late.daemon = True
+    late.start()
     raise Interrupted(number)
 
 

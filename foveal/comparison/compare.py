@@ -27,7 +27,7 @@ from foveal.core.functions import Functions, name_of, named_functions
 from foveal.core.names import lookup
 from foveal.evaluation.audit import AuditResult, audit, write_audit
 from foveal.evaluation.score import ScoreResult, score
-from foveal.inspection.find import find_places
+from foveal.inspection.finding.find import find_places
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model

@@ -22,7 +22,7 @@ from foveal.evaluation.deletion_insertion import (
     deletion_insertion_results,
 )
 from foveal.evaluation.metrics import Interval, centered_maps, energy, interval, iou, looked_at, pointing, shuffled_maps
-from foveal.inspection.find import NONE_FOUND, find_places
+from foveal.inspection.finding.find import NONE_FOUND, find_places
 from foveal.inspection.grad_cam import class_activation
 from foveal.inspection.watch import watch
 

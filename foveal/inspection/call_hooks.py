@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from foveal.inspection.finding.op_names import op_name
 from foveal.inspection.functional_hooks import FUSED, GROUPED, IN_TRAINING, FusedCall
-from foveal.inspection.op_names import op_name
 
 MULTI_HEAD = F.multi_head_attention_forward
 SIGNATURE = inspect.signature(MULTI_HEAD)

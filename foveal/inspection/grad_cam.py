@@ -29,11 +29,11 @@ from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import as_model_input, check_model, has_inference_weights, to_model
 from foveal.inspection.call_hooks import CallHook
-from foveal.inspection.find import find_places
+from foveal.inspection.finding.find import find_places
+from foveal.inspection.finding.trial import Trial
 from foveal.inspection.hooks import Hooks
 from foveal.inspection.layer_maps import LayerMap, last_tokens, layer_maps, on_map
 from foveal.inspection.module_paths import unwrapped_modules
-from foveal.inspection.trial import Trial
 
 SHOWN = 8  # targets in a message
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from foveal.core.layout import Layout
-from foveal.inspection.attention_rules import scores_product
-from foveal.inspection.found_places import has_weights
+from foveal.inspection.finding.attention_rules import scores_product
+from foveal.inspection.finding.found_places import has_weights
+from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.trial import Trial, trial_of
 from foveal.inspection.module_paths import innermost
 from foveal.inspection.token_layout import layout_of, prefix_names
-from foveal.inspection.trace import Node
-from foveal.inspection.trial import Trial, trial_of
 
 
 @dataclass(frozen=True, eq=False)

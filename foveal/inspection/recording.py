@@ -8,7 +8,7 @@ import torch
 
 from foveal.core.names import unknown_name_error
 from foveal.core.record import Record
-from foveal.inspection.find import NONE_FOUND, Places
+from foveal.inspection.finding.find import NONE_FOUND, Places
 from foveal.inspection.record_statistics import Statistics, merge
 from foveal.inspection.tap_points import BY_CLASS, path_by_mechanism
 

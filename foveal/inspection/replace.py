@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.names import lookup
-from foveal.inspection.find import find_places
+from foveal.inspection.finding.find import find_places
 from foveal.inspection.hooks import Hooks, begin
 from foveal.inspection.tap_points import Extra, TapPoint, path_by_mechanism
 from foveal.inspection.third_party import RECOMPUTED

@@ -1,7 +1,7 @@
 """Search by name for the places of a model that compute attention weights, and for those that cannot be recorded.
 
 A place is a Tap of this package, or a module of a class in `foveal.inspection.third_party` or of a class that the user
-names; `foveal.inspection.find` adds what a trial pass shows.
+names; `foveal.inspection.finding.find` adds what a trial pass shows.
 """
 
 from collections.abc import Mapping

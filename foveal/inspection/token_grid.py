@@ -9,8 +9,8 @@ Axes: B batch, C channel, H W map, P Q patch.
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from foveal.inspection.op_names import CONVOLUTIONS, POOLS, REORDERS
-from foveal.inspection.trace import Node
+from foveal.inspection.finding.op_names import CONVOLUTIONS, POOLS, REORDERS
+from foveal.inspection.finding.trace import Node
 
 MAPS = POOLS | set(CONVOLUTIONS)
 

@@ -6,12 +6,12 @@ from typing import Any
 from torch import nn
 
 from foveal.core.layout import Layout, Tokens
-from foveal.inspection.attention_rules import scores_product
+from foveal.inspection.finding.attention_rules import scores_product
+from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.trial import Trial
 from foveal.inspection.module_paths import unwrapped_modules
 from foveal.inspection.tap_points import TapPoint
 from foveal.inspection.token_grid import grid_behind
-from foveal.inspection.trace import Node
-from foveal.inspection.trial import Trial
 
 PREFIXES = {  # attributes of models, and the names of the tokens that they hold
     "class token": ("cls_token", "class_token", "class_embedding", "cls_embedding"),

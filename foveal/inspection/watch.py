@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from foveal.core.layout import Tokens
 from foveal.core.record import Record
 from foveal.inspection.adapters import axes_of
-from foveal.inspection.find import NONE_FOUND, Places, find_places, tokens_in_call
+from foveal.inspection.finding.find import NONE_FOUND, Places, find_places, tokens_in_call
+from foveal.inspection.finding.trial import trial_of
 from foveal.inspection.hooks import Hooks, begin, recomputing
 from foveal.inspection.module_paths import innermost
 from foveal.inspection.record_statistics import summarize
 from foveal.inspection.recording import Recording
 from foveal.inspection.tap_points import Extra, TapPoint
-from foveal.inspection.trial import trial_of
 
 Keep = Literal["values", "statistics"]
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import foveal
-from foveal.inspection.find import find_places
+from foveal.inspection.finding.find import find_places
 
 C = 8
 

@@ -135,7 +135,7 @@ def counted(model):
     """How many places of each kind and axes are found; none of another reason."""
     from collections import Counter
 
-    from foveal.inspection.find import find_places
+    from foveal.inspection.finding.find import find_places
 
     found = find_places(model)
     assert set(found.reasons.values()) <= {"Attention looks like attention; it was never called"}

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from foveal.inspection.op_names import AFFINE, EXPANDS, MIXERS, PARTS, PRODUCTS, RESAMPLES, SCALES, SHAPES
-from foveal.inspection.trace import Node
+from foveal.inspection.finding.op_names import AFFINE, EXPANDS, MIXERS, PARTS, PRODUCTS, RESAMPLES, SCALES, SHAPES
+from foveal.inspection.finding.trace import Node
 
 
 @dataclass(eq=False)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from foveal.core.record import Domain, Kind
 from foveal.inspection.adapters import Call, Form, NotRecordable
-from foveal.inspection.attention_rules import scores_product
+from foveal.inspection.finding.attention_rules import scores_product
+from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.weights_flow import Use
 from foveal.inspection.token_grid import Grid
-from foveal.inspection.trace import Node
-from foveal.inspection.weights_flow import Use
 
 CHANNELS_FIRST: dict[tuple[int, ...], tuple[Kind, Domain, str]] = {  # dimensions of (B, C, H, W) that the weights have
     (): ("gate", "channel", "B C"),

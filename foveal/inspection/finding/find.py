@@ -8,12 +8,12 @@ from torch import nn
 
 from foveal.core.layout import Tokens
 from foveal.core.record import Tap
-from foveal.inspection.found_places import IN_A_TRIAL, Found, explained, found_in
+from foveal.inspection.finding.found_places import IN_A_TRIAL, Found, explained, found_in
+from foveal.inspection.finding.trace import tensors_of
+from foveal.inspection.finding.trial import Trial, guessed_trial, trial_of
 from foveal.inspection.module_paths import innermost, nearest, unwrapped_modules
 from foveal.inspection.tap_points import Extra, TapPoint, looks_like_attention, named_places
 from foveal.inspection.token_layout import layouts_in
-from foveal.inspection.trace import tensors_of
-from foveal.inspection.trial import Trial, guessed_trial, trial_of
 
 NONE_FOUND = "no attention was found, by name or in a trial pass"
 

@@ -12,9 +12,9 @@ No attention: a sigmoid of the very tensor that it multiplies, after changes of 
 
 from heapq import heappop, heappush
 
-from foveal.inspection.op_names import ADDS, AFFINE, CONVOLUTIONS, POINTWISE, PRODUCTS, RESAMPLES, SHAPES, WIDE
-from foveal.inspection.trace import Node
-from foveal.inspection.weights_flow import Use
+from foveal.inspection.finding.op_names import ADDS, AFFINE, CONVOLUTIONS, POINTWISE, PRODUCTS, RESAMPLES, SHAPES, WIDE
+from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.weights_flow import Use
 
 SCORES_BACK = 40  # calls between the product of queries and keys and its softmax, at most
 

@@ -16,8 +16,8 @@ from foveal.core.names import first_line
 from foveal.core.safe_copy import as_meta, forked_random_state, safe_copy
 from foveal.core.trial_pass import image_shapes
 from foveal.core.validation import device_of
+from foveal.inspection.finding.trace import Node, Trace
 from foveal.inspection.module_paths import unwrapped_modules
-from foveal.inspection.trace import Node, Trace
 
 BATCH = 2
 

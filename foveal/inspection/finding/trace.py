@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from foveal.core.record import Tap
-from foveal.inspection.op_names import LIKE, is_fused, op_name
+from foveal.inspection.finding.op_names import LIKE, is_fused, op_name
 
 NODE = "_foveal_node"  # attribute of a tensor of the trial pass
 

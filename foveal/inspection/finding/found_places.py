@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from foveal.core.record import Facts
-from foveal.inspection.attention_rules import is_attention, stripped
-from foveal.inspection.found_forms import Meaning, meaning
+from foveal.inspection.finding.attention_rules import is_attention, stripped
+from foveal.inspection.finding.found_forms import Meaning, meaning
+from foveal.inspection.finding.trace import Frame
+from foveal.inspection.finding.trial import Trial
+from foveal.inspection.finding.weights_flow import Use, follow
 from foveal.inspection.third_party import TapSpec
 from foveal.inspection.token_grid import grid_behind
-from foveal.inspection.trace import Frame
-from foveal.inspection.trial import Trial
-from foveal.inspection.weights_flow import Use, follow
 
 IN_A_TRIAL = "in a trial pass"
 
