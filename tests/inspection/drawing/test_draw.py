@@ -95,7 +95,7 @@ def mask_columns(picture):
     """Title, drawn values of the first image and scale of each mask."""
     titled = [axis for axis in axes_of(picture) if axis.get_title() not in ("", "input")]
     return [
-        (axis.get_title(), axis.images[0].get_array().tolist(), axis.images[0].get_clim())
+        (axis.get_title(), axis.images[-1].get_array().tolist(), axis.images[-1].get_clim())
         for axis in titled
         if axis.images
     ]
@@ -342,7 +342,7 @@ class TestDrawAffinities:
 
     def test_draw_affinities_with_the_weights_of_the_centre_and_its_frame(self):
         axes = axes_of(foveal.draw([self.record()], self.images))
-        drawn = axes[1].images[0]
+        drawn = axes[1].images[-1]
         weights = drawn.get_array()
         assert weights.shape == (3, 6)
         assert (weights[0, 5], weights[2, 0], weights.sum()) == (0.75, 0.25, 1.0)
