@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--interrupts", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so their children
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     draw = random.Random(options.seed)  # noqa: S311
     numbers = [signal.SIGKILL] * options.kills + [signal.SIGINT] * options.interrupts
     counts: Counter[tuple[str, str, str]] = Counter()

@@ -1,6 +1,6 @@
 """`python -m foveal` is the command."""
 
-from foveal.cli.main import main
+from foveal.cli.main import command
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -40,6 +40,12 @@ class Interrupted(KeyboardInterrupt):
     """A signal that ends the command; `args` holds its number."""
 
 
+def command() -> NoReturn:
+    """Run the command as a process of its own, and end it at once: in Python's own end a signal would kill it."""
+    main()
+    os._exit(0)
+
+
 def main() -> None:
     """Run the command. An error prints one line; the exit code is 2, or 1 for an error that is not the user's."""
     debug = "--debug" in sys.argv
@@ -48,7 +54,7 @@ def main() -> None:
     try:
         app.config = config_sources(arguments)
         app(arguments, exit_on_error=False, print_error=False)
-        ignore_signals()  # the work is done, and Python takes a second to end
+        ignore_signals()  # the work is done
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -74,25 +74,27 @@ def layout_of(node: Node | None, count: int, named: tuple[str, ...]) -> tuple[La
         return None, grid.why
     if before < 0:
         return None, f"its {count} tokens are fewer than the {grid.rows}x{grid.columns} map behind them"
-    if before and appended(node):
-        return None, f"tokens follow those of its {grid.rows}x{grid.columns} map"
+    where = joined(node) if before else ""
+    if before and where != "before":
+        of_map = f"those of its {grid.rows}x{grid.columns} map"
+        return None, f"tokens follow {of_map}" if where else f"its {count} tokens are more than {of_map}"
     names = named if len(named) == before else tuple(f"token {turn + 1}" for turn in range(before))
     return Layout(before, grid.rows, grid.columns, names), ""
 
 
-def appended(node: Node) -> bool:
-    """Return True if the nearest concatenation behind tokens ends with tokens that do not depend on the image."""
+def joined(node: Node) -> str:
+    """Return where the nearest concatenation puts tokens that do not depend on the image: "before", "after" or ""."""
     seen, waiting = {node}, [node]
     while waiting:
         here = max(waiting, key=lambda each: each.order)
         waiting.remove(here)
         parts = here.argument("tensors", 0)
         if here.op == "cat" and isinstance(parts, tuple) and None in parts:
-            return parts[-1] is None
+            return "after" if parts[-1] is None else "before"
         new = [each for each in here.inputs if each not in seen]
         seen.update(new)
         waiting += new
-    return False
+    return ""
 
 
 def prefix_names(model: nn.Module) -> tuple[str, ...]:

@@ -191,17 +191,25 @@ def test_places_without_a_map_are_left_out_and_listed(window, line):
 @pytest.mark.parametrize(
     ("name", "options", "places"),
     [
-        ("hiera_tiny_224", {"embed_dim": 8, "img_size": 64, "stages": (1, 1, 1, 1)}, 4),
         ("tnt_s_legacy_patch16_224", {"img_size": 64, "depth": 1}, 2),
     ],
 )
-def test_transformers_without_a_map_of_the_whole_image(name, options, places):
+def test_a_transformer_without_a_map_of_the_whole_image(name, options, places):
     model = timm.create_model(name, num_classes=2, **options)
     found = foveal.score(model, [(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))])
     assert (found.located, found.curves, found.left_out[-1]) == ((), (), NO_MAP)
     assert "Grad-CAM of a" in found.left_out[0]
     assert any(line.startswith("'blocks.0.attn") and "affinities" in line for line in found.left_out)
     assert len({each.path for each in found.ablations}) == places
+
+
+def test_windows_are_left_out_and_the_last_map_stays():
+    """Hiera's tokens are in windows until its last stage, whose 2x2 tokens are in the image's order."""
+    model = timm.create_model("hiera_tiny_224", num_classes=2, embed_dim=8, img_size=64, stages=(1, 1, 1, 1))
+    found = foveal.score(model, [(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))])
+    assert {each.path for each in found.curves} == {"grad_cam of blocks.3"}
+    assert any(line.startswith("'blocks.0.attn") and "affinities" in line for line in found.left_out)
+    assert len({each.path for each in found.ablations}) == 4
 
 
 FORMS = {
