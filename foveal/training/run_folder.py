@@ -17,7 +17,7 @@ from foveal.core.files import write_file
 from foveal.core.names import as_cell
 from foveal.data.parts import PARTS, Part
 from foveal.data.text_files import read_csv, read_text
-from foveal.training.config import RunConfig
+from foveal.training.config import BY_RECIPE, RunConfig
 from foveal.training.read_config import parse_json, read_config, read_json
 
 
@@ -111,7 +111,7 @@ def check_run(folder: Path, config: RunConfig, resume: bool) -> None:
     file = folder / CONFIG
     if not file.is_file():
         return
-    stored, asked = asdict(read_config(file, RunConfig)), asdict(config)
+    stored, asked = asdict(read_run_config(file)), asdict(config)
     may_differ = {"epochs"} if resume and asked["epochs"] > stored["epochs"] else set()
     differ = next((name for name, value in asked.items() if stored[name] != value and name not in may_differ), None)
     if differ is not None:
@@ -126,9 +126,22 @@ def check_run(folder: Path, config: RunConfig, resume: bool) -> None:
         )
 
 
+def read_run_config(file: Path) -> RunConfig:
+    """Read the settings of a run, of which none is left to a recipe.
+
+    Raises:
+        ValueError: as `read_config`; a setting that is missing.
+    """
+    config = read_config(file, RunConfig)
+    missing = [name for name in ("recipe", "epochs", "lr", "warmup_epochs") if getattr(config, name) is BY_RECIPE]
+    if missing:
+        raise ValueError(f"{file}: states no {missing[0]!r}")
+    return config
+
+
 def describe_more_epochs(folder: Path, config: RunConfig) -> str:
     """Describe what more epochs than the folder's run has mean for its schedule; an empty text if it has as many."""
-    before, after = read_config(folder / CONFIG, RunConfig).epochs, config.epochs
+    before, after = read_run_config(folder / CONFIG).epochs, config.epochs
     if after <= before:
         return ""
     return (

@@ -57,7 +57,7 @@ def images():
     return TensorDataset(torch.ones(40, 1, 8, 8) * labels[:, None, None, None], labels)
 
 result = foveal.compare(
-    ["none", "se:at=stem"], backbone=network, data=images, epochs=4, batch_size=4, seeds=1, output="out"
+    ["none", "se:at=stem"], backbone=network, data=images, epochs=4, lr=0.01, batch_size=4, seeds=1, output="out"
 )
 print([(row.model, row.errors, row.failed, row.examination.failed) for row in result.rows])
 """

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 import foveal
 from foveal.core.record import Record
 from foveal.inspection.drawing.draw import draw
+from foveal.inspection.finding.find import Places
 from foveal.inspection.recording import Recording
 from foveal.reports.look import LookResult
 from foveal.reports.look_page import by_place, facts_of, summary, write_page
@@ -131,7 +133,7 @@ def test_summary_warns_where_the_image_was_moved_before():
 
 
 def test_write_page_lists_places_without_a_picture(look_result, tmp_path):
-    seen = Recording(["a", "b"], {})
+    seen = Recording(Places(dict.fromkeys("ab", SimpleNamespace(how="by its class")), {}))
     seen._add(mask("a"))
     seen._add(mask("b", kind="affinity", axes="B G Q K", values=torch.ones(1, 2, 4, 7)))
     alone = replace(look_result, seen=seen, images=look_result.images[:1], names=["a"], predictions=["cat"], skipped={})

@@ -194,7 +194,9 @@ def test_a_part_of_every_class_has_a_balanced_accuracy(tmp_path, monkeypatch, ca
 
 def test_a_comparison_leaves_the_balanced_error_out_where_it_is_not_computed():
     result = Result(0.9, None, {"a": 0.9}, 1, 1.0, ["b"])
-    plan = SimpleNamespace(config=SimpleNamespace(seeds=2, lr=0.1), models={"none": "small_cnn"}, costs={"none": None})
+    plan = SimpleNamespace(
+        config=SimpleNamespace(lr=0.1), seeds=range(2), models={"none": "small_cnn"}, costs={"none": None}
+    )
     row = row_of(plan, "none", 0.1, {("none", 0): result, ("none", 1): Result(0.5, 0.4, {"a": 0.5}, 1, 1.0)})
     assert row.balanced == {1: pytest.approx(60)}
     assert row.errors == {0: pytest.approx(10), 1: pytest.approx(50)}
