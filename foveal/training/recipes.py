@@ -1,7 +1,7 @@
 """Named recipes: the settings that fit a kind of network, where the user states none.
 
     recipe         for                                               lr      warm-up   steps   epochs at least
-    scratch-small  `small_cnn` and the networks of digits            0.01    1 epoch     450                 3
+    scratch-small  `small_cnn` and the networks of digits            0.01    1 epoch     550                 3
     scratch        any other network, from random weights            0.001   1 epoch   1,500                 5
     finetune       pretrained weights, with or without attention     0.0003  1 epoch   1,000                 3
 
@@ -35,7 +35,7 @@ class Recipe:
 
 
 RECIPES = {
-    "scratch-small": Recipe(0.01, 1.0, 450, 3),
+    "scratch-small": Recipe(0.01, 1.0, 550, 3),
     "scratch": Recipe(0.001, 1.0, 1500, 5),
     "finetune": Recipe(0.0003, 1.0, 1000, 3),
 }
