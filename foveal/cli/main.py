@@ -1,5 +1,6 @@
 """The command: its subcommands by name, its error messages, and what signals do."""
 
+import atexit
 import os
 import signal
 import sys
@@ -33,7 +34,7 @@ for verb in (train, compare, look, audit, score, export):
 
 EXPECTED = (CycloptsError, ValueError, TypeError, OSError, FloatingPointError)  # by what the user handed over
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-PATIENCE = 2.0  # seconds after a signal
+PATIENCE = 3.0  # seconds after a signal
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,7 +44,7 @@ class Interrupted(KeyboardInterrupt):
 def command() -> NoReturn:
     """Run the command as a process of its own, and end it at once: in Python's own end a signal would kill it."""
     main()
-    os._exit(0)
+    leave(0)
 
 
 def main() -> None:
@@ -65,16 +66,27 @@ def main() -> None:
         print(f"foveal: {describe(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, EXPECTED) else 1)
     except KeyboardInterrupt as error:
-        end_interrupted(error.args[0] if isinstance(error, Interrupted) else signal.SIGINT)
+        print_interrupted()
+        leave(128 + (error.args[0] if isinstance(error, Interrupted) else signal.SIGINT))
 
 
-def end_interrupted(number: int) -> NoReturn:
-    """Print a line and end the process at once: Python's own end takes seconds. Workers end with their parent."""
+def leave(code: int) -> NoReturn:
+    """End the process without Python's own end, which takes seconds; exit functions release semaphores and the like."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def print_interrupted() -> None:
     continues = {"train", "compare"} & set(sys.argv[1:3])
     more = "; the same command continues after the last epoch that was stored" if continues else ""
     with suppress(OSError):
         print(f"\nfoveal: interrupted{more}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
+
+
+def end_late(number: int) -> None:
+    """End the process from another thread; workers end with their parent."""
+    print_interrupted()
     os._exit(128 + number)
 
 
@@ -92,7 +104,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     Python swallows an exception in some places, as a destructor: then the process ends after `PATIENCE` seconds.
     """
     ignore_signals()
-    late = Timer(PATIENCE, end_interrupted, (number,))
+    late = Timer(PATIENCE, end_late, (number,))
     late.daemon = True
     late.start()
     raise Interrupted(number)
