@@ -146,7 +146,7 @@ def load(kind: str, distortion: str | None, seed: int) -> Data:
     parts = digits(seed) if kind == "digits" else from_torchvision(kind)
     if distortion is not None:
         if kind == "digits":
-            parts["test"] = repeated(parts["test"], DRAWS)
+            parts = {**parts, "test": repeated(parts["test"], DRAWS)}
         draws = {name: partial(drawn, part, distortion) for name, part in parts.items()}
         parts = {name: draw(3 * seed + stream) for stream, (name, draw) in enumerate(draws.items())}
         parts["train"] = Redrawn(**vars(parts["train"]), draw=draws["train"])
