@@ -15,7 +15,7 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> ValueError
     near = get_close_matches(name, known, n=1)
     some = ", ".join(known[:MOST]) + (f" and {len(known) - MOST} more" if len(known) > MOST else "")
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {some}"
-    return ValueError(f"unknown {kind} {name!r}; {hint}")
+    return ValueError(f"unknown {kind} {name!r:.200}; {hint}")
 
 
 def slug(name: str) -> str:
