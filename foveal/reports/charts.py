@@ -140,7 +140,8 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
     if not compared.verdicts:
         return None
     rows = {row.name: row for row in compared.rows}
-    base = rows[compared.plan.baseline]
+    base, twin = rows[compared.plan.baseline], rows.get(compared.plan.twin or "")
+    bases = [row.errors for row in (base, twin) if row and row.errors]
     verdicts = [compared.verdicts[row.name] for row in ranked(compared) if row.name in compared.verdicts]
     names = ["\n".join(wrap(cut(each.contender), 22)) for each in verdicts]
     with rc_context(STYLE):
@@ -151,7 +152,8 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
         for place, each in enumerate(verdicts):
             colour, marker = VERDICT_STYLES[each.kind]
             own = rows[each.contender].errors
-            seeds = [base.errors[seed] - own[seed] for seed in own if seed in base.errors]
+            common = [seed for seed in own if all(seed in run for run in bases)]
+            seeds = [statistics.fmean(run[seed] for run in bases) - own[seed] for seed in common]
             axis.scatter(seeds, [place + 0.22] * len(seeds), s=9, color=colour, alpha=0.6, linewidths=0)
             if isfinite(each.ci_low):
                 axis.plot([each.ci_low, each.ci_high], [place] * 2, color=colour, linewidth=1.5)
