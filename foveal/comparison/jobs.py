@@ -84,8 +84,7 @@ class JobPool:
     def _attempt(self, jobs: Mapping[Key, Job], results: dict[Key, Any], on_report: Callable[[int], None]) -> list[Key]:
         """Run jobs until all are done or a process dies; in that case, return the jobs that were running."""
         with signals_blocked():
-            executor = self._started()  # starts loky's resource tracker, and so unblocks the signals
-        with signals_blocked():
+            executor = self._started()
             futures = {executor.submit(guarded, call, *arguments): key for key, (call, arguments) in jobs.items()}
         waiting, broken = set(futures), False
         while waiting and not broken:
