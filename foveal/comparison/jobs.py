@@ -176,7 +176,10 @@ def workers() -> int:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Delay SIGINT and SIGHUP; processes that are started in this context never get them: their parent ends them."""
+    """Delay SIGINT and SIGHUP. Processes that are started in this context never get SIGHUP: their parent ends them.
+
+    SIGINT to the whole group may still reach a process that is starting, which then prints a traceback.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
