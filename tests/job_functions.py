@@ -40,3 +40,7 @@ def write_for_ever(path: Path) -> None:
     while True:
         path.write_text(str(os.getpid()))
         time.sleep(0.05)
+
+
+def delayed_signals():
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))

@@ -22,7 +22,7 @@ from foveal.comparison.plan import Plan, epochs_done, make_plan
 from foveal.comparison.tune import tuned_rate
 from foveal.comparison.verdicts import Verdict, compute_verdicts
 from foveal.core.files import write_file
-from foveal.core.folders import locked_folder
+from foveal.core.folders import drafts_removed, locked_folder
 from foveal.core.functions import Functions, name_of, named_functions
 from foveal.core.names import lookup
 from foveal.evaluation.audit import AuditResult, audit, write_audit
@@ -155,7 +155,7 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
 
     tuned = [name for name in longest_first(plan) if name != plan.twin]
     searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name), plan.functions)) for name in tuned}
-    with locked_folder(plan.folder, overwrite), JobPool() as pool:
+    with locked_folder(plan.folder, overwrite), drafts_removed(folders), JobPool() as pool:
         plan.write(overwrite)
         for folder in folders if overwrite else ():
             delete_run(folder)

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeVar
@@ -176,15 +177,15 @@ def workers() -> int:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Delay SIGINT and SIGHUP. Processes that are started in this context never get SIGHUP: their parent ends them.
-
-    SIGINT to the whole group may still reach a process that is starting, which then prints a traceback.
-    """
+    """Delay SIGINT and SIGHUP. Processes that are started in this context never get them: their parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    delayed = {signal.SIGINT, signal.SIGHUP}
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
     try:
+        resource_tracker.ensure_running()  # Python starts it with the first process, and then unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

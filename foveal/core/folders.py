@@ -3,8 +3,8 @@
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -54,11 +54,25 @@ def locked_folder(folder: Path, overwrite: bool = False) -> Iterator[None]:
         ) from error
     try:
         mark(folder)
-        for half in folder.glob(DRAFTS):  # of a process that was killed while it wrote
-            half.unlink()
+        for draft in folder.glob(DRAFTS):  # of a process that was killed while it wrote
+            draft.unlink()
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def drafts_removed(folders: Iterable[Path]) -> Iterator[None]:
+    """At the end of the context, remove temporary files from folders that other processes, now ended, wrote to.
+
+    A folder that another process still writes to is left alone.
+    """
+    try:
+        yield
+    finally:
+        for folder in filter(Path.is_dir, folders):
+            with suppress(ValueError), locked_folder(folder):
+                pass
 
 
 def mark(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Jobs in processes: order of results, failures, killed processes, no process left."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_functions import die, double, fall, process, reports, threads
+from job_functions import delayed_signals, die, double, fall, process, reports, threads
 
 from foveal.comparison.jobs import Failed, JobPool, workers
 from foveal.profiling.environment import cores
@@ -34,6 +35,13 @@ def test_run_keeps_its_processes_and_counts_what_jobs_report():
     assert len(first | second) <= workers()
     assert sum(counts) == 7
     until(lambda: not any(map(running, first | second)))
+
+
+def test_run_starts_processes_that_leave_signals_to_their_parent():
+    with JobPool() as pool:
+        results = pool.run(dict.fromkeys(range(workers()), (delayed_signals, ())))
+    assert all(found == [signal.SIGHUP, signal.SIGINT] for found in results.values())
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_run_of_nothing_starts_no_process():

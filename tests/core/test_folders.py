@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
-from foveal.core.folders import MARKER, check_folder_is_ours, locked_folder
+from foveal.core.folders import LOCK, MARKER, check_folder_is_ours, drafts_removed, locked_folder
 
 HOLD = """
 import sys, time
@@ -68,3 +69,24 @@ def test_locked_folder_deletes_the_half_files_of_a_killed_process(tmp_path):
     with locked_folder(tmp_path / "run"):
         assert not half.exists()
         assert own.exists()
+
+
+def test_drafts_removed_spares_folders_of_other_processes_and_of_users(tmp_path):
+    ours, users, absent = tmp_path / "ours", tmp_path / "users", tmp_path / "absent"
+    for folder in (ours, users):
+        folder.mkdir()
+    with locked_folder(ours):
+        pass
+    (users / "notes.txt").touch()
+    for folder in (ours, users):
+        (folder / ".foveal-1.half.json").touch()
+    with pytest.raises(KeyboardInterrupt), drafts_removed([ours, users, absent]):
+        raise KeyboardInterrupt
+    assert not [*ours.glob(".*.half*")]
+    assert (users / ".foveal-1.half.json").is_file()
+    assert not absent.exists()
+    lock = FileLock(ours / LOCK)
+    (ours / ".foveal-2.half.json").touch()
+    with lock, drafts_removed([ours]):
+        pass
+    assert (ours / ".foveal-2.half.json").is_file()
