@@ -13,19 +13,25 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from foveal.profiling.environment import cores, processor
 
 SEEDS = 3
 
 
-def job(contenders: list[str], first: int, folder: Path) -> tuple[float, dict[str, dict[str, float | str]]]:
+def job(contenders: list[str], first: int, folder: Path) -> tuple[float, dict[str, dict[str, Any]]]:
     """Run a comparison; return its seconds, and verdict, difference, interval and p by contender."""
     command = [sys.executable, "-m", "foveal", "compare", *contenders, "--seed", str(first), "--output", str(folder)]
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     seconds = time.perf_counter() - begin
     return seconds, json.loads((folder / "results.json").read_text())["verdicts"]
+
+
+def number(value: float | None, form: str) -> str:
+    """Write a number, or that there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def main() -> None:
@@ -42,8 +48,10 @@ def main() -> None:
             seconds, verdicts = job(options.contenders, first, (options.output or Path(root)) / str(first))
             longest = max(longest, seconds)
             for name, each in verdicts.items():
-                figures = f"{each['mean']:+.2f} ({each['ci_low']:+.2f} to {each['ci_high']:+.2f})"
-                lines.append(f"| {first} | {seconds:.0f} | {name} | {figures} | {each['p']:.4f} | {each['label']} |")
+                figures = [number(each[key], "+.2f") for key in ("mean", "ci_low", "ci_high")]
+                difference = f"{figures[0]} ({figures[1]} to {figures[2]})"
+                p = number(each["p"], ".4f")
+                lines.append(f"| {first} | {seconds:.0f} | {name} | {difference} | {p} | {each['label']} |")
                 kinds.setdefault(name, []).append(str(each["kind"]))
                 print(lines[-1], file=sys.stderr, flush=True)
     print(f"# `foveal compare {' '.join(options.contenders)}`, {options.times} times\n")

@@ -158,16 +158,21 @@ def test_attach_residual_to_a_new_family_or_refuses(family):
         )
     else:
         check_at_birth(model, x, before)
+        with foveal.watch(model) as seen:
+            model(x)
+        for each in foveal.attachments(model)[0].modules:
+            assert any(f"{record.path}.".startswith(f"{each.path}.") for record in seen), each.path
 
 
 def check_at_birth(model: nn.Module, x: torch.Tensor, before: torch.Tensor) -> None:
     """Check that the output is as before and that every attention is called."""
     (attachment,) = foveal.attachments(model)
-    with foveal.watch(model) as seen:
-        answer = model(x)
-    called = [f"{record.path}." for record in seen]
-    for each in attachment.modules:
-        assert any(path.startswith(f"{each.path}.") for path in called), each.path
+    paths, called = {each.path for each in attachment.modules}, set()
+    handles = [model.get_submodule(path).register_forward_hook(lambda *_, p=path: called.add(p)) for path in paths]
+    answer = model(x)
+    assert called == paths, attachment.mechanism
+    for handle in handles:
+        handle.remove()
     if attachment.identity and MECHANISMS[attachment.mechanism].attaches == "before":  # it samples the image
         assert (answer - before).abs().max() <= 1e-5 * before.abs().max(), attachment.mechanism
     elif attachment.identity:
