@@ -1,7 +1,11 @@
-"""Layout of the tokens of a transformer on the image."""
+"""Layout of the tokens of a transformer on the image: all of them in one sequence, or cut into windows.
+
+Axes: B batch, N window, Q query, K key.
+"""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -37,6 +41,50 @@ class Layout:
         return weights[..., self.num_prefix_tokens :].unflatten(-1, (self.rows, self.columns))
 
 
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of a map: `positions` (N, K) are those of their tokens on the map, row by row, -1 for padding.
+
+    Each position of the map lies in one window; shifts and strides are those of the network.
+    """
+
+    rows: int
+    columns: int
+    positions: Tensor
+
+    @classmethod
+    def whole(cls, rows: int, columns: int) -> "Windows":
+        """Return one window that is the whole map."""
+        return cls(rows, columns, torch.arange(rows * columns)[None])
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the whole map."""
+        return Layout(0, self.rows, self.columns, ())
+
+    @property
+    def middle(self) -> tuple[int, int]:
+        """Window and index in it of the token at the centre."""
+        window, token = (self.positions == self.layout.middle).nonzero()[0].tolist()
+        return window, token
+
+    def map(self, weights: Tensor) -> Tensor:
+        """Put weights of the keys (B, N, K) back on the map (B, rows, columns), without those of padding."""
+        inside = self.positions >= 0
+        flat = weights.new_zeros(len(weights), self.rows * self.columns)
+        flat[:, self.positions[inside].to(weights.device)] = weights[:, inside]
+        return flat.unflatten(1, (self.rows, self.columns))
+
+    def joined(self, weights: Tensor) -> Tensor:
+        """Join weights (B, N, K, K) of the same queries and keys: (B, rows columns, rows columns), 0 across windows."""
+        full = weights.new_zeros(len(weights), *2 * [self.rows * self.columns])
+        for window, positions in enumerate(self.positions):
+            inside = positions >= 0
+            at = positions[inside]
+            full[:, at[:, None], at] = weights[:, window][:, inside][:, :, inside]
+        return full
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Layouts of an affinity's queries and keys, as a pass over the model showed them; None where it has none.
@@ -44,6 +92,6 @@ class Tokens:
     `why` is the reason for which the keys have none.
     """
 
-    queries: Layout | None = None
-    keys: Layout | None = None
+    queries: Layout | Windows | None = None
+    keys: Layout | Windows | None = None
     why: str = ""

@@ -19,6 +19,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from foveal.core.layout import Windows
 from foveal.core.record import Record
 from foveal.inspection.rollout import layouts
 from foveal.ops.geometry import centres
@@ -51,11 +52,11 @@ def received(record: Record, values: Tensor, image: tuple[int, int]) -> Tensor |
     axes = record.axes
     if axes.endswith("Y X"):
         return values.flatten(1, -3).mean(1)  # (B, Y, X)
-    if "N" in axes.split():
-        return None  # windows have different keys
-    keys = values.flatten(1, -2).mean(1)  # (B, K)
     tokens = layouts(record, image)[1]
-    return tokens.map(keys) if tokens else None
+    if isinstance(tokens, Windows):
+        windows = values.mean(axes.split().index("G")).mean(2)  # (B, N, K)
+        return tokens.map(windows) / windows.shape[1]
+    return tokens.map(values.flatten(1, -2).mean(1)) if tokens else None
 
 
 def squares(path: Tensor, size: tuple[int, int], image: tuple[int, int]) -> Tensor:

@@ -18,9 +18,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from foveal.core.layout import Layout
+from foveal.core.layout import Layout, Tokens, Windows
 from foveal.core.record import Record
 
+JOINED = 1024  # tokens at most, of windows that are joined to one matrix
 BESIDE = 5  # prefix tokens at most: a class token and four registers
 
 
@@ -36,23 +37,57 @@ def layout(count: int, height: int, width: int) -> Layout | None:
     return None
 
 
-def layouts(record: Record, size: tuple[int, int]) -> tuple[Layout | None, Layout | None]:
+def layouts(record: Record, size: tuple[int, int]) -> tuple[Layout | Windows | None, Layout | Windows | None]:
     """Return the layouts of an affinity's queries and keys: those that its pass showed.
 
-    For a Record that no pass made, and for windows, they are those of the proportions of an image of `size`, or of a
-    square.
+    For a Record that no pass made they are those of the proportions of an image of `size`; windows have none then.
     """
-    windows = "N" in record.axes.split()
-    if record.tokens is not None and not windows:
-        return record.tokens.queries, record.tokens.keys
-    queries, keys = (layout(count, *((1, 1) if windows else size)) for count in record.values.shape[-2:])
-    return queries, keys
+    both = record.tokens or Tokens()
+    if "N" in record.axes.split():
+        many = record.values.shape[record.axes.split().index("N")]
+        queries, keys = (as_windows(each, many) for each in (both.queries, both.keys))
+        return queries, keys
+    if record.tokens is not None:
+        return both.queries, both.keys
+    return layout(record.values.shape[-2], *size), layout(record.values.shape[-1], *size)
+
+
+def as_windows(found: Layout | Windows | None, many: int) -> Windows | None:
+    """Return `many` windows; the tokens of a map alone are one window."""
+    if isinstance(found, Layout) and many == 1 and found.num_prefix_tokens == 0:
+        return Windows.whole(found.rows, found.columns)
+    return found if isinstance(found, Windows) else None
+
+
+def windows(record: Record) -> Windows | None:
+    """Return the windows in which an affinity's queries and keys are the same tokens, None if it has none."""
+    queries, keys = layouts(record, (1, 1)) if "N" in record.axes.split() else (None, None)
+    both = isinstance(queries, Windows) and isinstance(keys, Windows) and torch.equal(queries.positions, keys.positions)
+    return keys if both and isinstance(keys, Windows) else None
+
+
+def count_tokens(record: Record) -> int:
+    """Return the number of an affinity's tokens, those of all its windows together."""
+    cut = windows(record)
+    return cut.rows * cut.columns if cut else record.values.shape[-1]
 
 
 def can_roll_out(record: Record) -> bool:
-    """Return True if a Record is attention of all tokens to all tokens, in shares with sum 1."""
+    """Return True if a Record is attention of tokens to the same tokens, in shares with sum 1.
+
+    Windows are joined to one matrix; of more than `JOINED` tokens they are not.
+    """
     square = record.axes == "B G Q K" and record.values.shape[2] == record.values.shape[3]
-    return square and record.domain == "spatial" and record.value_range == (0, 1)
+    joined = windows(record) is not None and count_tokens(record) <= JOINED
+    return (square or joined) and record.domain == "spatial" and record.value_range == (0, 1)
+
+
+def shares(record: Record) -> Tensor:
+    """Return the mean over the heads, (B, K, K)."""
+    cut = windows(record)
+    if cut is None:
+        return record.values.float().mean(1)
+    return cut.joined(record.values.float().mean(record.axes.split().index("G")))
 
 
 def rollout(records: Sequence[Record]) -> Tensor:
@@ -66,19 +101,17 @@ def rollout(records: Sequence[Record]) -> Tensor:
     """
     if not records:
         raise ValueError("records: a rollout needs one layer at least")
-    shape = records[0].values.shape
-    rolled = torch.eye(shape[-1], device=records[0].values.device)
+    count = count_tokens(records[0])
+    rolled = torch.eye(count, device=records[0].values.device)
     residual = rolled / 2
     for record in records:
         if not can_roll_out(record):
             raise ValueError(
                 f"{record.path!r}: {tuple(record.values.shape)} of axes {record.axes!r} "
-                "is not a layer of a rollout, which needs shares (B, G, K, K)"
+                f"is not a layer of a rollout, which needs shares (B, G, K, K), or windows of at most {JOINED} tokens"
             )
-        if record.values.shape[-1] != shape[-1]:
-            raise ValueError(
-                f"{record.path!r}: {record.values.shape[-1]} tokens, after {shape[-1]} of {records[0].path!r}"
-            )
-        through = record.values.float().mean(1) / 2 + residual
+        if count_tokens(record) != count:
+            raise ValueError(f"{record.path!r}: {count_tokens(record)} tokens, after {count} of {records[0].path!r}")
+        through = shares(record) / 2 + residual
         rolled = through / through.sum(-1, keepdim=True) @ rolled
     return rolled

@@ -28,14 +28,19 @@ class Grid:
         return self.rows * self.columns
 
 
-def grid_behind(node: Node) -> Grid:
-    """Return the map of the nearest convolution, pooling or partition into patches that a node depends on."""
+def grid_behind(node: Node, count: int | None = None) -> Grid:
+    """Return the map of the nearest convolution, pooling or partition into patches that a node depends on.
+
+    Where the number of its tokens is given, a partition into other than `count` parts, or fewer where a concatenation
+    joins tokens, is one into windows, and is passed over.
+    """
     waiting, seen = [(-node.order, id(node), node)], {node}
     while waiting:
         here = heappop(waiting)[2]
         if here.op in REORDERS:
             return Grid(why=f"its tokens are reordered by {here.op}")
-        if (found := map_of(here)) is not None and found.positions > 1:
+        found = map_of(here)
+        if found is not None and found.positions > 1 and (here.op in MAPS or fits(found, node, count)):
             return found
         for before in here.inputs:
             if before not in seen:
@@ -44,21 +49,46 @@ def grid_behind(node: Node) -> Grid:
     return Grid(why="no convolution, pooling or partition into patches comes before its tokens")
 
 
+def fits(grid: Grid, node: Node, count: int | None) -> bool:
+    """Return True if `count` tokens are the positions of a map, perhaps with others joined to them; None: any."""
+    return count in (None, grid.positions) or (count is not None and grid.positions < count and joined(node) != "")
+
+
+def joined(node: Node) -> str:
+    """Return where the nearest concatenation puts tokens that do not depend on the image: "before", "after" or ""."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        here = max(waiting, key=lambda each: each.order)
+        waiting.remove(here)
+        parts = here.argument("tensors", 0)
+        if here.op == "cat" and isinstance(parts, tuple) and None in parts:
+            return "after" if parts[-1] is None else "before"
+        new = [each for each in here.inputs if each not in seen]
+        seen.update(new)
+        waiting += new
+    return ""
+
+
 def map_of(node: Node) -> Grid | None:
     """Return the map that a node makes, None if it makes none."""
     if node.op in MAPS and len(node.shape) == 4:
         return Grid(*node.shape[2:])
     if node.op in ("reshape", "view", "unflatten") and len(node.shape) == 6 and node.inputs:
-        return partition(node.inputs[0].shape, node.shape)
+        cuts = partitions(node.inputs[0].shape, node.shape)
+        return Grid(node.shape[cuts[0]], node.shape[cuts[0] + 2]) if cuts else None
     return None
 
 
-def partition(image: tuple[int, ...], shape: tuple[int, ...]) -> Grid | None:
-    """Return H, W of (B, C, H P, W Q) reshaped to (B, C, H, P, W, Q), or the same with the channels last."""
-    if len(image) != 4:
-        return None
-    for first, tall in ((2, 2), (1, 1)):
+def partitions(image: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
+    """Return the dimension of N in (B, C, N P, M Q) reshaped to (B, C, N, P, M, Q), or the same with the channels last.
+
+    Of sides and channels of 1 or 2, both may fit; of other shapes none.
+    """
+    if len(image) != 4 or len(shape) != 6:
+        return []
+    found = []
+    for first, channel in ((2, 1), (1, -1)):
         rows, high, columns, wide = shape[first : first + 4]
-        if rows * high == image[tall] and columns * wide == image[tall + 1]:
-            return Grid(rows, columns)
-    return None
+        if image[first : first + 2] == (rows * high, columns * wide) and image[channel] == shape[channel]:
+            found.append(first)
+    return found

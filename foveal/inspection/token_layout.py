@@ -5,13 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from foveal.core.layout import Layout, Tokens
+from foveal.core.layout import Layout, Tokens, Windows
 from foveal.inspection.finding.attention_rules import scores_product
 from foveal.inspection.finding.trace import Node
 from foveal.inspection.finding.trial import Trial
 from foveal.inspection.module_paths import unwrapped_modules
 from foveal.inspection.tap_points import TapPoint
-from foveal.inspection.token_grid import grid_behind
+from foveal.inspection.token_grid import grid_behind, joined
+from foveal.inspection.window_positions import windows_of
 
 PREFIXES = {  # attributes of models, and the names of the tokens that they hold
     "class token": ("cls_token", "class_token", "class_embedding", "cls_embedding"),
@@ -27,20 +28,21 @@ def layouts_in(model: nn.Module, trial: Trial, places: Mapping[str, TapPoint]) -
     named = prefix_names(model)
     found: dict[str, list[Tokens]] = {}
     seen: dict[str, list[Any]] = {}
+    batch = next((node.shape[0] for node in trial.nodes if node.op == "input" and node.shape), 0)
     for node in trial.nodes:
         for frame in node.frames if node.op == "softmax" and len(node.shape) > 1 else ():
             path = wanted.get(frame.path)
             if path is not None and not any(frame is each for each in seen.setdefault(path, [])):
                 seen[path].append(frame)
-                found.setdefault(path, []).append(tokens_of(node, named))
+                found.setdefault(path, []).append(tokens_of(node, named, batch))
     return found
 
 
-def tokens_of(softmax: Node, named: tuple[str, ...]) -> Tokens:
-    """Return the layouts of the queries and keys of a softmax or a fused attention."""
+def tokens_of(softmax: Node, named: tuple[str, ...], batch: int) -> Tokens:
+    """Return the layouts of the queries and keys of a softmax or a fused attention in a pass of `batch` images."""
     queries, keys = queries_and_keys(softmax)
-    laid, why = layout_of(keys, count_of(softmax, 1), named)
-    return Tokens(layout_of(queries, count_of(softmax, 0), named)[0], laid, why)
+    laid, why = layout_of(keys, count_of(softmax, 1), named, batch)
+    return Tokens(layout_of(queries, count_of(softmax, 0), named, batch)[0], laid, why)
 
 
 def queries_and_keys(softmax: Node) -> tuple[Node | None, Node | None]:
@@ -64,11 +66,13 @@ def count_of(softmax: Node, which: int) -> int:
     return node.shape[0 if many else -2] if isinstance(node, Node) else 0
 
 
-def layout_of(node: Node | None, count: int, named: tuple[str, ...]) -> tuple[Layout | None, str]:
+def layout_of(node: Node | None, count: int, named: tuple[str, ...], batch: int) -> tuple[Layout | Windows | None, str]:
     """Return the layout of `count` tokens, or None and the reason."""
     if node is None:
         return None, "its tokens do not depend on the image"
-    grid = grid_behind(node)
+    if (windows := windows_of(node, batch)) is not None:
+        return windows, ""
+    grid = grid_behind(node, count)
     before = count - grid.positions
     if grid.why:
         return None, grid.why
@@ -80,21 +84,6 @@ def layout_of(node: Node | None, count: int, named: tuple[str, ...]) -> tuple[La
         return None, f"tokens follow {of_map}" if where else f"its {count} tokens are more than {of_map}"
     names = named if len(named) == before else tuple(f"token {turn + 1}" for turn in range(before))
     return Layout(before, grid.rows, grid.columns, names), ""
-
-
-def joined(node: Node) -> str:
-    """Return where the nearest concatenation puts tokens that do not depend on the image: "before", "after" or ""."""
-    seen, waiting = {node}, [node]
-    while waiting:
-        here = max(waiting, key=lambda each: each.order)
-        waiting.remove(here)
-        parts = here.argument("tensors", 0)
-        if here.op == "cat" and isinstance(parts, tuple) and None in parts:
-            return "after" if parts[-1] is None else "before"
-        new = [each for each in here.inputs if each not in seen]
-        seen.update(new)
-        waiting += new
-    return ""
 
 
 def prefix_names(model: nn.Module) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from foveal.core.layout import Tokens, Windows
 from foveal.core.record import Record
 from foveal.inspection.drawing.draw import Picture, draw
 from foveal.ops.warps import CONTROL
@@ -138,11 +139,14 @@ def tokens() -> list[Record]:
     """No class token, registers, windows, one query of its own, and one that no picture shows."""
     windows = waves(2, 4, 2, 16, 16, phase=2)
     windows = (4 * windows + 3 * disc(0.5, 0.5, 0.4, 4).flatten()).softmax(-1)
+    shifted = record("affinity", "B N G Q K", windows, "layers.0.blocks.1.attn", "self_attention")
+    numbers = torch.arange(64).view(8, 8).roll((-2, -2), (0, 1))
+    cut = Windows(8, 8, numbers.view(2, 4, 2, 4).transpose(1, 2).reshape(4, 16))
     pooled = layer(2, 37, 1, 2.0)
     return [
         layer(0, 36, 0, 1.0),
         layer(1, 40, 4, 2.0),
-        record("affinity", "B N G Q K", windows, "layers.0.blocks.0.attn", "self_attention"),
+        replace(shifted, tokens=Tokens(cut, cut)),
         replace(pooled, values=pooled.values[:, :, :1], path="attn_pool"),
         replace(pooled, values=pooled.values[..., :23], path="text"),
     ]

@@ -1,19 +1,20 @@
 """Panels of affinities: the weights of one query over all keys, as a map over the image, averaged over the heads.
 
 One weight among many is small, so the scale of a column ends at its largest weight; its colour bar shows the range. The
-weights of tokens outside the map, such as a class token or registers, are not drawn. Windows may be shifted against the
-image, which a Record does not contain: their mean is drawn, without a position on the image.
+weights of tokens outside the map, such as a class token or registers, are not drawn. Windows are put back on the map; a
+query reads from its own window alone.
 """
 
 from collections.abc import Sequence
 
+import torch
 from matplotlib.figure import SubFigure
 from torch import Tensor
 
-from foveal.core.layout import Layout
+from foveal.core.layout import Layout, Windows
 from foveal.core.record import Record
 from foveal.inspection.drawing.maps import Column, Query, draw_columns
-from foveal.inspection.rollout import can_roll_out, layouts, rollout
+from foveal.inspection.rollout import can_roll_out, count_tokens, layouts, rollout
 
 AXES = ("B H W Y X", "B G H W Y X", "B G Q K", "B N G Q K", "B G N Q K")
 Size = tuple[int, int]  # height and width of the image
@@ -46,9 +47,9 @@ def no_map(record: Record, size: Size) -> str:
 def column(record: Record, size: Size) -> Column:
     """Return the column of one affinity."""
     names = record.axes.split()
-    averaged = [index for index, name in enumerate(names) if name in ("G", "N")]
-    weights = record.values.mean(averaged) if averaged else record.values
-    queries: Layout | None
+    weights = record.values.mean(names.index("G")) if "G" in names else record.values
+    queries: Layout | Windows | None
+    many = ""
     if record.axes.endswith("Y X"):
         queries = Layout(0, weights.shape[1], weights.shape[2])
         maps, query = weights[:, queries.centre[0], queries.centre[1]], "centre"
@@ -56,21 +57,34 @@ def column(record: Record, size: Size) -> Column:
         queries, keys = layouts(record, size)
         if keys is None:
             raise ValueError(f"{record.path!r}: {no_map(record, size)}")
-        read, query = reading(weights, queries)
-        maps = keys.map(read)
-    windows = "N" in names
-    many = f", {record.values.shape[names.index('N')]} windows" if windows else ""
+        if isinstance(keys, Windows):
+            maps, query = reading_windows(weights, queries, keys)
+            many = f", {len(keys.positions)} windows"
+        else:
+            read, query = reading(weights, queries)
+            maps = keys.map(read)
     place = None
     if query == "centre" and queries:
-        place = Query(*queries.centre, queries.rows, queries.columns)
-    return Column(f"{record.path}\n{query}{many}", maps, scale(maps), place, over=not windows)
+        whole = queries.layout if isinstance(queries, Windows) else queries
+        place = Query(*whole.centre, whole.rows, whole.columns)
+    return Column(f"{record.path}\n{query}{many}", maps, scale(maps), place)
 
 
-def reading(weights: Tensor, queries: Layout | None) -> tuple[Tensor, str]:
+def reading_windows(weights: Tensor, queries: Layout | Windows | None, keys: Windows) -> tuple[Tensor, str]:
+    """Put back on the map what is drawn of weights (B, N, Q, K); return it and the name of the query."""
+    if not isinstance(queries, Windows):
+        return keys.map(weights.mean(2)), "mean of the queries"
+    window, token = queries.middle
+    read = torch.zeros_like(weights[:, :, 0])
+    read[:, window] = weights[:, window, token]
+    return keys.map(read), "centre"
+
+
+def reading(weights: Tensor, queries: Layout | Windows | None) -> tuple[Tensor, str]:
     """Select what is drawn of weights (B, Q, K): return (B, K) and the name of the query."""
     if weights.shape[1] == 1:
         return weights[:, 0], "the one query"
-    if queries is None:
+    if not isinstance(queries, Layout):
         return weights.mean(1), "mean of the queries"
     if queries.starts_with_class_token:
         return weights[:, 0], "class token"
@@ -81,7 +95,7 @@ def rollouts(records: list[Record]) -> list[list[Record]]:
     """Return the groups of layers to roll out: several layers over the same tokens each."""
     layers: dict[int, list[Record]] = {}
     for record in filter(can_roll_out, records):
-        layers.setdefault(record.values.shape[-1], []).append(record)
+        layers.setdefault(count_tokens(record), []).append(record)
     return [group for group in layers.values() if len(group) > 1]
 
 
@@ -90,11 +104,12 @@ def rolled(layers: list[Record], size: Size) -> Column:
     tokens = layouts(layers[0], size)[1]
     if tokens is None:
         raise ValueError(f"{layers[0].path!r}: {no_map(layers[0], size)}")
+    whole = tokens.layout if isinstance(tokens, Windows) else tokens
     matrix = rollout(layers)
     read, query = (
-        (matrix[:, 0], "class token") if tokens.starts_with_class_token else (matrix.mean(1), "mean of queries")
+        (matrix[:, 0], "class token") if whole.starts_with_class_token else (matrix.mean(1), "mean of queries")
     )
-    maps = tokens.map(read)
+    maps = whole.map(read)
     return Column(f"rollout of {len(layers)} layers\n{query}", maps, scale(maps))
 
 

@@ -34,7 +34,7 @@ PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and pos
 
 @dataclass(frozen=True)
 class Query:
-    """Query cell of the weights shown, on a map of rows and columns: a cell of the image, or of a window."""
+    """Query cell of the weights shown, on a map of rows and columns."""
 
     row: int
     column: int
@@ -50,13 +50,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """Column of one map for each image, (B, Y, X), all on one scale; not over the image if it is of a window."""
+    """Column of one map for each image, (B, Y, X), all on one scale."""
 
     title: str
     maps: Tensor
     scale: tuple[float, float]
     query: Query | None = None
-    over: bool = True
 
 
 def bands(columns: int) -> tuple[int, int]:
@@ -94,17 +93,15 @@ def draw_column(
 ) -> None:
     """Draw the maps of one column over the images, their query and their colour bar."""
     height, width = images.shape[2:]
-    (low, high), opacity = column.scale, OPACITY if column.over else 1.0
+    low, high = column.scale
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     for picture, axis, image, weights in zip(pictures, cells, images, column.maps, strict=True):
-        if column.over:
-            show(axis, in_grey(image), margin=0)
+        show(axis, in_grey(image), margin=0)
         drawn = axis.imshow(
-            weights.numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest", extent=extent, alpha=opacity
+            weights.numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest", extent=extent, alpha=OPACITY
         )
-        for framed in (picture, axis) if column.over else (axis,):
-            if column.query:
-                column.query.frame(framed, height, width)
+        for framed in (picture, axis) if column.query else ():
+            column.query.frame(framed, height, width)
     cells[0].set_title(column.title, fontsize=fitting(column.title, 0.9 * columns_width(pictures[0])))
     bar.set_axis_on()
     bar.set_facecolor(str((DARK + LIGHT) / 2))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import foveal
+from foveal.core.layout import Tokens, Windows
 from foveal.core.record import Record
 from foveal.inspection.drawing.canvas import BOX
 from foveal.inspection.drawing.draw import draw
@@ -192,13 +193,24 @@ def test_draw_shows_what_the_class_token_or_the_centre_reads(tokens, query, key,
     assert frames == ([] if label == "class token" else [pytest.approx((8 / 3 - 0.5, 8 / 3 - 0.5))])
 
 
-def test_draw_averages_windows_beside_the_image():
-    weights = torch.stack([read_by(4, 9, 2), read_by(4, 9, 0)], 1)  # (B, N, G, Q, K)
-    picture = draw([record("affinity", "B N G Q K", weights, path="attn")], IMAGES)
+def test_draw_puts_the_window_of_the_centre_back_on_the_image():
+    """A map of 2x9 positions in two windows, its halves; the centre, row 1, column 4, is the last of the first one."""
+    left, right = ([row * 9 + column for row in range(2) for column in columns] for columns in (range(5), range(4, 9)))
+    halves = Windows(2, 9, torch.tensor([left[:4] + left[5:9] + [4, 13], right[1:5] + right[6:10] + [-1, -1]]))
+    weights = torch.zeros(3, 2, 2, 10, 10)  # (B, N, G, Q, K)
+    weights[:, 0, :, 9, 0], weights[:, 0, 0, 9, 9], weights[:, 1, :, :, 3] = 0.5, 0.25, 1.0
+    tokens = Tokens(halves, halves)
+    picture = draw([record("affinity", "B N G Q K", weights, path="attn", tokens=tokens)], IMAGES)
     (drawn,) = mask_columns(picture)
-    assert drawn == ("attn\ncentre, 2 windows", [[0.25, 0, 0.25], [0, 0, 0], [0, 0, 0.5]], (0.0, 0.5))
+    expected = [[0.5, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.125, 0, 0, 0, 0]]
+    assert drawn == ("attn\ncentre, 2 windows", expected, (0.0, 0.5))
     image, *_ = axes_of(picture)
-    assert not image.patches
+    assert len(image.patches) == 1
+
+
+def test_draw_refuses_windows_of_unknown_position():
+    with pytest.raises(ValueError, match="'attn': its 9 keys are no map of the image"):
+        draw([record("affinity", "B N G Q K", torch.rand(3, 2, 2, 9, 9), path="attn")], IMAGES)
 
 
 def test_draw_shows_a_rollout_of_layers_of_the_same_tokens():
