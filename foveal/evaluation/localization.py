@@ -24,6 +24,7 @@ from foveal.evaluation.deletion_insertion import (
 from foveal.evaluation.metrics import Interval, centered_maps, energy, interval, iou, looked_at, pointing, shuffled_maps
 from foveal.inspection.finding.find import NONE_FOUND, find_places
 from foveal.inspection.grad_cam import class_activation
+from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
 
 Batch = Sequence[Tensor]  # images as the model expects them, labels, and boxes where they are known
@@ -65,26 +66,35 @@ class SaliencySource:
     layer: str | None
     outputs: int
     left_out: tuple[str, ...]
+    extra: Extra | None = None
+    answer: Callable[[Any], Tensor] | None = None
+
+    def read(self, out: Any, count: int) -> Answers:
+        """Read what the model returned for `count` images."""
+        return read_answers(out if self.answer is None else self.answer(out), count)
 
     def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], Answers]:
         """Return where each place looks, (B, H, W) by path on the CPU, and the answers."""
         records: dict[str, Record] = {}
         if self.attention:
-            with watch(self.model, device="cpu") as seen:
+            with watch(self.model, device="cpu", extra=self.extra) as seen:
                 out = run_model(self.model, images)
             records |= zip(seen.paths(), seen, strict=True)
         else:
             out = run_model(self.model, images)
-        answers = read_answers(out, len(images))
+        answers = self.read(out, len(images))
         if self.layer is not None:
-            records[f"grad_cam of {self.layer}"] = class_activation(self.model, images, self.layer)
+            gradient = class_activation(self.model, images, self.layer, answer=self.answer)
+            records[f"grad_cam of {self.layer}"] = gradient
         size = images.shape[2], images.shape[3]
         maps = {path: looked_at(record, size) for path, record in records.items()}
         return {path: each.cpu() for path, each in maps.items() if each is not None}, answers
 
 
-def find_saliency_source(model: nn.Module, loader: Iterable[Any]) -> SaliencySource:
-    """Find how a model shows where it looks, from the first image of a loader.
+def find_saliency_source(
+    model: nn.Module, loader: Iterable[Any], extra: Extra | None = None, answer: Callable[[Any], Tensor] | None = None
+) -> SaliencySource:
+    """Find how a model shows where it looks, from the first image of a loader; `extra`, `answer`: as for `score`.
 
     Raises:
         ValueError: no images; answers that are not logits; neither attention nor a map for Grad-CAM.
@@ -92,8 +102,9 @@ def find_saliency_source(model: nn.Module, loader: Iterable[Any]) -> SaliencySou
     images = next(iter_images(loader, model), None)
     if images is None:
         raise ValueError("loader: it gave no images")
-    outputs = count_outputs(model, images[:2])
-    found = find_places(model)
+    source = SaliencySource(model, False, None, 0, (), extra, answer)
+    outputs = count_outputs(source, images[:2])
+    found = find_places(model, extra)
     places = found.places
     attention, layer, left_out = bool(places or found.reasons), None, []
     if not attention:
@@ -103,28 +114,28 @@ def find_saliency_source(model: nn.Module, loader: Iterable[Any]) -> SaliencySou
         left_out.append(f"Grad-CAM: {moving[0]!r} moves the image, so that the maps after it do not lie over it")
     else:
         try:
-            layer = class_activation(model, images[:1]).path
+            layer = class_activation(model, images[:1], answer=answer).path
         except ValueError as reason:
             left_out.append(str(reason))
     if layer is None and not attention:
         raise ValueError("; ".join(left_out))
-    source = SaliencySource(model, attention, layer, outputs, ())
+    source = replace(source, attention=attention, layer=layer, outputs=outputs)
     return replace(source, left_out=(*left_out, *places_without_map(source, images[:1])))
 
 
-def count_outputs(model: nn.Module, images: Tensor) -> int:
+def count_outputs(source: SaliencySource, images: Tensor) -> int:
     """Return the number of a model's outputs, 1 for a binary model, from a pass that autograd records."""
-    with torch.inference_mode(False), torch.set_grad_enabled(not has_inference_weights(model)):
+    with torch.inference_mode(False), torch.set_grad_enabled(not has_inference_weights(source.model)):
         pixels = images.detach().clone().requires_grad_(images.is_floating_point())
-        out = run_model(model, pixels.clone())  # a copy, which may be changed in place
-        return read_answers(out, len(images)).outputs
+        out = run_model(source.model, pixels.clone())  # a copy, which may be changed in place
+        return source.read(out, len(images)).outputs
 
 
 def places_without_map(source: SaliencySource, images: Tensor) -> list[str]:
     """List, a line for each reason, the places of a model that show no map of the whole image."""
     places: dict[str, list[str]] = {}
     if source.attention:
-        with watch(source.model, device="cpu") as seen, torch.no_grad():
+        with watch(source.model, device="cpu", extra=source.extra) as seen, torch.no_grad():
             source.model(images)
         size = images.shape[2], images.shape[3]
         for path, record in zip(seen.paths(), seen, strict=True):
@@ -234,7 +245,7 @@ def deletion_insertion_scores(
         places, answers = source(images) if len(images) > 1 else ({}, None)
         if places and answers is not None:
             maps = [each for own in places.values() for each in with_nulls(own)]
-            areas = curve_areas(probability_of(source.model, answers.classes()), images, maps)
+            areas = curve_areas(probability_of(source, answers.classes()), images, maps)
             for path, three in zip(places, areas.split(3, 1), strict=True):
                 found.setdefault(path, []).append(three)
         if count < 1:
@@ -242,6 +253,6 @@ def deletion_insertion_scores(
     return [curve for path, parts in found.items() for curve in deletion_insertion_results(path, torch.cat(parts, 2))]
 
 
-def probability_of(model: nn.Module, classes: Tensor) -> Answer:
+def probability_of(source: SaliencySource, classes: Tensor) -> Answer:
     """Return the function from images to the model's probability of these classes."""
-    return lambda images: read_answers(model(images), len(images)).probabilities_of(classes).float().cpu()
+    return lambda images: source.read(source.model(images), len(images)).probabilities_of(classes).float().cpu()

@@ -23,11 +23,12 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from foveal.core.answers import read_answers, run_model
+from foveal.core.answers import run_model
 from foveal.core.files import WRITTEN_BY
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import check_model, check_read_again, iter_labelled
@@ -35,6 +36,7 @@ from foveal.evaluation.deletion_insertion import DeletionInsertionResult
 from foveal.evaluation.localization import (
     Batch,
     LocalizationResult,
+    SaliencySource,
     best_thresholds,
     correct,
     deletion_insertion_scores,
@@ -43,6 +45,7 @@ from foveal.evaluation.localization import (
 )
 from foveal.evaluation.metrics import Interval, interval, shuffled_maps
 from foveal.inspection.replace import New, replace
+from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
 from foveal.ops.warps import CONTROL
 
@@ -93,6 +96,8 @@ def score(
     choose: Iterable[Batch] | None = None,
     *,
     curved: int = 64,
+    extra: Extra | None = None,
+    answer: Callable[[Any], Tensor] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ScoreResult:
     """Score every attention of a model that can be watched, and Grad-CAM; without attention Grad-CAM alone.
@@ -111,6 +116,8 @@ def score(
             the loader itself.
         curved: number of images, the first ones, for the curves: 57 forward passes over them for the first place, 54
             for each further place. 0 leaves the curves out.
+        extra: as for `foveal.watch`.
+        answer: function from what the model returns to its logits, where they are not found as above.
         on_progress: called with the number of passes done and of all passes.
 
     Returns:
@@ -133,20 +140,20 @@ def score(
     check_read_again(loader)
     check_read_again(choose, "choose")
     with eval_mode(model), torch.no_grad():
-        source = find_saliency_source(model, loader)
+        source = find_saliency_source(model, loader, extra, answer)
         labelled = partial(iter_labelled, loader, model, source.outputs)
         chosen = labelled if choose is None else partial(iter_labelled, choose, model, source.outputs, "choose")
         thresholds = best_thresholds(source, chosen())
         located, right, labels, beside = locate(source, labelled(), thresholds)
-        others = alternatives(model, chosen()) if source.attention else {}
+        others = alternatives(source, chosen()) if source.attention else {}
         done, of, ablations = 2, 2 + sum(map(len, others.values())), []
         on_progress(1, of)
         curves = deletion_insertion_scores(source, labelled(), curved)
         on_progress(done, of)
         for path, weights in others.items():
             for replacement, new in weights.items():
-                with replace(model, {path: new}):
-                    lost = right - answered(model, labelled(), labels)
+                with replace(model, {path: new}, extra):
+                    lost = right - answered(source, labelled(), labels)
                 lost = lost[beside] if replacement == "another" else lost
                 if len(lost) > 1:
                     ablations.append(AblationResult(path, replacement, interval(lost)))
@@ -157,10 +164,11 @@ def score(
     )
 
 
-def answered(model: nn.Module, batches: Iterable[Batch], expected: Tensor) -> Tensor:
+def answered(source: SaliencySource, batches: Iterable[Batch], expected: Tensor) -> Tensor:
     """Return 1 for each image that is answered right, else 0: (N,); `expected` are the labels of an earlier reading."""
     read = [
-        (correct(read_answers(run_model(model, images), len(images)), labels), labels) for images, labels, *_ in batches
+        (correct(source.read(run_model(source.model, images), len(images)), labels), labels)
+        for images, labels, *_ in batches
     ]
     right, labels = (torch.cat(each) for each in zip(*read, strict=True))
     if not torch.equal(labels, expected):
@@ -168,15 +176,15 @@ def answered(model: nn.Module, batches: Iterable[Batch], expected: Tensor) -> Te
     return right
 
 
-def alternatives(model: nn.Module, batches: Iterable[Batch]) -> dict[str, dict[str, New]]:
+def alternatives(source: SaliencySource, batches: Iterable[Batch]) -> dict[str, dict[str, New]]:
     """Return, for each place, the weights that replace its own.
 
     A glimpse has none: its path is known only after the pass. A place that is called several times has a mean for each
     call, but `replace` sets one weight for all calls; only another image's weights, which each call has, are set.
     """
-    with watch(model, keep="statistics") as seen:
+    with watch(source.model, keep="statistics", extra=source.extra) as seen:
         for images, *_ in batches:
-            model(images)
+            source.model(images)
     found: dict[str, dict[str, New]] = {}
     for key, held in zip(seen.paths(), seen, strict=True):
         path, _, call = key.partition("#")

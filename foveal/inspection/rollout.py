@@ -45,10 +45,9 @@ def layouts(record: Record, size: tuple[int, int]) -> tuple[Layout | Windows | N
     both = record.tokens or Tokens()
     if "N" in record.axes.split():
         many = record.values.shape[record.axes.split().index("N")]
-        queries, keys = (as_windows(each, many) for each in (both.queries, both.keys))
-        return queries, keys
+        return as_windows(both.queries, many), as_windows(both.keys, many)
     if record.tokens is not None:
-        return both.queries, both.keys
+        return as_layout(both.queries), as_layout(both.keys)
     return layout(record.values.shape[-2], *size), layout(record.values.shape[-1], *size)
 
 
@@ -57,6 +56,14 @@ def as_windows(found: Layout | Windows | None, many: int) -> Windows | None:
     if isinstance(found, Layout) and many == 1 and found.num_prefix_tokens == 0:
         return Windows.whole(found.rows, found.columns)
     return found if isinstance(found, Windows) else None
+
+
+def as_layout(found: Layout | Windows | None) -> Layout | None:
+    """Return the layout of one sequence of tokens; one window may be the whole map."""
+    if isinstance(found, Windows):
+        whole = Windows.whole(found.rows, found.columns)
+        return found.layout if torch.equal(found.positions, whole.positions) else None
+    return found
 
 
 def windows(record: Record) -> Windows | None:

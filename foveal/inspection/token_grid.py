@@ -6,11 +6,15 @@ as a class token and registers, are those that it has not. Nothing is guessed fr
 Axes: B batch, C channel, H W map, P Q patch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+import torch
+
 from foveal.inspection.finding.op_names import CONVOLUTIONS, POOLS, REORDERS
 from foveal.inspection.finding.trace import Node
+from foveal.inspection.position_replay import PADDING, repeated
 
 MAPS = POOLS | set(CONVOLUTIONS)
 
@@ -28,11 +32,15 @@ class Grid:
         return self.rows * self.columns
 
 
-def grid_behind(node: Node, count: int | None = None) -> Grid:
-    """Return the map of the nearest convolution, pooling or partition into patches that a node depends on.
+def grid_of_tokens(node: Node) -> Grid:
+    """Return the map of the tokens of a node: that behind it whose positions, or parts, they are."""
+    return grid_behind(node, lambda cut: is_into_patches(cut, node))
 
-    Where the number of its tokens is given, a partition into other than `count` parts, or fewer where a concatenation
-    joins tokens, is one into windows, and is passed over.
+
+def grid_behind(node: Node, accepts: Callable[[Node], bool] = lambda cut: True) -> Grid:
+    """Return the map of the nearest convolution, pooling or partition that a node depends on.
+
+    A partition that is not accepted, such as one into windows, is passed over.
     """
     waiting, seen = [(-node.order, id(node), node)], {node}
     while waiting:
@@ -40,7 +48,7 @@ def grid_behind(node: Node, count: int | None = None) -> Grid:
         if here.op in REORDERS:
             return Grid(why=f"its tokens are reordered by {here.op}")
         found = map_of(here)
-        if found is not None and found.positions > 1 and (here.op in MAPS or fits(found, node, count)):
+        if found is not None and found.positions > 1 and (here.op in MAPS or accepts(here)):
             return found
         for before in here.inputs:
             if before not in seen:
@@ -49,9 +57,19 @@ def grid_behind(node: Node, count: int | None = None) -> Grid:
     return Grid(why="no convolution, pooling or partition into patches comes before its tokens")
 
 
-def fits(grid: Grid, node: Node, count: int | None) -> bool:
-    """Return True if `count` tokens are the positions of a map, perhaps with others joined to them; None: any."""
-    return count in (None, grid.positions) or (count is not None and grid.positions < count and joined(node) != "")
+def is_into_patches(cut: Node, node: Node) -> bool:
+    """Return True if the tokens of a node are the parts of a partition, row by row, after any that are none of them."""
+    for tall in partitions(cut.inputs[0].shape, cut.shape):
+        rows, columns = cut.shape[tall], cut.shape[tall + 2]
+        if rows * columns not in node.shape[-2:] and not joined(node):
+            continue
+        numbers = torch.arange(rows * columns, dtype=torch.float32).view(rows, 1, columns, *[1] * (3 - tall))
+        found = repeated(node, cut, numbers.expand(cut.shape))
+        if found is not None:
+            before = found.shape[-1] - rows * columns
+            expected = torch.cat([torch.full((max(before, 0),), PADDING), torch.arange(float(rows * columns))])
+            return before >= 0 and torch.equal(found, expected.expand_as(found))
+    return False
 
 
 def joined(node: Node) -> str:

@@ -1,6 +1,7 @@
 """Layouts of the queries and keys of each affinity in a pass over a model, as the pass itself shows them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from foveal.inspection.finding.trace import Node
 from foveal.inspection.finding.trial import Trial
 from foveal.inspection.module_paths import unwrapped_modules
 from foveal.inspection.tap_points import TapPoint
-from foveal.inspection.token_grid import grid_behind, joined
+from foveal.inspection.token_grid import grid_of_tokens, joined
 from foveal.inspection.window_positions import windows_of
 
 PREFIXES = {  # attributes of models, and the names of the tokens that they hold
@@ -40,9 +41,16 @@ def layouts_in(model: nn.Module, trial: Trial, places: Mapping[str, TapPoint]) -
 
 def tokens_of(softmax: Node, named: tuple[str, ...], batch: int) -> Tokens:
     """Return the layouts of the queries and keys of a softmax or a fused attention in a pass of `batch` images."""
-    queries, keys = queries_and_keys(softmax)
-    laid, why = layout_of(keys, count_of(softmax, 1), named, batch)
-    return Tokens(layout_of(queries, count_of(softmax, 0), named, batch)[0], laid, why)
+    (queries, _), (keys, why) = (
+        placed(node, count_of(softmax, which), named, batch) for which, node in enumerate(queries_and_keys(softmax))
+    )
+    return Tokens(queries, keys, why)
+
+
+def placed(node: Node | None, count: int, named: tuple[str, ...], batch: int) -> tuple[Layout | Windows | None, str]:
+    """Return the layout of `count` tokens of whole images or of windows of them, or None and the reason."""
+    windows = None if node is None else windows_of(node, batch)
+    return layout_of(node, count, named) if windows is None else (windows, "")
 
 
 def queries_and_keys(softmax: Node) -> tuple[Node | None, Node | None]:
@@ -66,13 +74,11 @@ def count_of(softmax: Node, which: int) -> int:
     return node.shape[0 if many else -2] if isinstance(node, Node) else 0
 
 
-def layout_of(node: Node | None, count: int, named: tuple[str, ...], batch: int) -> tuple[Layout | Windows | None, str]:
-    """Return the layout of `count` tokens, or None and the reason."""
+def layout_of(node: Node | None, count: int, named: tuple[str, ...]) -> tuple[Layout | None, str]:
+    """Return the layout of `count` tokens of whole images, or None and the reason."""
     if node is None:
         return None, "its tokens do not depend on the image"
-    if (windows := windows_of(node, batch)) is not None:
-        return windows, ""
-    grid = grid_behind(node, count)
+    grid = grid_of_tokens(node)
     before = count - grid.positions
     if grid.why:
         return None, grid.why
@@ -82,8 +88,8 @@ def layout_of(node: Node | None, count: int, named: tuple[str, ...], batch: int)
     if before and where != "before":
         of_map = f"those of its {grid.rows}x{grid.columns} map"
         return None, f"tokens follow {of_map}" if where else f"its {count} tokens are more than {of_map}"
-    names = named if len(named) == before else tuple(f"token {turn + 1}" for turn in range(before))
-    return Layout(before, grid.rows, grid.columns, names), ""
+    laid = laid_on(count, (grid.rows, grid.columns))
+    return replace(laid, names=named) if laid and len(named) == before else laid, ""
 
 
 def prefix_names(model: nn.Module) -> tuple[str, ...]:
@@ -100,3 +106,27 @@ def first_tensor(model: nn.Module, attribute: str) -> Any:
     """Return the first parameter of that name in a model, None if there is none."""
     parameters = (getattr(module, "_parameters", {}).get(attribute) for module in model.modules())
     return next((each for each in parameters if each is not None), None)
+
+
+def check_grid(grid: Any) -> tuple[int, int] | None:
+    """Return the rows and columns that a caller gave, None for None; ValueError for anything else."""
+    if grid is None:
+        return None
+    if not isinstance(grid, tuple | list) or len(grid) != 2 or not all(type(n) is int and n > 0 for n in grid):
+        raise ValueError(f"grid={grid!r:.80}: rows and columns of the map of tokens are needed, as (14, 14)")
+    return grid[0], grid[1]
+
+
+def on_grid(tokens: Tokens | None, counts: tuple[int, int], grid: tuple[int, int]) -> Tokens:
+    """Return the layouts of queries and keys, of which `counts` are the numbers; unknown ones on the given grid."""
+    shown = (tokens.queries, tokens.keys) if tokens else (None, None)
+    queries, keys = (known or laid_on(count, grid) for known, count in zip(shown, counts, strict=True))
+    positions = grid[0] * grid[1]
+    why = "" if keys else f"its {counts[1]} tokens are fewer than the {positions} of grid={grid}"
+    return Tokens(queries, keys, why)
+
+
+def laid_on(count: int, grid: tuple[int, int]) -> Layout | None:
+    """Return the layout of `count` tokens, the last ones on a grid; None for too few."""
+    before = count - grid[0] * grid[1]
+    return Layout(before, *grid, tuple(f"token {turn + 1}" for turn in range(before))) if before >= 0 else None

@@ -21,6 +21,7 @@ from foveal.inspection.module_paths import innermost
 from foveal.inspection.record_statistics import summarize
 from foveal.inspection.recording import Recording
 from foveal.inspection.tap_points import Extra, TapPoint
+from foveal.inspection.token_layout import check_grid, on_grid
 
 Keep = Literal["values", "statistics"]
 
@@ -55,6 +56,8 @@ class watch:  # noqa: N801 (used as a verb)
             weights ("softmax()" or "sigmoid()" for a function that its forward calls) and the kind: "gate" (B, C),
             "mask" (B, 1, H, W), "selection" (B, K, C) or "affinity" (B, G, Q, K); trailing dimensions of 1 are allowed.
             Example: `{MyGate: ("sigmoid", "gate")}`.
+        grid: rows and columns of the map of tokens, for those whose map the model does not show, such as patches that
+            it is given; tokens in excess come before those of the map.
 
     Returns:
         A context manager; `with` gives the `Recording`: `seen[path]` and `seen[0]` are Records.
@@ -86,10 +89,11 @@ class watch:  # noqa: N801 (used as a verb)
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         extra: Extra | None = None,
+        grid: tuple[int, int] | None = None,
     ):
         if keep not in ("values", "statistics"):
             raise ValueError(f"keep={keep!r}: 'values' or 'statistics' is needed")
-        self.model, self.keep, self.device, self.dtype = model, keep, device, dtype
+        self.model, self.keep, self.device, self.dtype, self.grid = model, keep, device, dtype, check_grid(grid)
         self.hooks: Hooks | None = None
         self.extra, self.found = extra, find_places(model, extra)
         if not self.found.stopped:
@@ -163,6 +167,8 @@ class watch:  # noqa: N801 (used as a verb)
         facts = {**vars(place.facts), "axes": axes_of(values, place.facts.axes)}
         laid = self.tokens.get(place.path, [])
         facts["tokens"] = laid[min(call, len(laid) - 1)] if laid else None
+        if self.grid is not None and place.facts.kind == "affinity":
+            facts["tokens"] = on_grid(facts["tokens"], (values.shape[-2], values.shape[-1]), self.grid)
         record = Record(**facts, path=place.path, values=values, forward=max(self.passes, 0), call=call)
         self.seen._add(record if self.keep == "values" else summarize(record))
         if self.keep == "statistics" and not self.inside:

@@ -272,3 +272,37 @@ def test_score_gives_the_reference_accuracy_or_refuses(case):
     else:
         assert expected is not None
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+class UnknownMask(nn.Module):
+    """A mask of the values themselves, which a trial pass takes for an activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.Sigmoid()
+
+    def forward(self, x):
+        return x * self.weights(x[:, :1] * 0 + 9)
+
+
+class Several(nn.Module):
+    """Logits among others of the same shape, as of an auxiliary head."""
+
+    def __init__(self):
+        super().__init__()
+        self.mask = UnknownMask()
+
+    def forward(self, x):
+        logits = self.mask(x).mean((2, 3))
+        return {"auxiliary": -logits, "main": logits}
+
+
+def test_score_takes_an_answer_and_extra_classes():
+    batches, given = [(RIGHT, CLASSES)], {"extra": {UnknownMask: ("weights", "mask")}}
+    with pytest.raises(ValueError, match="it answers a dict with 'auxiliary'"):
+        foveal.score(Several(), batches, **given)
+    found = foveal.score(Several(), batches, answer=lambda out: out["main"], **given)
+    assert found.accuracy == 1
+    assert {each.path for each in found.ablations} == {"mask"}
+    assert {each.path for each in found.curves} == {"mask", "grad_cam of mask"}
+    assert foveal.score(Several(), batches, answer=lambda out: out["auxiliary"], **given).accuracy == 0

@@ -51,6 +51,50 @@ def test_class_activation_of_swin():
     torch.testing.assert_close(record.values, expected)
 
 
+def cams_of_others(model, images, module, reshape, target):
+    """Maps of pytorch-grad-cam for a class, each resized to the image and scaled to 0 to 1."""
+    library = pytest.importorskip("pytorch_grad_cam", reason="the extra third-party is not installed")
+    targets = [library.utils.model_targets.ClassifierOutputTarget(target)] * len(images)
+    with library.GradCAM(model, [module], reshape) as cam:
+        return torch.from_numpy(cam(images, targets))
+
+
+def scaled(record, images):
+    """A Record's maps, scaled, resized and scaled in the same way."""
+    scale = pytest.importorskip("pytorch_grad_cam.utils.image").scale_cam_image
+    return torch.from_numpy(scale(scale(record.values.numpy(), (images.shape[3], images.shape[2]))))
+
+
+TIMM = {
+    "vit": ("vit_tiny_patch16_224", {"depth": 2}, "blocks.1.norm1", 1),
+    "deit": ("deit_tiny_distilled_patch16_224", {"depth": 2}, "blocks.1.norm1", 2),
+    "swin": (
+        "swin_tiny_patch4_window7_224",
+        {"depths": (1, 1, 1, 1), "embed_dim": 24},
+        "layers.3.blocks.0.norm1",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_class_activation_equals_pytorch_grad_cam(name):
+    """With the reshape that its documentation gives for each."""
+
+    def reshape(tokens, prefix):
+        return tokens.permute(0, 3, 1, 2) if prefix is None else tokens[:, prefix:].mT.unflatten(-1, (14, 14))
+
+    model, options, path, prefix = TIMM[name]
+    model, images = vary_weights(timm.create_model(model, num_classes=3, **options)), torch.rand(2, 3, 224, 224)
+    spread = 0.0
+    for target in range(3):
+        expected = cams_of_others(model, images, model.get_submodule(path), lambda each: reshape(each, prefix), target)
+        found = foveal.class_activation(model, images, at=path, targets=target)
+        torch.testing.assert_close(scaled(found, images), expected, atol=2e-5, rtol=0)
+        spread += expected.std()
+    assert spread > 0.01
+
+
 def test_class_activation_of_densenet_includes_the_functional_relu():
     model = vary_weights(torchvision.models.DenseNet(8, (1, 1), 8, num_classes=3))
     images = torch.rand(2, 3, 64, 64)

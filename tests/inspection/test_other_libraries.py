@@ -61,7 +61,21 @@ def test_watch_of_hugging_face_equals_its_own_output_of_attention(name, attentio
         torch.testing.assert_close(values, weights, atol=1e-6, rtol=0)
     if MODELS[name][1] is not None:
         assert records[0].tokens.keys == MODELS[name][1]
-        foveal.draw(seen, images)
+    foveal.draw(seen, images)
+
+
+@pytest.mark.parametrize("name", ["Swin", "Swinv2"])
+def test_watch_of_hugging_face_shows_shifted_windows(name):
+    """Positions against a map of numbers that the library's own function cuts."""
+    library = getattr(transformers.models, name.lower())
+    partition = getattr(library, f"modeling_{name.lower()}").window_partition
+    seen, _ = watch_once(made(name, "eager"), torch.rand(2, 3, 32, 32))
+    numbers = torch.arange(64).view(1, 8, 8, 1)
+    for record, shift in zip(list(seen)[:2], (0, 2), strict=True):
+        expected = partition(numbers.roll((-shift, -shift), (1, 2)), 4).reshape(4, 16)
+        for tokens in (record.tokens.queries, record.tokens.keys):
+            assert (tokens.rows, tokens.columns) == (8, 8)
+            assert torch.equal(tokens.positions, expected)
 
 
 def test_replace_of_hugging_face_attention_changes_the_answer():

@@ -7,7 +7,7 @@ from helpers import watch_once
 from torch import nn
 
 import foveal
-from foveal.core.layout import Layout
+from foveal.core.layout import Layout, Tokens
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
 
@@ -88,3 +88,43 @@ def test_draw_refuses_tokens_without_a_layout(shuffles, why):
     assert seen[0].tokens.keys is None
     with pytest.raises(ValueError, match=f"keys are no map of the image: .*{why}"):
         foveal.draw(seen, torch.rand(2, 3, 16, 24))
+
+
+class Sequence(nn.Module):
+    """A transformer that is given its patches: no map is seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = timm.layers.Attention(16, num_heads=2)
+
+    def forward(self, patches):
+        return self.attention(patches)
+
+
+def test_watch_takes_a_grid_where_the_pass_shows_none():
+    model, patches = nn.Sequential(Sequence()).eval(), torch.rand(2, 7, 16)
+    with foveal.watch(model) as seen:
+        model(patches)
+    assert seen[0].tokens.keys is None
+    with foveal.watch(model, grid=(2, 3)) as seen:
+        model(patches)
+    assert seen[0].tokens == Tokens(*2 * [Layout(1, 2, 3, ("token 1",))])
+    foveal.draw(seen, torch.rand(2, 3, 20, 30))
+    with foveal.watch(model, grid=(4, 2)) as seen:
+        model(patches)
+    assert seen[0].tokens.keys is None
+    with pytest.raises(ValueError, match=r"its 7 tokens are fewer than the 8 of grid=\(4, 2\)"):
+        foveal.draw(seen, torch.rand(2, 3, 20, 30))
+
+
+def test_watch_keeps_the_layout_that_the_pass_shows():
+    model, x = vit(img_size=(32, 64), patch_size=8), torch.rand(2, 3, 32, 64)
+    with foveal.watch(model, grid=(2, 16)) as seen:
+        model(x)
+    assert seen[0].tokens.keys == Layout(1, 4, 8, CLASS)
+
+
+@pytest.mark.parametrize("grid", [7, (2,), (2, 0), (2.0, 3), "ab", (True, 2)])
+def test_watch_refuses_what_is_no_grid(grid):
+    with pytest.raises(ValueError, match="rows and columns of the map of tokens are needed"):
+        foveal.watch(vit(img_size=32, patch_size=8), grid=grid)

@@ -54,7 +54,9 @@ def test_watch_shows_shifted_windows_of_torchvision_and_their_padding():
 
 
 def test_watch_shows_tiles_and_strides_of_maxvit():
-    model = timm.create_model("maxvit_tiny_tf_224", img_size=64)
+    config = maxxvit.MaxxVitCfg(embed_dim=(32,), depths=(1,), block_type=("M",), stem_width=8)
+    config.transformer_cfg.window_size = config.transformer_cfg.grid_size = (2, 2)
+    model = maxxvit.MaxxVit(config, img_size=64, num_classes=2)
     seen = shown(model, 64, 64)
     here = numbers(16, 16)
     check(seen["stages.0.blocks.0.attn_block.attn"], cut(here, 2), 16, 16)

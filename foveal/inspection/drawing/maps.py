@@ -100,8 +100,9 @@ def draw_column(
         drawn = axis.imshow(
             weights.numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest", extent=extent, alpha=OPACITY
         )
-        for framed in (picture, axis) if column.query else ():
-            column.query.frame(framed, height, width)
+        if column.query:
+            for framed in (picture, axis):
+                column.query.frame(framed, height, width)
     cells[0].set_title(column.title, fontsize=fitting(column.title, 0.9 * columns_width(pictures[0])))
     bar.set_axis_on()
     bar.set_facecolor(str((DARK + LIGHT) / 2))
