@@ -2,8 +2,8 @@
 
 The list gives for each network the number of its affinities (a), gates (g), masks (m) and selections (s), from its
 architecture. A place that is recorded counts as found; one beyond the list of its kind as false; one of the list that
-is neither recorded nor named with a reason as missed. Networks have random weights; nothing is downloaded, and nothing
-is run but the trial passes, so that it takes about a minute and a half of one core.
+is neither recorded nor named with a reason as missed. Then the network answers one image, of the first size that it
+takes, with and without `foveal.watch`. Networks have random weights; nothing is downloaded.
 
     python benchmarks/third_party.py > benchmarks/third_party.md
 """
@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import nn
 
+import foveal
 from foveal.inspection.finding.find import find_places
+from foveal.inspection.finding.trace import tensors_of
+from foveal.inspection.finding.trial import declared_shapes
 
 LETTERS = {"a": "affinity", "g": "gate", "m": "mask", "s": "selection"}
 TIMM = {
@@ -175,13 +179,16 @@ class Outcome:
     false: int
     missed: int
     seconds: float
+    answer: str
     remarks: str
 
 
 def outcome(network: Network) -> Outcome:
     """Compare what is found in a network with its list."""
+    torch.manual_seed(0)
+    model = network.make().eval()
     start = time.process_time()
-    found = find_places(network.make().eval())
+    found = find_places(model)
     seconds = time.process_time() - start
     kinds = Counter(place.facts.kind for place in found.places.values())
     right = sum((kinds & network.holds).values())
@@ -189,7 +196,33 @@ def outcome(network: Network) -> Outcome:
     named = min(absent, len(found.reasons))
     remarks = [f"stopped: {found.stopped}"] if found.stopped else []
     remarks += [f"{path}: {why}" for path, why in list(found.reasons.items())[:1]]
-    return Outcome(right, false, absent - named, seconds, "; ".join(remarks)[:160])
+    answer = watched(model) if found.places else "-"
+    return Outcome(right, false, absent - named, seconds, answer, "; ".join(remarks)[:160])
+
+
+@torch.no_grad()
+def watched(model: nn.Module) -> str:
+    """Compare the answers of a model to one image with and without `watch`: "equal", or the largest difference."""
+    for shape in declared_shapes(model):
+        images = torch.rand(1, *shape)
+        try:
+            expected = seeded(model, images)
+        except Exception:  # noqa: S112 (an image that the model does not take)
+            continue
+        with foveal.watch(model):
+            found = seeded(model, images)
+        pairs = list(zip(tensors_of(expected), tensors_of(found), strict=True))
+        if pairs and all(torch.equal(one, other) for one, other in pairs):
+            return "equal"
+        return f"{max((one - other).abs().max().item() for one, other in pairs):.1e}" if pairs else "no tensors"
+    return "takes no image"
+
+
+def seeded(model: nn.Module, images: torch.Tensor) -> Any:
+    """Run a model, which may draw random numbers."""
+    torch.manual_seed(0)
+    out = model(images)
+    return list(out.values()) if hasattr(out, "values") and not isinstance(out, torch.Tensor) else out
 
 
 def main() -> None:
@@ -201,14 +234,14 @@ def main() -> None:
             each = outcome(network)
         except Exception as error:  # a network that cannot be made here is printed and left out
             why = f"not made: {type(error).__name__}: {str(error)[:100]}"
-            lines.append(f"| {network.library} | {network.name} | {why} | | | | |")
+            lines.append(f"| {network.library} | {network.name} | {why} | | | | | |")
             continue
         outcomes.append(each)
         plain += [each] if not network.holds else []
         denied += bool(network.holds) and not each.right
         lines.append(
             f"| {network.library} | {network.name} | {sum(network.holds.values())} | {each.right} | {each.false} | "
-            f"{each.missed} | {each.remarks} |"
+            f"{each.missed} | {each.answer} | {each.remarks} |"
         )
     right, false, missed = (sum(getattr(each, name) for each in outcomes) for name in ("right", "false", "missed"))
     print("# Attention found in other libraries' networks\n")
@@ -216,10 +249,12 @@ def main() -> None:
     print(f"{missed} missed: precision {right / (right + false):.4f}, recall {right / (right + missed):.4f}.")
     print(f"In the networks without attention {sum(each.false for each in plain)} finds; networks with attention in")
     print(f"which none was found: {denied}.")
-    print(f"{sum(each.seconds for each in outcomes):.0f} s of one core, with the making of the networks.\n")
-    print(
-        "| library | network | holds | found | false | missed | remarks |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    answers = Counter(each.answer for each in outcomes if each.answer != "-")
+    print(f"Answers with and without watch: {answers.pop('equal', 0)} equal, bit for bit; others: {dict(answers)}.")
+    times = sorted(each.seconds for each in outcomes)
+    print(f"The search took {times[len(times) // 2]:.2f} s in the median, {times[-1]:.1f} s at most, of one core.\n")
+    print("| library | network | holds | found | false | missed | answers | remarks |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(lines))
 
 
