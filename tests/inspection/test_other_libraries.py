@@ -78,6 +78,15 @@ def test_watch_of_hugging_face_shows_shifted_windows(name):
             assert torch.equal(tokens.positions, expected)
 
 
+def test_watch_of_hugging_face_refuses_heads_and_windows_in_one_dimension():
+    options = {**SMALL, "image_size": 64, "patch_size": 8, "window_block_indices": [0], "window_size": 3}
+    config = transformers.VitDetConfig(**options, use_relative_position_embeddings=True)
+    seen, _ = watch_once(transformers.VitDetModel(config).eval(), torch.rand(2, 3, 64, 64))
+    assert seen.paths() == ["encoder.layer.1.attention"]
+    assert seen[0].tokens.keys == Layout(0, 8, 8, ())
+    assert "heads and windows share a dimension" in seen.unseen["encoder.layer.0.attention"]
+
+
 def test_replace_of_hugging_face_attention_changes_the_answer():
     model, images = made("ViT", "sdpa"), torch.rand(2, 3, 32, 32)
     seen, out = watch_once(model, images)

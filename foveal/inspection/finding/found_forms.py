@@ -120,6 +120,8 @@ def queries_keys(raw: Tensor, call: Call, heads: int) -> Tensor:
     parts = len(raw) // batch
     if raw.ndim == 3 and (parts in (1, heads) or not heads):
         return raw.unflatten(0, (batch, parts))
+    if raw.ndim == 3 and heads > 1:
+        raise NotRecordable(f"the {parts} rows of each image are no {heads} heads; heads and windows share a dimension")
     if raw.ndim == 3:
         return raw.reshape(batch, parts, 1, *raw.shape[1:])
     if raw.ndim == 4:

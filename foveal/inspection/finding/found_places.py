@@ -8,11 +8,12 @@ from torch import nn
 from foveal.core.record import Facts
 from foveal.inspection.finding.attention_rules import is_attention, stripped
 from foveal.inspection.finding.found_forms import Meaning, meaning
-from foveal.inspection.finding.trace import Frame
+from foveal.inspection.finding.trace import Frame, Node
 from foveal.inspection.finding.trial import Trial
 from foveal.inspection.finding.weights_flow import Use, follow
 from foveal.inspection.third_party import TapSpec
-from foveal.inspection.token_grid import grid_behind
+from foveal.inspection.token_grid import Grid, grid_behind, is_into_patches
+from foveal.inspection.token_layout import queries_and_keys
 
 IN_A_TRIAL = "in a trial pass"
 
@@ -67,6 +68,14 @@ def found_in(trial: Trial, known: Collection[str]) -> list[Found]:
     return list(distinguished(list(places.values())))
 
 
+def map_behind(tap: Node, squash: Node) -> Grid:
+    """Return the map behind weights; for those of queries and keys, a partition counts if the queries are its parts."""
+    if squash.op != "softmax":
+        return grid_behind(tap)
+    queries = queries_and_keys(squash)[0]
+    return grid_behind(tap, lambda cut: queries is not None and is_into_patches(cut, queries))
+
+
 def place_of(use: Use) -> Found:
     """Return the place of a use.
 
@@ -79,7 +88,7 @@ def place_of(use: Use) -> Found:
     inner = squash.frames[depth] if depth < len(squash.frames) else None
     alone = inner in tap.frames and has_weights(inner.module) and not weighs_input(use, owner) if inner else False
     frame = inner if inner is not None and alone else owner
-    about = meaning(use, grid_behind(tap))
+    about = meaning(use, map_behind(tap, squash))
     named = type((frame if not is_container(frame.module) else owner).module).__name__
     mechanism = "self_attention" if about.kind == "affinity" else named
     name = inner.path.rpartition(".")[2] if inner is not None and not alone else about.kind
