@@ -35,7 +35,12 @@ def by_name(contenders: Sequence[str]) -> dict[str, str]:
     if not contenders:
         raise ValueError("contenders: the list is empty; name at least one, such as 'none' (the plain backbone)")
     named: dict[str, str] = {}
-    for each in contenders:
+    for each in [contenders] if isinstance(contenders, str) else contenders:
+        if not isinstance(each, str):
+            raise TypeError(
+                f"contenders: {each!r:.80} is no name; a network of one's own is given as backbone=, and what is added "
+                "to it here, as in ['none', 'se:at=layer1']"
+            )
         name, renamed, what = each.partition("=")
         name, what = (name, what) if renamed and ":" not in name else (each, each)
         if not name or not what:

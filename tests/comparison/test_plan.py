@@ -137,3 +137,9 @@ def test_make_plan_trains_the_baseline_twice_from_three_seeds_on(tmp_path):
     assert make_plan(["none"], replace(CONFIG, seeds=3), tmp_path / "cmp").twin is None
     with pytest.raises(ValueError, match="contender 'none again': the name of the second training of 'none'"):
         make_plan(["none", "none again=se"], replace(CONFIG, seeds=3), tmp_path / "cmp")
+
+
+def test_by_name_takes_one_name_and_refuses_what_is_none():
+    assert by_name("se") == {"se": "se"}
+    with pytest.raises(TypeError, match="is no name; a network of one's own is given as backbone="):
+        by_name(["none", len])
