@@ -1,9 +1,11 @@
 """Registry of the backbones and networks that foveal builds itself and `timm.create_model` does not have."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import PretrainedCfg
 from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
@@ -40,19 +42,53 @@ UNTRAINED: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def without_weights(name: str, constructor: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Wrap a constructor so that `pretrained=True` raises a ValueError."""
+def config(
+    side: int,
+    pool: int | None,
+    first_conv: str | tuple[str, ...] | None,
+    classifier: str,
+    channels: int = 3,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return a network's properties as timm states them: its usual image, the size of its last map, two layers."""
+    scaled = {"mean": (0.5,) * channels, "std": (0.5,) * channels, "interpolation": "bilinear"}
+    size = {"input_size": (channels, side, side), "pool_size": pool and (pool, pool)}
+    return PretrainedCfg(**{**scaled, **size, "first_conv": first_conv, "classifier": classifier, **more}).to_dict()
 
+
+SMALL_RESNET = config(32, 8, "conv1", "fc", num_classes=10, crop_pct=1.0)
+DIGITS = {"channels": 1, "num_classes": 10, "crop_pct": 1.0}
+CONFIGS = {
+    "attention56": config(224, 7, "stem.0", "head"),
+    "attention92": config(224, 7, "stem.0", "head"),
+    "attention92_cifar": config(32, 8, "stem.0", "head", num_classes=10, crop_pct=1.0),
+    "botnet50": config(224, 7, "conv1", "fc"),
+    "resnext26_32x4d": config(224, 7, "conv1", "fc"),
+    "shufflenet_v2_x1_0": config(224, 7, "conv1.0", "fc", mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD),
+    **dict.fromkeys(("resnet20", "resnet32", "resnet56", "resnet110", "resnext29_16x32d"), SMALL_RESNET),
+    "ram": config(60, None, None, "head", **DIGITS),
+    "small_cnn": config(42, 5, "stem.0", "head", **DIGITS),
+    "stn_cnn": config(42, 4, ("stn.localisation.features", "conv1"), "fc2", **DIGITS),
+    "two_stn_cnn": config(42, 4, None, "fc2", **DIGITS),
+}
+
+
+def with_config(name: str, constructor: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Wrap a constructor: the network states its `CONFIGS`, and `pretrained=True` raises if it has no weights."""
+
+    @wraps(constructor)
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
-        if pretrained:
+        if pretrained and name in UNTRAINED:
             raise ValueError(f"pretrained=True: there are no pretrained weights of {name!r}; use pretrained=False")
-        return constructor(**options)
+        model: Any = constructor(**options, **({"pretrained": True} if pretrained else {}))
+        model.pretrained_cfg = model.default_cfg = {**CONFIGS[name], "architecture": name}
+        return model
 
     return build
 
 
 OWN: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception_v3,
-    "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
-    **{name: without_weights(name, constructor) for name, constructor in UNTRAINED.items()},
+    "shufflenet_v2_x1_0": with_config("shufflenet_v2_x1_0", shufflenet_v2_x1_0),
+    **{name: with_config(name, constructor) for name, constructor in UNTRAINED.items()},
 }

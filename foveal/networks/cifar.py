@@ -14,32 +14,40 @@ from typing import Any
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from foveal.networks.timm_classifier import TimmClassifier
 
-class CifarResNet(nn.Module):
+
+class CifarResNet(TimmClassifier):
     """Residual network for small images: (B, C, H, W) with sides of at least 8 pixels to logits (B, num_classes).
 
     Args:
         block: timm's `BasicBlock` or `Bottleneck`.
         blocks: Number of blocks in each of the three stages.
-        widths: Width of the blocks in each stage.
-        stem: Output channels of the first convolution.
+        widths: Width of the blocks in each stage; the first convolution has that of the first stage.
         num_classes: Number of classes.
         in_chans: Channels C of the images.
+        global_pool: "avg", "max", or "" for none.
+        drop_rate: Dropout before the last layer.
         options: Arguments of the blocks, such as `cardinality=16, base_width=32`.
     """
+
+    trunk = ("conv1", "bn1", "act1", "layer1", "layer2", "layer3")
+    can_checkpoint = True
 
     def __init__(
         self,
         block: type[BasicBlock | Bottleneck],
         blocks: Sequence[int],
         widths: Sequence[int],
-        stem: int,
         num_classes: int = 10,
         in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
         **options: Any,
     ):
         super().__init__()
         self.widths = tuple(widths)
+        stem = widths[0]
         self.conv1 = nn.Conv2d(in_chans, stem, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.act1 = nn.ReLU()
@@ -47,15 +55,23 @@ class CifarResNet(nn.Module):
         self.layer1 = stage(block, blocks[0], stem, widths[0], stride=1, **options)
         self.layer2 = stage(block, blocks[1], first, widths[1], stride=2, **options)
         self.layer3 = stage(block, blocks[2], second, widths[2], stride=2, **options)
-        self.fc = nn.Linear(third, num_classes)
+        self.set_head(third, num_classes, in_chans, global_pool=global_pool, drop_rate=drop_rate)
+        self.feature_info = [
+            {"num_chs": stem, "reduction": 1, "module": "act1"},
+            {"num_chs": first, "reduction": 1, "module": "layer1"},
+            {"num_chs": second, "reduction": 2, "module": "layer2"},
+            {"num_chs": third, "reduction": 4, "module": "layer3"},
+        ]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return {"stem": r"^conv1|bn1", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
+
+    def forward_features(self, x: Tensor) -> Tensor:
         x = self.act1(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fc(x.mean((2, 3)))
+        return self.run_stages([self.layer1, self.layer2, self.layer3], x)
 
 
 def stage(
@@ -76,10 +92,10 @@ def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
 
 def resnet(depth: int) -> Callable[..., nn.Module]:
     """Return the constructor of ResNet-20, 32, 56 or 110, of depth 6 n + 2."""
-    return partial(CifarResNet, BasicBlock, blocks=((depth - 2) // 6,) * 3, widths=(16, 32, 64), stem=16)
+    return partial(CifarResNet, BasicBlock, blocks=((depth - 2) // 6,) * 3, widths=(16, 32, 64))
 
 
 def resnext29_16x32d(**options: Any) -> nn.Module:
     """Create ResNeXt-29, 16x32d: three bottlenecks in each stage, with 16 groups of at least 32 channels."""
-    plain = {"blocks": (3, 3, 3), "widths": (64, 128, 256), "stem": 64}
+    plain = {"blocks": (3, 3, 3), "widths": (64, 128, 256)}
     return CifarResNet(Bottleneck, cardinality=16, base_width=32, **{**plain, **options})

@@ -20,6 +20,8 @@ from foveal.networks.spec import named_options, parse_mechanism, parse_network
 from foveal.surgery.attach import attach
 from foveal.surgery.fused.fused_blocks import use_fused_blocks
 
+PREFIX = "foveal_"  # of our networks' names in timm's registry, see `foveal.networks.timm_registry`
+
 
 def create_model(
     name: str, pretrained: bool = False, num_classes: int = 1000, in_chans: int = 3, **options: Any
@@ -103,8 +105,11 @@ def check_network(name: str) -> str:
     if name in OWN:
         return name
     plain = name.removeprefix("timm:")
+    if plain.startswith(PREFIX):
+        raise ValueError(f"network {name!r}: a name for timm.create_model; write {plain.removeprefix(PREFIX)!r}")
     if not timm.is_model(plain):
-        raise unknown_name_error("network", name, {*list_models(), *OWN, *timm.list_models()})
+        theirs = timm.list_models(exclude_filters=f"{PREFIX}*")
+        raise unknown_name_error("network", name, {*list_models(), *OWN, *theirs})
     return plain
 
 

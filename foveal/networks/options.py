@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from foveal.core.names import unknown_name_error
-from foveal.networks.builders import OWN, UNTRAINED
+from foveal.networks.builders import OWN
 from foveal.networks.scaling import SCALES
 
 ARCHITECTURE = """
@@ -49,7 +49,7 @@ READ_FILES = frozenset(("checkpoint_path", "pretrained_cfg", "pretrained_cfg_ove
 
 def option_names(backbone: str) -> frozenset[str]:
     """Return the options that a name or a checkpoint may carry for a backbone."""
-    build = UNTRAINED.get(backbone) or OWN.get(backbone)
+    build = OWN.get(backbone)
     if build is None:
         return TIMM_OPTIONS | set(SCALES)
     parameters = inspect.signature(build).parameters.values()

@@ -16,6 +16,7 @@ The number of channels changes, so this is a part of networks and cannot be atta
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,8 @@ class ParallelTransformers(nn.Module):
         channels: Channels C of the input.
         count: Number N of transformers.
         size: Height and width of each output; None keeps those of the input.
+        padding: As for `SpatialTransformer`.
+        localisation: Function from C and a transformer's numbers at initialization to its localisation net.
 
     Raises:
         ValueError: If `count` is below 1.
@@ -51,13 +54,25 @@ class ParallelTransformers(nn.Module):
         torch.Size([8, 4, 21, 21])
     """
 
-    def __init__(self, channels: int, count: int = 2, size: int | tuple[int, int] | None = None):
+    def __init__(
+        self,
+        channels: int,
+        count: int = 2,
+        size: int | tuple[int, int] | None = None,
+        *,
+        padding: str | float = "border",
+        localisation: Callable[[int, tuple[float, ...]], nn.Module] = Localisation,
+    ):
         super().__init__()
         if count < 1:
             raise ValueError(f"count={count}: at least one transformer is needed")
         self.transformers = nn.ModuleList(
             SpatialTransformer(
-                channels, size, family="attention", localisation=Localisation(channels, (math.log(SCALE), *tile))
+                channels,
+                size,
+                family="attention",
+                padding=padding,
+                localisation=localisation(channels, (math.log(SCALE), *tile)),
             )
             for tile in tiles(count)
         )

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.mechanisms.glimpse import Glimpse
+from foveal.networks.timm_classifier import TimmClassifier
 
 WHAT, WHERE, STATE = 128, 128, 256  # widths of the patch's and of the location's hidden layer, and of g and h
 POLICIES = ("learned", "random")
@@ -51,7 +52,7 @@ class Walk(NamedTuple):
     density: Tensor  # (B, T - 1): log p(l_{t+1} | h_t), up to a constant
 
 
-class RAM(nn.Module):
+class RAM(TimmClassifier):
     """Recurrent attention model: images (B, C, H, W) of any size to logits (B, num_classes).
 
     In training mode, `forward` returns a `Walk`, the input of `loss`.
@@ -76,6 +77,9 @@ class RAM(nn.Module):
         >>> RAM(glimpses=6).eval()(torch.rand(5, 1, 60, 60)).shape
         torch.Size([5, 10])
     """
+
+    classifier = "head"
+    pools = ("none",)
 
     def __init__(
         self,
@@ -105,7 +109,7 @@ class RAM(nn.Module):
         self.recall = nn.Linear(STATE, STATE)
         self.join = nn.Linear(STATE, STATE)
         self.baseline = nn.Linear(STATE, 1)
-        self.head = nn.Linear(STATE, num_classes)
+        self.set_head(STATE, num_classes, in_chans, global_pool="none")
         for layer in (self.patch, self.place):
             start(layer, "relu")
         for layer in (self.what, self.where, self.recall, self.join):  # halves of a sum

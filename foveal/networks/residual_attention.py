@@ -18,10 +18,14 @@ and r this gives 1.96 M parameters in 92 layers and 5.20 M in 236 (paper: 5.1 M)
 the paper's 452-layer network must differ.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
+from foveal.networks.timm_classifier import TimmClassifier
 
 DEPTHS = (3, 2, 1)  # number of downsamplings of the mask branch, by stage
 
@@ -41,7 +45,7 @@ class AttentionModule(nn.Module):
         return self.after(self.mask(x, self.trunk(x)))
 
 
-class ResidualAttentionNetwork(nn.Module):
+class ResidualAttentionNetwork(TimmClassifier):
     """Residual attention network: images (B, C, H, W) of any size to logits (B, num_classes).
 
     Args:
@@ -49,7 +53,13 @@ class ResidualAttentionNetwork(nn.Module):
         in_chans: Channels C of the images.
         modules: Number of attention modules in each of the three stages.
         cifar: Use the variant for images of about 32 pixels.
+        global_pool: "avg", "max", or "" for none.
+        drop_rate: Dropout before the last layer.
     """
+
+    classifier = "head"
+    trunk = ("stem", "stages")
+    can_checkpoint = True
 
     def __init__(
         self,
@@ -58,6 +68,8 @@ class ResidualAttentionNetwork(nn.Module):
         *,
         modules: tuple[int, int, int] = (1, 1, 1),
         cifar: bool = False,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
     ):
         super().__init__()
         first, *widths, last = (16, 64, 128, 256, 256) if cifar else (64, 256, 512, 1024, 2048)
@@ -70,12 +82,31 @@ class ResidualAttentionNetwork(nn.Module):
             channels = width
         end = ResidualUnit(channels, last, stride=1 if last == channels else 2)
         self.stages.append(nn.Sequential(end, ResidualUnit(last), ResidualUnit(last)))
-        self.norm = nn.BatchNorm2d(last)
-        self.head = nn.Linear(last, num_classes)
+        self.norm: nn.Module = nn.BatchNorm2d(last)
+        self.set_head(last, num_classes, in_chans, global_pool=global_pool, drop_rate=drop_rate)
+        reductions = (1, 1, 2, 4, 4) if cifar else (2, 4, 8, 16, 32)
+        names = ("stem.2", *(f"stages.{index}" for index in range(4)))
+        self.feature_info = [
+            {"num_chs": width, "reduction": reduction, "module": name}
+            for width, reduction, name in zip((first, *widths, last), reductions, names, strict=True)
+        ]
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.stem(x))
-        return self.head(F.relu(self.norm(x)).mean((2, 3)))
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        blocks = r"^stages\.(\d+)" if coarse else [(r"^stages\.(\d+)\.(\d+)", None), (r"^norm", (99999,))]
+        return {"stem": r"^stem", "blocks": blocks}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.finish(self.run_stages([*self.stages], x) if self.grad_checkpointing else self.stages(x))
+
+    def finish(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(x))
+
+    def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, *args: Any, **options: Any) -> list[int]:
+        taken = super().prune_intermediate_layers(indices, *args, **options)
+        if max(taken) < len(self.feature_info) - 1:
+            self.norm = nn.Identity()
+        return taken
 
 
 def stem(in_chans: int, width: int) -> nn.Sequential:

@@ -36,7 +36,6 @@ def small_cnn(network: SmallCNN, width: float, extra: int) -> dict[str, Any]:
 
 def cifar_resnet(network: CifarResNet, width: float, extra: int) -> dict[str, Any]:
     return {
-        "stem": widened(network.conv1.out_channels, width, SMALL_STEP),
         "widths": tuple(widened(each, width, SMALL_STEP) for each in network.widths),
         "blocks": deepened((network.layer1, network.layer2, network.layer3), extra),
     }

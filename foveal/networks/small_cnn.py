@@ -6,8 +6,11 @@ has at least 32 channels, enough for a selective kernel of 32 groups.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
+
+from foveal.networks.timm_classifier import TimmClassifier
 
 
 class ConvBlock(nn.Module):
@@ -24,19 +27,32 @@ class ConvBlock(nn.Module):
         return self.attention(self.act(self.norm(self.conv(x))))
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(TimmClassifier):
     """Small convolutional network: images (B, C, H, W) of at least 8 pixels a side to logits (B, num_classes).
 
     Args:
         num_classes: Number of classes.
         in_chans: Channels C of the images.
         widths: Output channels of the convolutions, four or more.
+        global_pool: "max", "avg", or "" for none.
+        drop_rate: Dropout before the last layer.
 
     Raises:
-        ValueError: If there are fewer than four widths.
+        ValueError: If there are fewer than four widths, or another `global_pool`.
     """
 
-    def __init__(self, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (32, 32, 64, 64)):
+    classifier = "head"
+    trunk = ("stem", "features")
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_chans: int = 1,
+        widths: Sequence[int] = (32, 32, 64, 64),
+        *,
+        global_pool: str = "max",
+        drop_rate: float = 0.0,
+    ):
         super().__init__()
         if len(widths) < 4:
             raise ValueError(f"widths={tuple(widths)}: must have four or more entries")
@@ -53,9 +69,15 @@ class SmallCNN(nn.Module):
             nn.MaxPool2d(2),
             *(ConvBlock(channels, out_channels) for channels, out_channels in pairwise(widths[1:])),
         )
-        self.head = nn.Linear(last, num_classes)
-        ends = (0, len(self.features) - 1)
-        self.feature_info = tuple({"module": f"features.{end}"} for end in ends)  # the two stages, in timm's format
+        self.set_head(last, num_classes, in_chans, global_pool=global_pool, drop_rate=drop_rate)
+        self.feature_info = [
+            {"num_chs": first, "reduction": 2, "module": "stem.2"},
+            {"num_chs": second, "reduction": 4, "module": "features.0"},
+            {"num_chs": last, "reduction": 8, "module": f"features.{len(self.features) - 1}"},
+        ]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(self.stem(x)).amax((2, 3)))
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return {"stem": r"^stem", "blocks": r"^features\.(\d+)"}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.features(self.stem(x))
