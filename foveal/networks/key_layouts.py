@@ -3,7 +3,7 @@
 A layout is a short list of renamings. All layouts are tried, the plain one first, and the first with the largest share
 of matching names and shapes is used. The path of an attached mechanism depends on the host network (timm's slot `se`,
 after torchvision's `bn3`): `@` in a renaming is the path of the mechanism that is attached inside the module named
-before it.
+before it. `UNUSED` as a replacement removes a weight that its network registers and never calls.
 
 A layout does not determine the stride: pytorchcv's `seresnet50` has its stride in the first 1x1 convolution; timm's
 network and ours have it in the 3x3 convolution, as pytorchcv's `seresnet50b`.
@@ -23,6 +23,7 @@ from foveal.core.names import first_line
 from foveal.surgery.attachments import attachments, missing_parameters, plain_name
 
 Renaming = tuple[str, str | Callable[[re.Match[str]], str]]  # pattern and replacement, as in `re.sub`
+UNUSED = ""
 FIRST_BRANCH: tuple[Renaming, ...] = (  # of a selective kernel: the plain convolution and its norm
     (r"\.conv2\.branches\.0\.conv\.", ".conv2."),
     (r"\.conv2\.branches\.0\.norm\.", ".bn2."),
@@ -59,6 +60,22 @@ LAYOUTS: dict[str, tuple[Renaming, ...]] = {
     "moskomule": (  # moskomule/senet.pytorch, and the many copies of its SELayer, which has no biases
         (r"\.se\.fc\.0\.", ".@.fc1."),
         (r"\.se\.fc\.2\.", ".@.fc2."),
+        (r"^fc\.0\.", "fc1."),  # a SELayer alone
+        (r"^fc\.2\.", "fc2."),
+        (r"^.*\.SELayer\.fc\.[02]\.weight$", UNUSED),  # of its SE-Inception-v3
+    ),
+    "study-note": (  # the networks of the study note, and the digit network of PyTorch's spatial transformer tutorial
+        (r"(^|\.)conv\.(\d+)\.0\.", r"\1branches.\2.conv."),  # a selective kernel
+        (r"(^|\.)conv\.(\d+)\.1\.", r"\1branches.\2.norm."),
+        (r"(^|\.)fc1\.0\.", r"\1fc1."),
+        (r"(^|\.)fc1\.1\.", r"\1norm."),
+        (r"\.conv([13])\.0\.", r".conv\1."),  # its block
+        (r"\.conv([13])\.1\.", r".bn\1."),
+        (r"^conv\.0\.", "conv1."),  # its network
+        (r"^conv\.1\.", "bn1."),
+        (r"^localization\.", "stn.localisation.features."),
+        (r"^fc_loc\.", "stn.localisation.regression."),
+        *FIRST_BRANCH,
     ),
     "pytorchcv": (  # osmr/imgclsmob
         (r"^features\.init_block\.(?:conv\.)?bn\.", "bn1."),
@@ -96,6 +113,7 @@ class KeyMatch:
     missing: list[str]
     unexpected: list[str]
     shapes: list[str]  # names with different shapes
+    unused: list[str]  # names in the source that the layout removes, since their network never calls them
 
     @property
     def problems(self) -> int:
@@ -116,7 +134,8 @@ def match_keys(model: nn.Module, state: Mapping[str, Any], layout: str | None = 
     """
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r}: must be one of {', '.join(LAYOUTS)}")
-    present, tensors = {plain_name(model, key): key for key in model.state_dict()}, unwrapped(state)
+    present = {plain_name(model, key): key for key in model.state_dict()}
+    tensors = unwrapped(state, present)
     fits = [match_layout(model, present, each, tensors) for each in (LAYOUTS if layout is None else (layout,))]
     return max(fits, key=lambda each: each.likeness)
 
@@ -133,6 +152,13 @@ def load_matched(model: nn.Module, best: KeyMatch) -> None:
     if missing_parameters(model, best.state, identity=False) - missing_parameters(model, best.state, identity=True):
         names = ", ".join(each.mechanism for each in attachments(model) if not each.identity)
         warnings.warn(f"the weights contain no attention: {names} keeps its initial values", stacklevel=3)
+    if best.unused:
+        layers = ", ".join(dict.fromkeys(re.sub(r"\.fc\..*", "", name) for name in best.unused))
+        warnings.warn(
+            f"{len(best.unused)} tensors are not used, since their network registers these layers and never calls "
+            f"them: {layers}",
+            stacklevel=3,
+        )
     current = model.state_dict()
     model.load_state_dict({key: best.state.get(plain, current[key]) for plain, key in present.items()})
 
@@ -151,12 +177,15 @@ def read(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"weights: {str(path)!r} cannot be read: {first_line(error)}") from error
 
 
-def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Extract the state dict of a checkpoint and remove the prefixes of DistributedDataParallel and `torch.compile`."""
+def unwrapped(state: Mapping[str, Any], present: Container[str] = ()) -> dict[str, Tensor]:
+    """Extract the state dict of a checkpoint and remove the prefixes of DistributedDataParallel and `torch.compile`.
+
+    A prefix stays if a name with it is among `present`, the names of the model.
+    """
     inner = next((state[key] for key in CONTAINERS if isinstance(state.get(key), Mapping)), state)
     tensors = {key: value for key, value in inner.items() if isinstance(value, Tensor) and not key.startswith(ASIDE)}
     while tensors and (prefix := next(iter(tensors)).partition(".")[0] + ".") in WRAPPERS:
-        if not all(key.startswith(prefix) for key in tensors):
+        if not all(key.startswith(prefix) for key in tensors) or any(key in present for key in tensors):
             break
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
@@ -166,14 +195,16 @@ def match_layout(model: nn.Module, present: dict[str, str], layout: str, state: 
     """Match a state dict under one layout. `present` maps plain names to the model's names."""
     current = dict(zip(present, model.state_dict().values(), strict=True))
     here = set(present.values())
-    renamed = {plain_name(model, attachment_key(model, here, key, layout)): value for key, value in state.items()}
+    unused = [key for key in state if key not in present and rename(key, layout) == UNUSED]
+    used = {key: value for key, value in state.items() if key not in unused}
+    renamed = {plain_name(model, attachment_key(model, here, key, layout)): value for key, value in used.items()}
     renamed = {name: as_layer(value, current.get(name)) for name, value in renamed.items()}
     renamed |= full_strength(model, renamed)
     absent = missing_parameters(model, renamed, identity=False)
     missing = [name for name in present if name not in renamed and name not in absent and not optional(name)]
     unexpected = [name for name in renamed if name not in present and not optional(name)]
     shapes = [name for name, value in renamed.items() if name in present and value.shape != current[name].shape]
-    return KeyMatch(layout, renamed, missing, unexpected, shapes)
+    return KeyMatch(layout, renamed, missing, unexpected, shapes, unused)
 
 
 def as_layer(value: Tensor, like: Tensor | None) -> Tensor:

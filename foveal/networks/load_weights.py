@@ -1,6 +1,6 @@
 """Loading of weights from a file or a state dict; if they do not fit, the error names the nearest known network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,15 @@ from torch import nn
 from foveal.core.validation import check_model
 from foveal.networks.factory import create_model
 from foveal.networks.key_layouts import load_matched, match_keys, read
-from foveal.networks.recipes import RECIPES
+from foveal.networks.recipes import RECIPES, WHOLE
 
 OFTEN = ("wide_resnet50_2", "efficientnet_b0", "convnext_tiny")  # common networks beside the backbones of our recipes
+VARIANTS = {  # options, by network or mechanism, of networks whose weights other people publish
+    "stn_cnn": "localisation=convolutional,padding=0",
+    "bam": "released=True",
+    "eca": "kernel_size=3",
+    "se": "bias=False",
+}
 
 
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layout: str | None = None) -> str:
@@ -22,15 +28,18 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
     Weights of the plain backbone also fit a model with attached mechanisms: the mechanisms keep their values, with a
     warning if they did not start as the identity. If a mechanism started as the identity and the loaded mechanism has
     no strength parameter, its strength is set to one. The auxiliary head of Inception and BatchNorm's counters
-    (`num_batches_tracked`) are optional.
+    (`num_batches_tracked`) are optional. Layers that their network registers and never calls, as in the published
+    SE-Inception-v3, are not loaded; a warning names them.
 
     Args:
-        model (torch.nn.Module): A model of `foveal.create_model` or any other, with or without attached mechanisms.
+        model (torch.nn.Module): A model of `foveal.create_model` or any other, with or without attached mechanisms, or
+            a mechanism alone.
         source (str | Path | Mapping[str, Any]): A safetensors file, a file written by `torch.save` (read with
             `weights_only=True`, which executes no code), or a state dict.
         layout (str | None): One of `foveal.networks.key_layouts.LAYOUTS`: "plain" (foveal, timm and torchvision),
             "timm-sknet", "attention-module" (CBAM's authors), "ecanet" (ECA's authors), "moskomule"
-            (moskomule/senet.pytorch, for SE with `bias=False`) or "pytorchcv". None selects the best match.
+            (moskomule/senet.pytorch, for SE with `bias=False`), "study-note" (`SKNet50`, `SKConv` and `Net` of the
+            study note) or "pytorchcv". None selects the best match.
 
     Returns:
         The name of the layout that was used.
@@ -58,14 +67,23 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
 
 def nearest(state: Mapping[str, Any]) -> str:
     """Describe the known network that a state dict matches best: first the backbone, then the mechanism in it."""
-    backbones = dict.fromkeys([*(recipe.backbone for recipe in RECIPES.values()), *OFTEN])
+    backbones = dict.fromkeys([*(recipe.backbone for recipe in RECIPES.values()), *OFTEN, *with_variants(WHOLE)])
     backbone = max(backbones, key=lambda name: match_keys(shapes_of(name), state).likeness)
-    recipes = [name for name, recipe in RECIPES.items() if recipe.backbone == backbone]
+    recipes = with_variants(name for name, recipe in RECIPES.items() if recipe.backbone == backbone)
     fits = {name: match_keys(shapes_of(name), state) for name in (backbone, *recipes)}
     name = max(fits, key=lambda name: fits[name].likeness)
     if fits[name].likeness < 0.5:
         return "they match no known network"
     return f"they match best {name!r}, in the layout {fits[name].layout!r}"
+
+
+def with_variants(names: Iterable[str]) -> Iterator[str]:
+    """Yield each name, and after it the name with the options of its variant, if it has one."""
+    for name in names:
+        yield name
+        options = VARIANTS.get(RECIPES[name].mechanism if name in RECIPES else name)
+        if options:
+            yield f"{name}:{options}"
 
 
 @cache

@@ -80,7 +80,7 @@ def test_load_weights_uses_a_named_layout_alone():
 def test_load_weights_names_the_nearest_network():
     model = foveal.create_model("small_cnn")
     for state, nearest in (
-        (resnet18("se", TheirSE).state_dict(), "match best 'seresnet18', in the layout 'moskomule'"),
+        (resnet18("se", TheirSE).state_dict(), "match best 'seresnet18:bias=False', in the layout 'moskomule'"),
         (timm.create_model("resnet34", num_classes=7).state_dict(), "match best 'resnet34', in the layout 'plain'"),
         ({"weight": torch.zeros(2, 2)}, "match no known network"),
     ):
