@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.files import WRITTEN_BY, whole_file
-from foveal.core.names import lookup
+from foveal.core.names import lookup, one_line
 from foveal.core.record import Tap
 from foveal.core.trial_pass import eval_mode
 from foveal.deployment.compare_outputs import largest_difference
 from foveal.ops.fast_path import no_fast_path
 
+LONGEST = 200  # characters of a reason
 LOGITS = "logits"  # the name of the first output
 Outputs = dict[str, Tensor]
 
@@ -33,6 +34,7 @@ class Exported:
         path: Path of the file.
         outputs: Names of the outputs: "logits", then the path of each mechanism.
         any_size: True if the file accepts images of any size, False if only of the size that it was exported with.
+        reason: What the exporter or the model says against any size, in one line; "" for any size.
         difference: Largest difference of an output from the model's, relative to the largest magnitude of that output.
     """
 
@@ -40,9 +42,10 @@ class Exported:
     outputs: tuple[str, ...]
     any_size: bool
     difference: float
+    reason: str = ""
 
     def __str__(self) -> str:
-        size = "any size" if self.any_size else "one size"
+        size = "any size" if self.any_size else f"one size ({self.reason})"
         named = f", attention: {', '.join(self.outputs[1:])}" if len(self.outputs) > 1 else ""
         return f"any batch, {size}, largest difference {self.difference:.1e}{named}"
 
@@ -118,15 +121,15 @@ def export(
     with eval_mode(model), no_fast_path(), whole_file(path) as draft:
         wrapper = WithAttention(model, attention).eval()
         more, larger = check_images(images)
-        program, any_size = exported_program(wrapper, images, larger)
+        program, reason = exported_program(wrapper, images, larger)
         run = write(program, draft, [LOGITS, *wrapper.taps])
-        checked = [more, larger] if any_size else [more]
+        checked = [more] if reason else [more, larger]
         difference = max(difference_of(wrapper(each), run(each)) for each in checked)
         if not difference <= tolerance:
             raise ValueError(
                 f"tolerance={tolerance:g}: the exported model differs by {difference:.2g}; no file was written"
             )
-    return Exported(path, (LOGITS, *wrapper.taps), any_size, difference)
+    return Exported(path, (LOGITS, *wrapper.taps), not reason, difference, reason)
 
 
 def check_images(images: Tensor) -> list[Tensor]:
@@ -136,8 +139,8 @@ def check_images(images: Tensor) -> list[Tensor]:
     return [images.new_empty(shape).normal_() for shape in shapes]
 
 
-def exported_program(wrapper: WithAttention, images: Tensor, larger: Tensor) -> tuple[Any, bool]:
-    """Export a program for any batch size, and return it with True if it accepts any image size.
+def exported_program(wrapper: WithAttention, images: Tensor, larger: Tensor) -> tuple[Any, str]:
+    """Export a program for any batch size, and return it with the reason against any image size, or "".
 
     Some networks, or their exported programs, accept one image size only.
     """
@@ -147,10 +150,18 @@ def exported_program(wrapper: WithAttention, images: Tensor, larger: Tensor) -> 
     }
     try:
         wrapper(larger)
-        return torch.export.export(wrapper, (images,), dynamic_shapes=({0: batch, **sides},)), True
-    except Exception:  # any exception of the exporter or of the model's forward, if the size must be fixed
+        return torch.export.export(wrapper, (images,), dynamic_shapes=({0: batch, **sides},)), ""
+    except Exception as error:  # any exception of the exporter or of the model's forward, if the size must be fixed
+        reason = reason_of(error)
         wrapper(images)  # raises the model's own error if it also fails at this size
-        return torch.export.export(wrapper, (images,), dynamic_shapes=({0: batch},)), False
+        return torch.export.export(wrapper, (images,), dynamic_shapes=({0: batch},)), reason
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says against any size, in one line: the exporter's first violated condition, or all."""
+    lines = str(error).splitlines()
+    condition = next((line.strip(" -") for line in lines if "Not all values of" in line), one_line(error))
+    return condition if len(condition) <= LONGEST else condition[:LONGEST] + "..."
 
 
 def write_program(program: Any, path: Path, names: list[str]) -> Callable[[Tensor], Outputs]:

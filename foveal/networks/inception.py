@@ -7,6 +7,7 @@ an auxiliary head, as torchvision's does; and the head is skipped for images tha
 from collections.abc import Callable
 
 import timm
+import torch
 from timm.models.inception_v3 import InceptionV3
 from torch import Tensor, nn
 
@@ -25,7 +26,13 @@ class AuxiliaryInceptionV3(InceptionV3):
         use_head = self.training and self.aux_logits and min(x.shape[2:]) >= AUXILIARY_SIDE
         auxiliary = self.AuxLogits(x) if use_head else None
         logits = self.forward_head(self.forward_postaux(x))
-        return logits if auxiliary is None else (logits, auxiliary)
+        if auxiliary is not None:
+            return logits, auxiliary
+        return logits + self.unused_head() if self.training and self.aux_logits else logits
+
+    def unused_head(self) -> Tensor:
+        """Return 0, with zero gradients for the auxiliary head: DistributedDataParallel needs one for each weight."""
+        return torch.stack([weight.flatten()[:0].sum() for weight in self.AuxLogits.parameters()]).sum()
 
     def loss(self, outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, criterion: Callable[..., Tensor]) -> Tensor:
         """Compute the loss of the logits plus the weighted loss of the auxiliary logits."""

@@ -76,7 +76,18 @@ def test_export_reports_a_network_for_one_size(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 46 * 46, 2))
     exported = foveal.export(model, IMAGES, tmp_path / "model.pt2")
     assert not exported.any_size
-    assert "one size" in str(exported)
+    assert "mat1 and mat2 shapes cannot be multiplied" in exported.reason
+    assert f"one size ({exported.reason})" in str(exported)
+
+
+def test_export_says_which_sizes_an_hourglass_refuses(tmp_path):
+    """The map at the bottom has one pixel for these images, which the exporter takes as another case."""
+    model = foveal.attach(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), "residual_mask", at="0", depth=6)
+    exported = foveal.export(
+        nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten()), IMAGES, tmp_path / "model.pt2"
+    )
+    assert not exported.any_size
+    assert "Not all values of height" in exported.reason
 
 
 def test_export_refuses_and_deletes_a_model_that_differs(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torch.distributed
 import torchvision
 from helpers import randomise_norms
 from torch import nn
@@ -52,3 +53,18 @@ def test_auxiliary_head_runs_in_training_alone_on_large_images():
     assert loss > plain
     assert model(torch.rand(2, 3, 150, 150)).shape == (2, 5)
     assert model.eval()(torch.rand(2, 3, 299, 299)).shape == (2, 5)
+
+
+@pytest.mark.slow
+def test_se_inception_trains_in_distributed_data_parallel_on_small_images():
+    """Its auxiliary head is not run there; DistributedDataParallel would raise in the second step."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = foveal.create_model("se_inception_v3", num_classes=3)
+        parallel = nn.parallel.DistributedDataParallel(model)
+        for _ in range(2):
+            parallel(torch.rand(2, 3, 96, 96)).sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert not any(weight.grad.any() for weight in model.AuxLogits.parameters())
+    assert all(weight.grad.any() for weight in model.Mixed_7c.se.parameters())
