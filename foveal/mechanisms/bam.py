@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from foveal.core.record import Facts, Tap
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
-from foveal.ops.pooling import map_means
+from foveal.ops.pooling import holds_one_image, map_means
 
 
 class BAM(nn.Module):
@@ -78,7 +78,7 @@ class BAM(nn.Module):
 
     def weigh(self, x: Tensor) -> Tensor:
         """Return 1 + M (B, C, H, W) for x (B, C, H, W)."""
-        if any(part.training for part in self.channel if isinstance(part, nn.BatchNorm1d)) and len(x) == 1:
+        if any(part.training for part in self.channel if isinstance(part, nn.BatchNorm1d)) and holds_one_image(x):
             raise ValueError("bam: a training batch of 1 image; the norm of its channel branch needs two or more")
         channels, positions = self.channel(map_means(x))[:, :, None, None], self.spatial(x)
         logits = channels * positions if self.released else channels + positions

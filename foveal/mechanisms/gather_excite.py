@@ -20,11 +20,15 @@ another size it is resized, and scaled by the ratio of the areas so that the sum
 import math
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.core.record import Facts, Tap
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
+from foveal.ops.pooling import holds_one_image
+
+torch.fx.wrap("nearest")  # arithmetic of sizes: one operation in a traced graph
 
 
 class Mean(nn.Module):
@@ -118,7 +122,8 @@ class GatherExcite(nn.Module):
         gate = self.strength(self.excite(self.gather(x)).sigmoid())
         if self.extent is None:
             return self.tap(gate.flatten(1))  # (B, C) in (0, 1)
-        return self.tap(nearest(gate, *x.shape[2:]))  # (B, C, H, W) in (0, 1)
+        height, width = x.shape[2:]
+        return self.tap(nearest(gate, height, width))  # (B, C, H, W) in (0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.weigh(x)
@@ -127,7 +132,7 @@ class GatherExcite(nn.Module):
     def check_batch(self, x: Tensor) -> None:
         """Raise ValueError for a training batch over which the norm of the gather has no variance."""
         training = any(part.training for part in self.gather.children() if isinstance(part, nn.BatchNorm2d))
-        if training and len(x) == 1 and (self.extent is None or max(x.shape[2:]) <= self.extent):
+        if training and holds_one_image(x) and (self.extent is None or max(x.shape[2:]) <= self.extent):
             raise ValueError("gather excite: a training batch of 1 image, gathered whole; its norm needs two or more")
 
 

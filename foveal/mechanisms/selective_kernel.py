@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from foveal.core.record import Facts, Tap
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
 from foveal.ops.fast_path import can_write_in_place
-from foveal.ops.pooling import map_means
+from foveal.ops.pooling import holds_one_image, map_means
 
 
 class SelectiveKernel(nn.Module):
@@ -98,13 +98,12 @@ class SelectiveKernel(nn.Module):
 
     def weigh(self, pooled: Tensor) -> Tensor:
         """Return the selection (B, K, C), with sum 1 over K, for the mean of the summed branches (B, C)."""
-        if self.norm.training and len(pooled) == 1:
+        if self.norm.training and holds_one_image(pooled):
             raise ValueError("selective kernel: a training batch of 1 image; its norm needs two or more")
         z = F.relu(self.norm(self.fc1(pooled)))  # (B, d)
         logits = self.fc2(z).unflatten(1, (len(self.branches), -1))
         selection = logits.softmax(1)  # (B, K, C), sum 1 over K
-        alone = torch.zeros_like(selection[:1, :, :1])
-        alone[:, 0] = 1
+        alone = F.pad(torch.ones_like(selection[:1, :1, :1]), (0, 0, 0, len(self.branches) - 1))  # (1, K, 1)
         return self.tap(self.strength(selection, alone))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ class SelectiveKernel(nn.Module):
         if len(maps) == 2 and can_write_in_place(maps[1], *self.branches[1].modules()):
             return self.choose(*maps)
         selection = self.weigh(reduce(torch.add, maps).mean((2, 3)))[..., None, None]  # (B, K, C, 1, 1)
-        return reduce(torch.add, (weight * each for weight, each in zip(selection.unbind(1), maps, strict=True)))
+        return reduce(torch.add, (selection[:, branch] * each for branch, each in enumerate(maps)))
 
     def choose(self, first: Tensor, second: Tensor) -> Tensor:
         """Fuse and select two maps, in the memory of the second; only the mean of their sum is computed."""

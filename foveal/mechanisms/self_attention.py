@@ -18,10 +18,14 @@ squared.
 """
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.core.record import Facts, Tap
+
+for arithmetic_of_sizes in ("displacements", "with_place"):
+    torch.fx.wrap(arithmetic_of_sizes)  # one operation in a traced graph
 
 
 class RelativeAttention(nn.Module):
@@ -77,10 +81,7 @@ class RelativeAttention(nn.Module):
         grid = query.unflatten(2, (height, width))
         to_rows = torch.einsum("bghwd,hyd->bghwy", grid, displacements(self.rows, height))
         to_columns = torch.einsum("bghwd,wxd->bghwx", grid, displacements(self.columns, width))
-        row = torch.eye(height, dtype=key.dtype, device=key.device)[:, None].expand(height, width, height)
-        column = torch.eye(width, dtype=key.dtype, device=key.device).expand(height, width, width)
-        place = torch.cat([row, column], dim=2).flatten(0, 1).expand(*key.shape[:3], height + width)
-        return torch.cat([grid, to_rows, to_columns], dim=4).flatten(2, 3), torch.cat([key, place], dim=3)
+        return torch.cat([grid, to_rows, to_columns], dim=4).flatten(2, 3), with_place(key, height, width)
 
 
 def displacements(table: Tensor, count: int) -> Tensor:
@@ -88,6 +89,14 @@ def displacements(table: Tensor, count: int) -> Tensor:
     table = F.interpolate(table.mT[None], 2 * count - 1, mode="linear")[0].mT
     steps = torch.arange(count, device=table.device)
     return table[steps - steps[:, None] + count - 1]
+
+
+def with_place(key: Tensor, height: int, width: int) -> Tensor:
+    """Append the one-hot row and column of each key: (B, G, H W, d) to (B, G, H W, d + H + W)."""
+    row = torch.eye(height, dtype=key.dtype, device=key.device)[:, None].expand(height, width, height)
+    column = torch.eye(width, dtype=key.dtype, device=key.device).expand(height, width, width)
+    place = torch.cat([row, column], dim=2).flatten(0, 1).expand(*key.shape[:3], height + width)
+    return torch.cat([key, place], dim=3)
 
 
 class SelfAttention(nn.Module):

@@ -15,13 +15,17 @@ families scales are regressed as logarithms, which cannot flip an image, and a h
 """
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.core.names import lookup
 from foveal.core.record import Facts, Tap
-from foveal.ops.geometry import centres, full_precision, sample
+from foveal.ops.geometry import centres, full_precision, sample, single_precision
 from foveal.ops.warps import FAMILIES, grid_of
+
+for arithmetic_of_sizes in ("central_moments", "grid_of", "sample", "single_precision"):
+    torch.fx.wrap(arithmetic_of_sizes)  # one operation in a traced graph
 
 EMPTY = 1e-3  # added to the mass of a map, so that an empty map has a centre
 COLOURS = 4  # most channels of an image; a map with more channels is a deep one
@@ -58,8 +62,9 @@ class Localisation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = F.relu(self.features(x))
+        dtype = vars(self.regression)["_parameters"]["weight"].dtype  # a constant while torch.fx traces
         with full_precision(x):
-            return self.regression(central_moments(maps).to(self.regression.weight.dtype))
+            return self.regression(central_moments(maps).to(dtype))
 
 
 def central_moments(maps: Tensor) -> Tensor:
@@ -69,7 +74,7 @@ def central_moments(maps: Tensor) -> Tensor:
     the means of f (x - cx)^2, f (y - cy)^2 and f (x - cx) (y - cy) over the mass, so that a spread is the square of a
     width (of two standard deviations) and about as large as a centre. Coordinates are normalised.
     """
-    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    maps = single_precision(maps)
     height, width = maps.shape[2:]
     x = centres(width, maps).expand(height, width).flatten()
     y = centres(height, maps).view(-1, 1).expand(height, width).flatten()
@@ -173,8 +178,10 @@ class SpatialTransformer(nn.Module):
     def weigh(self, x: Tensor) -> Tensor:
         """Return the transforms (B, 2, 3), (B, 3, 3) or (B, P, 2) for x (B, C, H, W)."""
         numbers = self.localisation(x).flatten(1)  # (B, N)
-        numbers = numbers.to(torch.promote_types(numbers.dtype, torch.float32))
-        return self.tap(self.family.values(numbers, *x.shape[2:]))  # (B, 2, 3), (B, 3, 3) or (B, P, 2)
+        height, width = x.shape[2:]
+        return self.tap(
+            self.family.values(single_precision(numbers), height, width)
+        )  # (B, 2, 3), (B, 3, 3) or (B, P, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.size or x.shape[2:]

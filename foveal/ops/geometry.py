@@ -58,12 +58,20 @@ def to_pixels(points: Tensor, height: int, width: int) -> Tensor:
     return ((points + 1) * size - 1) / 2
 
 
+def single_precision(x: Tensor) -> Tensor:
+    """Return a tensor in single precision, or in double precision if it has that."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def full_precision(like: Tensor) -> AbstractContextManager[None]:
     """Return a context without autocast.
 
     Autocast would round a matrix product to eight bits, which is too coarse for pixel coordinates. Where autocast is
-    off the context does nothing, and leaves nothing in an exported graph.
+    off the context does nothing, and leaves nothing in an exported graph. A graph traced by `torch.fx` does not contain
+    it: run such a graph without autocast.
     """
+    if not isinstance(like, Tensor):
+        return nullcontext()
     kind = like.device.type
     rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if rounds else nullcontext()

@@ -30,3 +30,8 @@ def suits_pooling(x: Tensor) -> bool:
     large = x.dtype in (torch.bfloat16, torch.float16) or x.numel() >= NUMBERS
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return large and last and x.shape[2] * x.shape[3] <= POSITIONS
+
+
+def holds_one_image(x: Tensor) -> bool:
+    """Return True for a batch of one image; False while `torch.fx` traces, which knows no sizes."""
+    return isinstance(x, Tensor) and len(x) == 1

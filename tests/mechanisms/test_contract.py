@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+import torch.fx
 from helpers import randomise_norms
 from torch import nn
 
@@ -263,6 +264,16 @@ def test_mechanism_exports_for_any_batch_and_size_without_tap(row):
     images = torch.randn(3, CHANNELS, 9, 15)
     torch.testing.assert_close(exported.module()(images), module(images))
     assert not [node for node in exported.graph.nodes if "tap" in str(node.target)]
+
+
+@rows
+@pytest.mark.parametrize("training", [False, True])
+def test_mechanism_is_traced_by_fx(row, training):
+    module = nn.Sequential(moved_from_start(row)).train(training)  # at the root, an optional argument is an input
+    traced = torch.fx.symbolic_trace(module)
+    for shape in ((2, CHANNELS, 12, 12), (3, CHANNELS, 9, 15)):
+        images = torch.randn(shape)
+        assert torch.equal(traced(images), module(images))
 
 
 @pytest.mark.slow
