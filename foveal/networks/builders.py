@@ -57,7 +57,7 @@ def config(
 
 
 SMALL_RESNET = config(32, 8, "conv1", "fc", num_classes=10, crop_pct=1.0)
-DIGITS = {"channels": 1, "num_classes": 10, "crop_pct": 1.0}
+DIGITS: dict[str, Any] = {"channels": 1, "num_classes": 10, "crop_pct": 1.0}
 CONFIGS = {
     "attention56": config(224, 7, "stem.0", "head"),
     "attention92": config(224, 7, "stem.0", "head"),

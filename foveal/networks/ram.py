@@ -109,6 +109,7 @@ class RAM(TimmClassifier):
         self.recall = nn.Linear(STATE, STATE)
         self.join = nn.Linear(STATE, STATE)
         self.baseline = nn.Linear(STATE, 1)
+        self.head: nn.Module
         self.set_head(STATE, num_classes, in_chans, global_pool="none")
         for layer in (self.patch, self.place):
             start(layer, "relu")

@@ -11,6 +11,13 @@ from foveal.networks.timm_classifier import TimmClassifier
 class ShuffleNetV2(TimmClassifier, shufflenetv2.ShuffleNetV2):
     """torchvision's ShuffleNetV2 with the methods of timm's classifiers."""
 
+    conv1: nn.Module
+    maxpool: nn.Module
+    stage2: nn.Module
+    stage3: nn.Module
+    stage4: nn.Module
+    conv5: nn.Module
+
     trunk = ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5")
     can_checkpoint = True
 

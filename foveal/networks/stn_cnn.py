@@ -45,10 +45,11 @@ class ConvolutionalLocalisation(nn.Module):
             nn.MaxPool2d(2),
             nn.ReLU(),
         )
-        self.regression = nn.Sequential(nn.Linear(10 * 3 * 3, 32), nn.ReLU(), nn.Linear(32, len(start)))
-        nn.init.zeros_(self.regression[2].weight)
+        last = nn.Linear(32, len(start))
+        self.regression = nn.Sequential(nn.Linear(10 * 3 * 3, 32), nn.ReLU(), last)
+        nn.init.zeros_(last.weight)
         with torch.no_grad():
-            self.regression[2].bias.copy_(torch.tensor(start))
+            last.bias.copy_(torch.tensor(start))
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear")  # at 28x28 the same values
@@ -97,6 +98,7 @@ class STNCNN(TimmClassifier):
         self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
         self.drop = nn.Dropout2d()
         self.fc1 = nn.Linear(20 * 4 * 4, 50)
+        self.fc2: nn.Module
         self.set_head(50, num_classes, in_chans, global_pool="flatten", drop_rate=drop_rate)
         self.num_features = 20
 

@@ -115,7 +115,7 @@ def test_create_model_scales_the_backbone_of_a_recipe():
 
 def test_create_model_small_cnn_scaled_takes_bam_between_stages():
     model = foveal.create_model("small_cnn:extra_blocks=2", **SMALL)
-    assert [each["module"] for each in model.feature_info] == ["features.0", "features.5"]
+    assert [each["module"] for each in model.feature_info] == ["stem.2", "features.0", "features.5"]
     assert model(torch.rand(2, 1, 42, 42)).shape == (2, 10)
 
 
