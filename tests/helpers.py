@@ -1,6 +1,7 @@
 """Functions that tests of several rooms share."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,28 @@ def write_halves(folder: Path, count: int) -> Path:
             pixels[:, 14 * label : 14 * label + 14] += 100
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
+
+
+def contents(root: object) -> dict[str, object]:
+    """Everything that a model holds, by path: tensors, attributes, modes, hooks, types, the order of names."""
+    found: dict[str, object] = {}
+    seen: dict[int, object] = {}
+
+    def walk(path: str, value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().contiguous().view(-1)
+            numbers = None if value.is_meta else zlib.crc32(flat.view(torch.uint8).numpy())
+            found[path] = (id(value), str(value.device), value.dtype, tuple(value.shape), value.requires_grad, numbers)
+        elif isinstance(value, str | int | float | bool | None | torch.dtype | torch.device):
+            found[path] = value
+        elif id(value) not in seen:
+            seen[id(value)] = value
+            found[path] = type(value)
+            inside = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+            if isinstance(inside, dict):
+                found[f"{path} names"] = [str(key) for key in inside]
+            for key, each in (inside if isinstance(inside, dict) else getattr(value, "__dict__", {})).items():
+                walk(f"{path}.{key}", each)
+
+    walk("", root)
+    return found

@@ -76,6 +76,15 @@ def as_meta(value: Any) -> Any:
     return type(value)(map(as_meta, value)) if type(value) in (list, tuple) else value
 
 
+def detached(value: Any) -> Any:
+    """Return arguments of a pass with copies of their tensors."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: detached(each) for key, each in value.items()}
+    return type(value)(map(detached, value)) if type(value) in (list, tuple) else value
+
+
 @contextmanager
 def forked_random_state() -> Iterator[None]:
     """Restore the random states of torch, NumPy and Python when the context ends."""

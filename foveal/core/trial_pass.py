@@ -1,61 +1,205 @@
-"""Trial pass: find the shapes that flow through a model without computing values, on the meta device."""
+"""Trial pass: run a copy of a model once, to see what flows through it; the model itself and the random state stay.
 
+A pass over the model itself may change it for good: caches of positions, shifts of windows, anchors of a detector. The
+copy is on the meta device, where no values are computed, or shares the model's parameters where it fails there.
+"""
+
+import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
 
 from foveal.core.names import first_line
+from foveal.core.safe_copy import as_meta, detached, forked_random_state, safe_copy
+from foveal.core.validation import device_of
 
 SIDES = (224, 299, 64, 32, 28, 1024)  # image sides, tried in this order if a model does not declare its image size
+BATCH = 2
+ROUNDING = 0.2  # relative difference of side ratios between an image that is not square and a map of it
+DEPTH = 16  # frames of a video, slices of a volume
 
-Shape = tuple[int, ...]
+Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
 
-def record_shapes(model: nn.Module, places: Mapping[str, bool]) -> dict[str, Shape]:
-    """Return the shape that flows into (True) or out of (False) the module at each path, for one square image.
+@dataclass(frozen=True)
+class Call:
+    """Arguments of a pass over a model; `meta` if they are empty tensors on the meta device."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    meta: bool = False
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Tensors among the arguments, also in nested lists, tuples and dicts."""
+        return [each for each in tree_leaves((self.args, self.kwargs)) if isinstance(each, Tensor)]
+
+    def has_image_sides(self, height: int, width: int) -> bool:
+        """Return True if these sides have the ratio of the image's sides, up to rounding in a smaller map."""
+        image = next((each.shape[-2:] for each in self.tensors if each.ndim > 2), (1, 1))
+        if image[0] == image[1] or not height * width:
+            return height == width
+        return abs(math.log(height * image[1] / (width * image[0]))) < ROUNDING
+
+
+Observe = Callable[[nn.Module], AbstractContextManager[Any]]
+
+
+def trial_pass(model: nn.Module, call: Call, observe: Observe) -> str:
+    """Run a pass over a copy of a model in evaluation mode; return why it stopped early, "" if it did not.
+
+    Args:
+        model: any model.
+        call: arguments of the pass.
+        observe: function of the copy that returns the context in which it runs.
+    """
+    device = torch.device("meta") if call.meta else device_of(model)
+    try:
+        with forked_random_state(), torch.no_grad():
+            copied = safe_copy(model, call.meta)
+            with device, observe(copied):
+                copied(*call.args, **call.kwargs)
+    except Exception as error:  # a model's code may raise anything; what was observed until then counts
+        return first_line(error)
+    return ""
+
+
+def run_trials(
+    model: nn.Module,
+    inputs: Inputs | None,
+    observe: Callable[[nn.Module, Call], AbstractContextManager[Any]],
+    done: Callable[[], bool] = lambda: False,
+) -> str:
+    """Run passes until one ends or `done` returns True; return why the last pass stopped early, "" if it did not.
+
+    Without `inputs`, images of the sizes that the model may take are tried. (A head made for another image size may
+    stop a pass after everything has been observed.)
+    """
+    stopped = ""
+    for call in calls_of(model, inputs):
+        stopped = trial_pass(model, call, lambda copied, call=call: observe(copied, call))  # type: ignore[misc]
+        if not stopped or done():
+            break
+    return stopped
+
+
+def calls_of(model: nn.Module, inputs: Inputs | None = None) -> Iterator[Call]:
+    """Yield the calls to try, each on the meta device first, then on the model's own device.
+
+    Args:
+        model: any model.
+        inputs: a tensor or a list is the first argument, a tuple all arguments, a dict keyword arguments; None for
+            images of the sizes that a model on images may take.
+
+    Raises:
+        TypeError: `inputs` is something else.
+    """
+    if inputs is not None:
+        yield from both_devices(arguments_of(inputs))
+        return
+    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    for shape in image_shapes(model):
+        for device in dict.fromkeys((torch.device("meta"), device_of(model))):
+            yield Call((torch.zeros(BATCH, *shape, dtype=dtype, device=device),), meta=device.type == "meta")
+
+
+def arguments_of(inputs: Inputs) -> Call:
+    """Return the call that a user's inputs mean."""
+    if isinstance(inputs, dict):
+        call = Call((), inputs)
+    elif isinstance(inputs, tuple):
+        call = Call(inputs)
+    else:
+        call = Call((inputs,))
+    if not call.tensors or not all(isinstance(name, str) for name in call.kwargs):
+        given = " ".join(repr(inputs).split())
+        raise TypeError(
+            f"inputs={given:.100}: a tensor, a list of images, a tuple of arguments or a dict of keyword arguments "
+            "is needed"
+        )
+    return call
+
+
+def both_devices(call: Call) -> list[Call]:
+    """Return a call on the meta device and the same one on copies of its tensors."""
+    meta = Call(as_meta(call.args), as_meta(call.kwargs), meta=True)
+    return [meta, Call(detached(call.args), detached(call.kwargs))]
+
+
+def record_channels(
+    model: nn.Module, places: Mapping[str, bool], inputs: Inputs | None = None
+) -> tuple[dict[str, int], str]:
+    """Return the channels of the map that flows at each place, and why the pass stopped early, "" if it did not.
 
     Args:
         model: any model on images.
-        places: module path to True for the shape of its first input, False for that of its output.
+        places: module path to True for what flows into the module, False for what flows out. An empty slot is filled in
+            the copy.
+        inputs: what the model is called with, see `calls_of`.
 
     Raises:
-        ValueError: no forward pass reaches a module; its first argument is no tensor, or it does not return a single
-            tensor; or it is called with different numbers of channels.
+        ValueError: what flows there is not one map (B, C, H, W); a module is called with different numbers of channels;
+            or a whole pass does not reach it.
     """
-    modules = {model.get_submodule(path): path for path in places}
-    found: dict[str, Shape] = {}
+    found: dict[str, int] = {}
     refused: dict[str, str] = {}
 
-    def note(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        path = modules[module]
-        flows = (args[0] if args else None) if places[path] else out
-        if not isinstance(flows, Tensor):
-            refused[path] = f"it {'takes no tensor first' if places[path] else 'gives no single tensor'}"
-            return
-        shape = tuple(flows.shape)
-        if found.setdefault(path, shape)[1:2] != shape[1:2]:
-            refused[path] = "it is called with several widths"
+    @contextmanager
+    def recording(copied: nn.Module, call: Call) -> Iterator[None]:
+        def note(path: str, flows: Any) -> None:
+            why = refusal(flows, call, before=places[path])
+            if not why and found.setdefault(path, flows.shape[1]) != flows.shape[1]:
+                why = "it is called with several widths; attention is attached where one map flows"
+            if why:
+                refused[path] = why
 
-    handles = [module.register_forward_hook(note) for module in modules]
-    try:
-        stopped = try_passes(model, lambda _: len({*found, *refused}) == len(modules))
-    finally:
-        for handle in handles:
-            handle.remove()
-    for path in modules.values():
+        for path, before in places.items():
+            module = filled(copied, path)
+            if before:
+                module.register_forward_pre_hook(lambda _, args, path=path: note(path, args[0] if args else None))
+            else:
+                module.register_forward_hook(lambda _, args, out, path=path: note(path, out))
+        yield
+
+    stopped = run_trials(model, inputs, recording, lambda: len({*found, *refused}) == len(places))
+    for path in places:
         if path in refused:
-            raise ValueError(f"{path!r}: {refused[path]}; attention is attached where one map flows")
-        if path not in found:
-            why = f" (the trial pass stopped: {stopped})" if stopped else "; attention there would be dead"
-            raise ValueError(f"{path!r}: no forward pass reaches it{why}")
-    return found
+            raise ValueError(f"{path!r}: {refused[path]}")
+        if path not in found and not stopped:
+            raise ValueError(f"{path!r}: no forward pass reaches it; attention there would be dead")
+    return found, stopped
 
 
-def find_input_module(model: nn.Module) -> str:
+def refusal(flows: Any, call: Call, before: bool) -> str:
+    """Return why what flows at a place is not one map (B, C, H, W), "" if it is."""
+    if not isinstance(flows, Tensor):
+        what = "takes no tensor first" if before else "gives no single tensor"
+        return f"it {what}; attention is attached where one map flows"
+    shape = tuple(flows.shape)
+    if len(shape) == 4 and (call.has_image_sides(*shape[2:]) or not call.has_image_sides(*shape[1:3])):
+        return ""
+    tokens = "; a transformer's tokens have no default place" if len(shape) == 3 else ""
+    return f"what flows there is {shape}, not a map (B, C, H, W){tokens}"
+
+
+def filled(model: nn.Module, path: str) -> nn.Module:
+    """Return the module at a path of a copy; put an identity into an empty slot."""
+    parent, _, name = path.rpartition(".")
+    owner = model.get_submodule(parent)
+    if getattr(owner, name) is None:
+        if name not in owner._modules:
+            delattr(owner, name)
+        setattr(owner, name, nn.Identity())
+    module: nn.Module = getattr(owner, name)
+    return module
+
+
+def find_input_module(model: nn.Module, inputs: Inputs | None = None) -> str:
     """Return the path of the one module that is called with the image itself.
 
     Raises:
@@ -63,65 +207,47 @@ def find_input_module(model: nn.Module) -> str:
     """
     paths: list[str] = []
 
-    def note(path: str, args: tuple[Any, ...]) -> None:
-        if args and isinstance(args[0], Tensor) and getattr(args[0], "is_the_image", False):
-            paths.append(path)
+    @contextmanager
+    def listening(copied: nn.Module, call: Call) -> Iterator[None]:
+        paths.clear()
+        images = {id(each) for each in call.tensors}
+        for path, module in copied.named_modules():
+            if path:
+                module.register_forward_pre_hook(
+                    lambda _, args, path=path: paths.append(path) if args and id(args[0]) in images else None
+                )
+        yield
 
-    named = [(path, module) for path, module in model.named_modules() if path]
-    handles = [module.register_forward_pre_hook(lambda _, args, path=path: note(path, args)) for path, module in named]
-    try:
-        try_passes(model, lambda stopped: stopped == "")
-    finally:
-        for handle in handles:
-            handle.remove()
+    stopped = run_trials(model, inputs, listening)
     outermost = sorted({path for path in paths if not any(path.startswith(f"{other}.") for other in paths)})
     if len(outermost) != 1:
         several = f"goes into {', '.join(outermost)}" if outermost else "goes into no module as it is"
-        raise ValueError(f"at='input': the image {several}; give the path of the module to attach before")
+        why = f" (the trial pass stopped: {stopped})" if stopped else ""
+        raise ValueError(f"at='input': the image {several}; give the path of the module to attach before{why}")
     return outermost[0]
 
 
-def try_passes(model: nn.Module, done: Callable[[str | None], bool]) -> str | None:
-    """Run forward passes of one image until `done` returns True, and return why the last pass stopped.
+def image_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Yield the shapes of images to try: the size that a model's configuration declares first, then common sizes.
 
-    Each image shape is tried on the meta device first and, where that fails, on the model's own device. `done` is
-    called with the reason why the last pass stopped early, "" if it did not, None before the first pass. (A head made
-    for another image size may stop a pass after everything has been recorded.)
+    The first registered convolution most often takes the image: it has the number of channels, and one, two or three
+    dimensions for signals, images, and videos or volumes.
     """
-    stopped: str | None = None
-    real = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    for shape in image_shapes(model):
-        for device in dict.fromkeys([torch.device("meta"), real]):
-            if not done(stopped):
-                stopped = pass_through(model, shape, device)
-    return stopped
-
-
-def pass_through(model: nn.Module, shape: Shape, device: torch.device) -> str:
-    """Run a forward pass of one image in evaluation mode; return why it stopped early, "" if it did not."""
-    state: dict[str, Tensor] = {}
-    if device.type == "meta":
-        tensors = [*model.named_parameters(), *model.named_buffers()]
-        state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
-    image = torch.zeros(1, *shape, dtype=dtype, device=device)
-    image.is_the_image = True  # type: ignore[attr-defined]
-    with eval_mode(model), torch.no_grad():
-        try:
-            functional_call(model, state, (image,))
-        except Exception as error:  # a model's forward may raise anything; what was recorded until then counts
-            return first_line(error)
-    return ""
-
-
-def image_shapes(model: nn.Module) -> Iterator[Shape]:
-    """Yield the image shapes to try: the input size in a timm model's `pretrained_cfg` first, then common sizes."""
-    config = getattr(model, "pretrained_cfg", None) or {}
-    in_channels = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    candidates = dict.fromkeys([*in_channels[:1], 3, 1])  # the first registered convolution most often takes the image
-    if config.get("input_size"):
-        yield from ((channels, *config["input_size"][1:]) for channels in candidates)
-    yield from ((channels, side, side) for side in SIDES for channels in candidates)
+    timm, hugging_face = getattr(model, "pretrained_cfg", None), getattr(model, "config", None)
+    declared = timm.get("input_size") if isinstance(timm, Mapping) else None
+    side, channels = (getattr(hugging_face, name, None) for name in ("image_size", "num_channels"))
+    sides = (side, side) if isinstance(side, int) else side
+    if isinstance(sides, list | tuple) and len(sides) == 2:
+        yield (channels or 3, *sides)
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    first = next((module for module in model.modules() if isinstance(module, kinds)), None)
+    candidates = dict.fromkeys([*([first.in_channels] if first else []), 3, 1])
+    if declared:
+        yield from ((channels, *declared[1:]) for channels in candidates)
+    for side in SIDES:
+        size = {nn.Conv1d: (side,), nn.Conv3d: (DEPTH, side, side)}
+        for channels in candidates:
+            yield (channels, *next((size[kind] for kind in size if isinstance(first, kind)), (side, side)))
 
 
 @contextmanager

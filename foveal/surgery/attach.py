@@ -7,8 +7,8 @@ There are four forms, each visible in `print(model)`:
 - wrap: any other module is wrapped in an `Attached`, which runs it and the mechanism in order;
 - instead: a convolution with its norm and activation becomes the first branch of the mechanism.
 
-The last two forms change names of weights. A load hook on the model accepts the plain names too, `plain_state_dict`
-returns them, and `detach` restores them.
+Only the last form changes names of weights: the old ones move into the branch. A load hook on the model accepts the
+plain names too, `plain_state_dict` returns them, and `detach` restores them.
 
 (A hook on a BatchNorm, or a change of its class, would keep the names, but BatchNorm folding, freezing and
 SyncBatchNorm conversion would then remove the attention silently.)
@@ -21,10 +21,10 @@ import torch
 from torch import nn
 
 from foveal.core.names import lookup, unknown_name_error
-from foveal.core.trial_pass import find_input_module
+from foveal.core.trial_pass import Inputs, arguments_of, find_input_module
 from foveal.core.validation import check_model
 from foveal.mechanisms.registry import MECHANISMS, short_name
-from foveal.surgery.attachments import Attachment, accept_plain_names, attachments, set_attachments
+from foveal.surgery.attachments import Attachment, attachments, set_attachments
 from foveal.surgery.blocks import POSITIONS
 from foveal.surgery.fused.fused_blocks import restore_blocks, use_fused_blocks
 from foveal.surgery.insertion import Build, plan_insertions, plan_replacements, remove
@@ -40,9 +40,12 @@ def attach(
     *,
     position: str = "standard",
     identity: bool = True,
+    inputs: Inputs | None = None,
     **options: Any,
 ) -> nn.Module:
     """Attach a mechanism to a model, in place.
+
+    A trial pass over a copy of the model finds the channels at each place; the model itself is not run.
 
     Args:
         model (nn.Module): any model on images; `foveal.surgery.blocks` lists the known blocks.
@@ -61,13 +64,17 @@ def attach(
             initialization, which for gc, nl and stn is the identity, too. A class of your own supports this if it takes
             `identity`. A hard crop cannot start as the identity: the network sees other pixels from the first step, and
             the `Attachment` has `identity=False`.
+        inputs (Tensor, list, tuple or dict, optional): what the model is called with in the trial pass: a tensor or a
+            list of images as the first argument, a tuple of arguments, or a dict of keyword arguments. Default: images
+            of the size that the model declares, or of common sizes.
         **options (Any): options of the mechanism, such as `reduction=8`.
 
     Returns:
         nn.Module: the same model; `foveal.attachments(model)` lists what is attached where.
 
     Raises:
-        TypeError: `model` is not a module; `mechanism` is neither a name nor a module class.
+        TypeError: `model` is not a module; `mechanism` is neither a name nor a module class; `inputs` contains no
+            tensor.
         ValueError: an unknown name, option or position; nothing matches `at`, or something matches twice; no forward
             pass reaches a place, or no map (B, C, H, W) flows there; a block without such a position; the mechanism
             cannot be attached there. The model is then unchanged.
@@ -86,24 +93,24 @@ def attach(
     cls, name = resolve(mechanism)
     attaches = getattr(cls, "attaches", "after")
     check_position(position, name, attaches, at)
-    paths = wanted_paths(model, name, attaches, at)
+    if inputs is not None:
+        arguments_of(inputs)
+    paths = wanted_paths(model, name, attaches, at, inputs)
     check_options(cls, name, options)
     takes_identity = "identity" in inspect.signature(cls).parameters
     arguments = {**options, "identity": identity} if takes_identity else options
     build = builder(model, cls, name, arguments)
     if attaches == "instead":
         plan = plan_replacements(model, paths, name, build)
-    elif at == "residual":
-        plan = plan_insertions(
-            model, [InsertionPoint(path, outermost(model, path)) for path in paths], name, attaches, build
-        )
     else:
-        plan = plan_insertions(
-            model, [insertion_point(model, path, attaches, position) for path in paths], name, attaches, build
-        )
+        places = [
+            InsertionPoint(path, outermost(model, path))
+            if at == "residual"
+            else insertion_point(model, path, attaches, position)
+            for path in paths
+        ]
+        plan = plan_insertions(model, places, name, attaches, build, inputs)
     modules = tuple(step() for step in plan)
-    if not hasattr(model, "attachments"):
-        model.register_load_state_dict_pre_hook(accept_plain_names)
     requested = (at,) if at in ("input", "residual") else tuple(paths)
     unchanged = getattr(cls, "starts_as_identity", False) or (identity and takes_identity)
     set_attachments(model, [*attachments(model), Attachment(name, requested, position, unchanged, options, modules)])
@@ -149,14 +156,14 @@ def check_position(position: str, name: str, attaches: str, at: At | None) -> No
         raise ValueError(f"position={position!r}: at='residual' finds only the ends of branches")
 
 
-def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None) -> list[str]:
+def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None, inputs: Inputs | None) -> list[str]:
     """Return the module paths at which to attach."""
     if attaches == "network":
         raise ValueError(f"{name} works only in a network of its own; foveal.list_models() lists the networks")
     if at in ("input", "residual"):
         if attaches != ("before" if at == "input" else "after"):
             raise ValueError(f"at={at!r}: {name} is attached {ATTACHES[attaches]}")
-        return [find_input_module(model)] if at == "input" else residual_ends(model)
+        return [find_input_module(model, inputs)] if at == "input" else residual_ends(model, inputs)
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":

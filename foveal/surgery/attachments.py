@@ -1,7 +1,8 @@
 """Attachments of a model: what is attached where, and the names of the weights in the plain model."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,8 +69,58 @@ def attachments(model: nn.Module) -> list[Attachment]:
 
 
 def set_attachments(model: nn.Module, records: list[Attachment]) -> None:
-    """Store the attachments on the model, as plain data, so that copies and pickles keep them."""
+    """Store the attachments on the model, as plain data, so that copies and pickles keep them.
+
+    While there are any, load hooks accept and report plain names, and timm's `group_matcher` groups by them. With an
+    empty list nothing of all that stays.
+    """
+    before, after = model._load_state_dict_pre_hooks, model._load_state_dict_post_hooks
+    if records and not attachments(model):
+        model.register_load_state_dict_pre_hook(accept_plain_names)
+        model.register_load_state_dict_post_hook(report_plain_names)
+        if hasattr(type(model), "group_matcher"):
+            model.__dict__["group_matcher"] = partial(group_matcher, model)
     model.__dict__["attachments"] = records
+    if not records:
+        del model.__dict__["attachments"]
+        model.__dict__.pop("group_matcher", None)
+        for hooks in (before, after):
+            for key, hook in [*hooks.items()]:
+                if getattr(hook, "hook", hook) in (accept_plain_names, report_plain_names):
+                    del hooks[key]
+
+
+def group_matcher(model: Any, coarse: bool = False) -> Callable[[str], float]:
+    """Return timm's layer groups of the plain model, as a function from a name to a group.
+
+    The weights of a mechanism are in the group of the module that it is attached to, or, if that has no weights, of the
+    weight before it.
+    """
+    from timm.models._manipulate import group_with_matcher
+
+    own = {name: module.host for each in attachments(model) for module in each.modules for name in module.own}
+    names = [plain_name(model, name) for name, _ in model.named_parameters()]
+    plain = [name for name in names if name not in own]
+    groups: dict[str, float] = group_with_matcher(
+        [(name, name) for name in plain], type(model).group_matcher(model, coarse), reverse=True
+    )
+    nearest = plain[0]
+    for name in names:
+        nearest = name if name in groups and name not in own else nearest
+        if name in own:
+            groups[name] = groups[first_within(plain, own[name]) or nearest]
+
+    def group_of(name: str) -> float:
+        path = plain_name(model, name)
+        within = path if path in groups else first_within(groups, path)
+        return groups[within] if within else float("inf")
+
+    return group_of
+
+
+def first_within(names: Iterable[str], path: str) -> str | None:
+    """Return the first name of a weight within a module."""
+    return next((name for name in names if name.startswith(f"{path}.")), None)
 
 
 def plain_name(model: nn.Module, key: str) -> str:
@@ -101,6 +152,12 @@ def accept_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str
     names = {plain for plain, key in by_plain.items() if prefix + key in state_dict}
     for plain in missing_parameters(model, names, identity=True):
         state_dict[prefix + by_plain[plain]] = present[by_plain[plain]]
+
+
+def report_plain_names(model: nn.Module, incompatible: Any) -> None:
+    """Load hook that gives missing and unexpected weights their plain names."""
+    for keys in incompatible:
+        keys[:] = [plain_name(model, key) for key in keys]
 
 
 def missing_parameters(model: nn.Module, names: Container[str], *, identity: bool) -> set[str]:

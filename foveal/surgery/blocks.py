@@ -32,7 +32,7 @@ class KnownBlock:
             of them. Empty if there is no such sequence.
         shared: True if other parts of the block use the activation too, so that it stays. It must be a ReLU, which is
             idempotent.
-        before: True if attention is attached before the module at `end`, which drops paths.
+        before: True if attention is attached before the module at `end`, which drops paths or projects them.
         start: first layer of the branch alone; None if there is none, or if there are several.
         shortcut: a module on the shortcut alone; None if the shortcut contains no module. An empty slot there is the
             plain shortcut.
@@ -64,7 +64,7 @@ class KnownBlock:
 
 
 TIMM, TORCHVISION = "timm.models.", "torchvision.models."
-
+TRANSFORMERS, SMP = "transformers.models.", "segmentation_models_pytorch.encoders."
 
 BLOCKS = {
     f"{TIMM}resnet.BasicBlock": KnownBlock("se", ("conv1", "bn1", "act1"), start="conv1", shortcut="downsample"),
@@ -112,11 +112,36 @@ BLOCKS = {
     f"{TORCHVISION}convnext.CNBlock": KnownBlock("stochastic_depth", before=True, start="block.0"),
     f"{TORCHVISION}densenet._DenseLayer": KnownBlock("conv2"),
     **{f"{TORCHVISION}inception.Inception{kind}": KnownBlock("") for kind in "ABCDE"},
+    f"{TRANSFORMERS}resnet.modeling_resnet.ResNetBasicLayer": KnownBlock(
+        "layer", ("layer.0",), start="layer.0", shortcut="shortcut"
+    ),
+    f"{TRANSFORMERS}resnet.modeling_resnet.ResNetBottleNeckLayer": KnownBlock(
+        "layer", ("layer.1",), start="layer.0", shortcut="shortcut"
+    ),
+    f"{TRANSFORMERS}convnext.modeling_convnext.ConvNextLayer": KnownBlock("drop_path", before=True, start="dwconv"),
+    f"{TRANSFORMERS}convnextv2.modeling_convnextv2.ConvNextV2Layer": KnownBlock(
+        "drop_path", before=True, start="dwconv"
+    ),
+    f"{SMP}_senet.Bottleneck": KnownBlock(
+        "se_module", ("conv2", "bn2", "relu"), shared=True, start="conv1", shortcut="downsample"
+    ),
+    f"{SMP}_efficientnet.MBConvBlock": KnownBlock("_project_conv", before=True),  # after its own squeeze-and-excitation
+    f"{SMP}mobileone.MobileOneBlock": KnownBlock("se"),
+    f"{SMP}_xception.Block": KnownBlock("rep"),
+    **{f"{SMP}_inceptionresnetv2.Block{kind}": KnownBlock("conv2d") for kind in (35, 17, 8)},
+    **{f"{SMP}_inceptionresnetv2.Mixed_{kind}": KnownBlock("") for kind in ("5b", "6a", "7a")},
+    **{f"{SMP}_inceptionv4.Inception_{kind}": KnownBlock("") for kind in "ABC"},
+    **{f"{SMP}_inceptionv4.Reduction_{kind}": KnownBlock("") for kind in "AB"},
+    "ultralytics.nn.modules.block.Bottleneck": KnownBlock("cv2", ("cv2",), start="cv1"),
     "foveal.networks.small_cnn.ConvBlock": KnownBlock("attention", ("conv", "norm", "act")),
 }
 
 
-CHAINS = {f"{TIMM}vgg.VGG": "features", f"{TORCHVISION}vgg.VGG": "features"}  # network to its Sequential of layers
+CHAINS = {  # network to its Sequential of layers
+    f"{TIMM}vgg.VGG": "features",
+    f"{TORCHVISION}vgg.VGG": "features",
+    f"{TORCHVISION}detection.ssd.SSDFeatureExtractorVGG": "features",
+}
 
 
 T = TypeVar("T")

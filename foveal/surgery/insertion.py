@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal.core.trial_pass import eval_mode, record_shapes
+from foveal.core.trial_pass import Inputs, eval_mode, record_channels
 from foveal.surgery.attachments import InsertedModule, plain_name
 from foveal.surgery.blocks import KnownBlock, known_block, path_within
-from foveal.surgery.insertion_points import InsertionPoint, get_module, ours, set_module
+from foveal.surgery.insertion_points import InsertionPoint, get_module, ours, outermost, set_module, unwrapped
 from foveal.surgery.wrapper import Attached
 
 Build = Callable[..., nn.Module]
@@ -22,7 +22,7 @@ Step = Callable[[], InsertedModule]
 
 
 def plan_insertions(
-    model: nn.Module, places: list[InsertionPoint], name: str, attaches: str, build: Build
+    model: nn.Module, places: list[InsertionPoint], name: str, attaches: str, build: Build, inputs: Inputs | None = None
 ) -> list[Step]:
     """Return the steps that insert a mechanism after or before each module, built for the channels that flow there.
 
@@ -33,43 +33,38 @@ def plan_insertions(
     twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
     if twice is not None:
         raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is matched twice")
-    empty = [host for host in hosts if get_module(model, host) is None]
-    for slot in empty:
-        set_module(model, slot, nn.Identity())  # a module there, so that a hook can record the shape
-    try:
-        flows = record_shapes(model, hosts)
-        built = {place: build(place.path, channels_at(place.path, flows[place.host])) for place in places}
-    except Exception:
-        for slot in empty:
-            set_module(model, slot, None)
-        raise
+    found, stopped = record_channels(model, hosts, inputs)
+    for host, before in hosts.items():
+        channels = found.get(host) or declared_channels(get_module(model, host), before)
+        if channels is None:
+            raise ValueError(f"{host!r}: no forward pass reaches it (the trial pass stopped: {stopped}); give inputs=")
+        found[host] = channels
+    built = {place: build(place.path, found[place.host]) for place in places}
     deepest_first = sorted(built.items(), key=lambda item: -item[0].host.count("."))
-    return [insertion_step(model, at, name, module, attaches, at.host in empty) for at, module in deepest_first]
+    return [insertion_step(model, at, name, module, attaches) for at, module in deepest_first]
 
 
-def channels_at(path: str, shape: tuple[int, ...]) -> int:
-    """Return the channels of a map of this shape; raise ValueError if it is not a map (B, C, H, W)."""
-    channels_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]  # the image was square
-    if len(shape) != 4 or channels_last:
-        tokens = "; a transformer's tokens have no default place" if len(shape) == 3 else ""
-        raise ValueError(f"{path!r}: what flows there is {shape}, not a map (B, C, H, W){tokens}")
-    return shape[1]
+def declared_channels(module: nn.Module | None, before: bool) -> int | None:
+    """Return the channels that a module for maps (B, C, H, W) declares for its input or output, None if it does not."""
+    if isinstance(module, nn.Sequential) and len(module):
+        return declared_channels(module[0 if before else -1], before)
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return module.in_channels if before else module.out_channels
+    return module.num_features if isinstance(module, nn.BatchNorm2d) else None
 
 
-def insertion_step(
-    model: nn.Module, place: InsertionPoint, name: str, module: nn.Module, attaches: str, empty: bool
-) -> Step:
+def insertion_step(model: nn.Module, place: InsertionPoint, name: str, module: nn.Module, attaches: str) -> Step:
     """Return the step that puts a mechanism into a slot or a Sequential, or wraps any other module."""
     end, before = place.host, place.before
 
     def step() -> InsertedModule:
-        host = model.get_submodule(end)
-        if type(host) is nn.Identity:
+        host = get_module(model, end)
+        if host is None or is_idle(host):
             set_module(model, end, module)
-            return inserted_module(model, end, end, "empty slot" if empty else "idle slot", module)
+            return inserted_module(model, end, end, "empty slot" if host is None else "idle slot", module)
         key = free_name(host, name)
         path = f"{end}.{key}"
-        if isinstance(host, nn.Sequential) and type(host).forward in (nn.Sequential.forward, Attached.forward):
+        if type(host).forward in (nn.Sequential.forward, Attached.forward):
             paths = [f"{end}.{child}" for child in host._modules]
             earlier = 0 if attaches == "before" else len([*takewhile(lambda path: path in ours(model), paths)])
             add_child(host, key, module, earlier if before else len(paths))
@@ -79,6 +74,11 @@ def insertion_step(
         return inserted_module(model, path, end, "wrap", module, moved=((f"{end}.", f"{end}.host."),))
 
     return step
+
+
+def is_idle(module: nn.Module) -> bool:
+    """Return True for an identity without hooks or attributes of its own, which a new one can replace later."""
+    return type(module) is nn.Identity and {**vars(module), "training": True} == vars(nn.Identity())
 
 
 def inserted_module(
@@ -96,11 +96,12 @@ def free_name(host: nn.Module, name: str) -> str:
     return next(key for key in names if key != "host" and not hasattr(host, key))
 
 
-def add_child(host: nn.Sequential, key: str, module: nn.Module, index: int) -> None:
+def add_child(host: nn.Module, key: str, module: nn.Module, index: int) -> None:
     """Insert a child of a Sequential at an index."""
-    children = [*host._modules.items()]
-    host.add_module(key, module)
-    host._modules = OrderedDict([*children[:index], (key, module), *children[index:]])
+    later = [*host._modules][index:]
+    host._modules[key] = module  # add_module refuses a name that is also an attribute of a wrapper's host
+    for name in later:
+        host._modules[name] = host._modules.pop(name)
 
 
 def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Step]:
@@ -114,7 +115,7 @@ def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Buil
 
 def replacement_step(model: nn.Module, path: str, name: str, build: Build) -> Step:
     """Return the step that makes a convolution with its norm and activation the first branch of a mechanism."""
-    host = model.get_submodule(path)
+    host, path = unwrapped(model.get_submodule(path)), outermost(model, path)
     block = known_block(host) or KnownBlock("", ("",))
     if not block.convolution:
         raise ValueError(f"{path!r}: a {type(host).__name__} has no sequence of convolution, norm and activation")
@@ -193,7 +194,7 @@ def remove(model: nn.Module, module: InsertedModule) -> None:
     if module.form == "empty slot":
         set_module(model, module.host, None)
     elif module.form == "idle slot":
-        set_module(model, module.host, nn.Identity())
+        set_module(model, module.host, nn.Identity().train(model.get_submodule(module.host).training))
     elif module.form == "child":
         del model.get_submodule(module.host)._modules[module.path.rpartition(".")[2]]
     elif module.form == "wrap":

@@ -33,24 +33,22 @@ def insertion_point(model: nn.Module, path: str, attaches: str, position: str) -
     Raises:
         ValueError: the block has no such position, or the module is not a known block.
     """
+    outer = outermost(model, path)
     if attaches == "before":
-        return InsertionPoint(path, outermost(model, path), before=True)
-    inner = path
-    while isinstance(model.get_submodule(inner), Attached):
-        inner += ".host"
-    module = model.get_submodule(inner)
+        return InsertionPoint(path, outer, before=True)
+    module = unwrapped(model.get_submodule(outer))
     block = known_block(module)
     if block is None and position != "standard":
         raise ValueError(f"position={position!r}: {path!r}, a {type(module).__name__}, is not a known block")
     if block is None:
-        return InsertionPoint(path, outermost(model, path))
+        return InsertionPoint(path, outer)
     found = block.insertion(position)
     if found is None:
         raise ValueError(
             f"position={position!r}: {path!r}, a {type(module).__name__}, has {NO_INSERTION_POINT[position]}"
         )
     within, before = path_within(module, found[0]), found[1]
-    host = outermost(model, f"{inner}.{within}" if within else inner)
+    host = f"{outer}.{within}" if within else outer
     return InsertionPoint(path, host, before and host not in ours(model))  # a mechanism already in a slot comes first
 
 
@@ -60,10 +58,14 @@ def ours(model: nn.Module) -> set[str]:
 
 
 def outermost(model: nn.Module, path: str) -> str:
-    """Return the path of the outermost wrapper of a module, or of the module itself."""
-    while path.endswith(".host") and isinstance(model.get_submodule(path.removesuffix(".host")), Attached):
-        path = path.removesuffix(".host")
-    return path
+    """Return the path of the wrapper of a module, or of the module itself."""
+    wrapper = path.removesuffix(".host")
+    return wrapper if isinstance(model.get_submodule(wrapper), Attached) else path
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the host of a wrapper, or the module itself."""
+    return module.get_submodule("host") if isinstance(module, Attached) else module
 
 
 def get_module(model: nn.Module, path: str) -> nn.Module | None:
@@ -75,7 +77,7 @@ def get_module(model: nn.Module, path: str) -> nn.Module | None:
 def set_module(model: nn.Module, path: str, module: nn.Module | None) -> None:
     """Set the module at a path."""
     parent, _, name = path.rpartition(".")
-    owner = model.get_submodule(parent)
+    owner = unwrapped(model.get_submodule(parent))
     if module is None and name in owner._modules:
         delattr(owner, name)
     setattr(owner, name, module)

@@ -23,11 +23,12 @@ def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
     Raises:
         ValueError: there is none of these.
     """
-    chain = row_of(model, CHAINS)
-    if chain is not None:
-        return activations(model, chain)
-    stage_ends = [info["module"] for info in getattr(model, "feature_info", None) or []] if stages else []
     present = dict(model.named_modules())
+    chains = [(path, row_of(module, CHAINS)) for path, module in present.items()]
+    for path, chain in chains:
+        if chain is not None:
+            return activations(model, f"{path}.{chain}".lstrip("."))
+    stage_ends = [info["module"] for info in getattr(model, "feature_info", None) or []] if stages else []
     blocks = [path for path, module in present.items() if known_block(module)]
     found = blocks or [path for path in stage_ends if path in present]
     if not found:
@@ -39,13 +40,12 @@ def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
 
 
 def activations(model: nn.Module, chain: str) -> list[str]:
-    """Return the last layer before each convolution but the first, and before each pooling."""
+    """Return the last layer before each convolution but the first, before each pooling, and before the end."""
     layers = list(model.get_submodule(chain).named_children())
     pools = {name for name, layer in layers if "Pool" in type(layer).__name__}
     starts = {name for name, layer in layers if isinstance(layer, nn.Conv2d)} | pools
-    return [
-        f"{chain}.{name}" for (name, _), (following, _) in pairwise(layers) if following in starts and name not in pools
-    ]
+    ends = [name for (name, _), (following, _) in pairwise(layers) if following in starts]
+    return [f"{chain}.{name}" for name in [*ends, layers[-1][0]] if name not in pools]
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,17 @@ def between_stages(model: nn.Module) -> list[str]:
     """Return the stages of a network but the last, for a mechanism that is attached between stages.
 
     A timm model lists the ends of its stages, the last one too; in another network a stage is a child that contains
-    known blocks. In a network with known blocks a stem, which contains none, is not a stage.
+    known blocks, of the network itself or of the one module that contains them all, such as a detector's backbone. In a
+    network with known blocks a stem, which contains none, is not a stage.
 
     Raises:
         ValueError: the network does not have two stages.
     """
     present = dict(model.named_modules())
     stage_ends = [info["module"] for info in getattr(model, "feature_info", None) or [] if info["module"] in present]
-    candidates = stage_ends or [path for path, _ in model.named_children()]
-    with_blocks = [path for path in candidates if any(known_block(module) for module in present[path].modules())]
+    with_blocks = [path for path in stage_ends or children(model) if has_known_block(present[path])]
+    while not stage_ends and len(with_blocks) == 1 and not known_block(present[with_blocks[0]]):
+        with_blocks = [path for path in children(model, with_blocks[0]) if has_known_block(present[path])]
     last = (stage_ends or with_blocks)[-1:]
     stages = [path for path in with_blocks or stage_ends if path not in last]
     if not stages:
@@ -115,6 +117,16 @@ def between_stages(model: nn.Module) -> list[str]:
             f"{type(model).__name__} has no stages: give the place by at=, a list such as ['layer1', 'layer2']"
         )
     return stages
+
+
+def children(model: nn.Module, path: str = "") -> list[str]:
+    """Return the paths of a module's children."""
+    return [f"{path}.{name}".lstrip(".") for name, _ in model.get_submodule(path).named_children()]
+
+
+def has_known_block(module: nn.Module) -> bool:
+    """Return True for a known block, or a module that contains one."""
+    return any(known_block(each) for each in module.modules())
 
 
 def matching_paths(model: nn.Module, at: At) -> list[str]:

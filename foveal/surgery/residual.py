@@ -5,7 +5,7 @@ image, the operand with more modules of its own is the branch, the other the sho
 a later addition in the same forward is not the end of a block (Res2Net has such additions). The added tensor must be a
 module's output: attention is then attached after that module, and before modules that only drop paths.
 
-The image is square, so maps are too; tokens in four dimensions, and maps with their channels last, are not.
+Maps have the ratio of sides that the image has; tokens in four dimensions, and maps with their channels last, do not.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from foveal.core.trial_pass import try_passes
+from foveal.core.trial_pass import Call, Inputs, run_trials
 from foveal.surgery.attachments import attachments
 
 IMAGE = 1
@@ -34,18 +34,32 @@ class Addition:
     ends: tuple[str, ...]  # paths of the modules that returned the added tensor unchanged, in order
 
 
-def residual_ends(model: nn.Module) -> list[str]:
+def residual_ends(model: nn.Module, inputs: Inputs | None = None) -> list[str]:
     """Return the paths of the modules after which to attach at the end of every residual branch.
+
+    Args:
+        model: the network.
+        inputs: what it is called with, see `foveal.core.trial_pass.calls_of`.
 
     Raises:
         ValueError: there is no residual branch; a branch ends in no module, or in one that is called elsewhere too; no
             forward pass reached its end.
     """
-    trace = Trace(model)
-    with hooked(model, trace), trace:
-        stopped = try_passes(model, lambda stopped: stopped == "")
-    if stopped:
+    traces: list[Trace] = []
+
+    @contextmanager
+    def tracing(copied: nn.Module, call: Call) -> Iterator[None]:
+        traces.append(Trace(copied, call))
+        for each in call.tensors:
+            each.behind = IMAGE  # type: ignore[attr-defined]
+        follow(copied, traces[-1])
+        with traces[-1]:
+            yield
+
+    stopped = run_trials(model, inputs, tracing)
+    if stopped or not traces:
         raise ValueError(f"at='residual': the trial pass stopped: {stopped}")
+    trace = traces[-1]
     additions = trace.blocks_ends()
     if not additions:
         raise ValueError(f"at='residual': {type(model).__name__} adds no map of a branch to a shortcut")
@@ -72,25 +86,19 @@ def within_norm(model: nn.Module, path: str) -> bool:
 class Trace(TorchFunctionMode):
     """Function mode that records the modules each tensor depends on, and each addition of a branch to a shortcut."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, call: Call):
         super().__init__()
+        self.has_image_sides = call.has_image_sides
         steps = [path for path, module in model.named_modules() if not [*module.children()]]
         self.bits = {path: 2 << index for index, path in enumerate(steps)}  # the lowest bit is the image's
         self.modules = (2 << len(steps)) - 2
         self.ours = [f"{each.path}." for attachment in attachments(model) for each in attachment.modules]
-        self.begin()
-
-    def begin(self) -> None:
-        """Reset the records at the start of a forward pass."""
         self.additions: list[Addition] = []
         self.calls: Counter[str] = Counter()
         self.inside: list[tuple[str, int]] = []  # running modules, and the version of the input of each
 
     def enter(self, path: str, x: Any) -> None:
         """Record that a module starts, called with `x`."""
-        if not path:
-            self.begin()
-            x.behind = IMAGE
         self.calls[path] += 1
         self.inside.append((path, x._version if isinstance(x, Tensor) else 0))
 
@@ -122,7 +130,7 @@ class Trace(TorchFunctionMode):
     def note(self, one: Any, other: Any = None) -> int:
         """Record an addition of two maps; return its bit in the dependencies of the sum, 0 if it is not of a branch."""
         path = self.inside[-1][0] if self.inside else ""
-        if not are_maps(one, other) or f"{path}.".startswith(tuple(self.ours)):
+        if not self.are_maps(one, other) or f"{path}.".startswith(tuple(self.ours)):
             return 0
         branch, shortcut = sorted((one, other), key=lambda each: -self.own(each, one, other))
         if self.own(branch, one, other) == self.own(shortcut, one, other):
@@ -136,6 +144,12 @@ class Trace(TorchFunctionMode):
         """Return the number of modules that only one of two tensors depends on."""
         return (behind(each) & ~(behind(one) & behind(other)) & self.modules).bit_count()
 
+    def are_maps(self, one: Any, other: Any) -> bool:
+        """Return True for two maps of one shape that both depend on the image."""
+        if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.ndim != 4 or one.shape != other.shape:
+            return False
+        return self.has_image_sides(*one.shape[2:]) and bool(behind(one) & behind(other) & IMAGE)
+
     def blocks_ends(self) -> list[Addition]:
         """Return the additions except those within the branch of another addition in the same block."""
         nested = {
@@ -145,13 +159,6 @@ class Trace(TorchFunctionMode):
             if addition.within >> index & 1 and inner.block == addition.block
         }
         return [addition for index, addition in enumerate(self.additions) if index not in nested]
-
-
-def are_maps(one: Any, other: Any) -> bool:
-    """Return True for two maps of one shape that both depend on the image."""
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.ndim != 4 or one.shape != other.shape:
-        return False
-    return one.shape[2] == one.shape[3] and bool(behind(one) & behind(other) & IMAGE)
 
 
 def behind(tensors: Any) -> int:
@@ -173,19 +180,10 @@ def end(tensor: Tensor, paths: list[str]) -> None:
     tensor.ends = (tensor._version, paths)  # type: ignore[attr-defined]
 
 
-@contextmanager
-def hooked(model: nn.Module, trace: Trace) -> Iterator[None]:
-    """Call the trace at the start and end of each module within the context."""
-    handles = []
+def follow(model: nn.Module, trace: Trace) -> None:
+    """Call the trace at the start and end of each module of a copy."""
     for path, module in model.named_modules():
-        handles += [
-            module.register_forward_pre_hook(lambda _, args, path=path: trace.enter(path, args[0] if args else None)),
-            module.register_forward_hook(
-                lambda module, args, out, path=path: trace.leave(path, module, args[0] if args else None, out)
-            ),
-        ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        module.register_forward_pre_hook(lambda _, args, path=path: trace.enter(path, args[0] if args else None))
+        module.register_forward_hook(
+            lambda module, args, out, path=path: trace.leave(path, module, args[0] if args else None, out)
+        )

@@ -1,7 +1,6 @@
 """The registry: what mechanisms attach as, arguments that are refused."""
 
 import pytest
-from torch import nn
 
 from foveal.mechanisms.bam import BAM
 from foveal.mechanisms.cbam import SpatialGate
@@ -10,7 +9,6 @@ from foveal.mechanisms.efficient_channel import EfficientChannel
 from foveal.mechanisms.gather_excite import GatherExcite
 from foveal.mechanisms.global_context import GlobalContext
 from foveal.mechanisms.registry import MECHANISMS
-from foveal.surgery.wrapper import Attached
 
 
 @pytest.mark.parametrize(
@@ -42,4 +40,3 @@ def test_mechanisms_state_where_they_attach():
         "between",
         "network",
     }
-    assert issubclass(Attached, nn.Sequential)

@@ -212,7 +212,7 @@ def test_attach_to_an_unknown_timm_family_stands_after_each_stage():
 def test_attach_refuses_channels_last_maps():
     with torch.device("meta"):
         model = timm.create_model("swin_tiny_patch4_window7_224")
-        with pytest.raises(ValueError, match=r"'layers.0': what flows there is \(1, 56, 56, 96\), not a map"):
+        with pytest.raises(ValueError, match=r"'layers.0': what flows there is \(2, 56, 56, 96\), not a map"):
             foveal.attach(model, "se")
 
 
@@ -355,7 +355,7 @@ def test_attach_accepts_a_custom_model():
         (("ses",), "unknown mechanism 'ses'; did you mean 'se'"),
         (("se", "layr4.*"), "did you mean 'layer4"),
         (("se", ["layer4.*", "layer4.0"]), "matched twice"),
-        (("se", "fc"), "'fc': what flows there is (1, 1000), not a map (B, C, H, W)"),
+        (("se", "fc"), "'fc': what flows there is (2, 1000), not a map (B, C, H, W)"),
         (("se", "forgotten"), "'forgotten': no forward pass reaches it"),
         (("stn",), "stn has no default place: at='input', or the path"),
         (("se", "input"), "at='input': se is attached after a module"),

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,29 @@ import foveal
 from foveal.surgery.blocks import BLOCKS, known_block, path_within
 
 TIMM, TORCHVISION = "timm.models.", "torchvision.models."
+TRANSFORMERS, SMP = "transformers.models.", "segmentation_models_pytorch.encoders."
+
+
+def hugging_face(kind: str, **options: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        transformers = pytest.importorskip("transformers", reason="the extra third-party is not installed")
+        config = getattr(transformers, f"{kind}Config")(depths=[1, 1, 1, 2], hidden_sizes=[8, 16, 24, 32], **options)
+        return getattr(transformers, f"{kind}Model")(config)
+
+    return build
+
+
+def encoder(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra third-party is not installed")
+        return smp.encoders.get_encoder(name, weights=None)
+
+    return build
+
+
+def yolo() -> nn.Module:
+    tasks = pytest.importorskip("ultralytics.nn.tasks", reason="ultralytics is not installed")
+    return tasks.DetectionModel("yolo11n.yaml", verbose=False)
 
 
 EXAMPLES = {  # a network with such blocks: timm's by name, torchvision's as it is made
@@ -58,6 +82,18 @@ EXAMPLES = {  # a network with such blocks: timm's by name, torchvision's as it 
     f"{TORCHVISION}shufflenetv2.InvertedResidual": torchvision.models.shufflenet_v2_x0_5,
     f"{TORCHVISION}convnext.CNBlock": torchvision.models.convnext_tiny,
     f"{TORCHVISION}densenet._DenseLayer": torchvision.models.densenet121,
+    f"{TRANSFORMERS}resnet.modeling_resnet.ResNetBasicLayer": hugging_face("ResNet", layer_type="basic"),
+    f"{TRANSFORMERS}resnet.modeling_resnet.ResNetBottleNeckLayer": hugging_face("ResNet"),
+    f"{TRANSFORMERS}convnext.modeling_convnext.ConvNextLayer": hugging_face("ConvNext", layer_scale_init_value=1.0),
+    f"{TRANSFORMERS}convnextv2.modeling_convnextv2.ConvNextV2Layer": hugging_face("ConvNextV2"),
+    f"{SMP}_senet.Bottleneck": encoder("se_resnet50"),
+    f"{SMP}_efficientnet.MBConvBlock": encoder("efficientnet-b0"),
+    f"{SMP}mobileone.MobileOneBlock": encoder("mobileone_s0"),
+    f"{SMP}_xception.Block": encoder("xception"),
+    f"{SMP}_inceptionresnetv2.Block35": encoder("inceptionresnetv2"),
+    f"{SMP}_inceptionresnetv2.Block17": encoder("inceptionresnetv2"),
+    f"{SMP}_inceptionresnetv2.Block8": encoder("inceptionresnetv2"),
+    "ultralytics.nn.modules.block.Bottleneck": yolo,
 }
 
 
@@ -109,7 +145,7 @@ def zero_the_end(block: nn.Module, name: str) -> None:
     setattr(owner, attribute, nn.Sequential(Zero(), host) if BLOCKS[name].before else nn.Sequential(host, Zero()))
 
 
-NOT_IN_BRANCH = ("downsample", "shortcut", "proj", "branch1.", "layer_scale")  # not of a branch's layers
+NOT_IN_BRANCH = ("downsample", "shortcut", "skip", "proj", "branch1.", "layer_scale")  # not of a branch's layers
 
 
 def branch_gradient(block: nn.Module, x: torch.Tensor) -> float:
