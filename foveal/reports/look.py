@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from foveal.core.functions import Function, names_function
-from foveal.data.image_files import SUFFIXES, examine, notes_of, range_of, read
+from foveal.data.file_facts import examine, notes_of, range_of
+from foveal.data.image_files import SUFFIXES, read
 from foveal.inspection.drawing.draw import Picture, draw
 from foveal.inspection.recording import Recording
 from foveal.inspection.watch import watch
-from foveal.training.load_model import LoadedModel, load_model
+from foveal.training.load_model import load_model
+from foveal.training.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)

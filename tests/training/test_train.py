@@ -57,7 +57,7 @@ def test_train_learns_and_writes_its_folder(data, tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
         "config.yaml", "split.json", "metrics.jsonl", "times.json", "last.safetensors", "best.safetensors",
-        "predictions.csv", ".foveal", ".foveal.lock",
+        "predictions.csv", "classes.csv", "confusion.csv", ".foveal", ".foveal.lock",
     }  # fmt: skip
     assert sum(line["seconds"] for line in epochs) == result.seconds > 0
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["lr"] == 5e-3
