@@ -4,8 +4,9 @@
 
 Two folders are made: 100,000 icons of 32 x 32 pixels in 100 classes, each a file of its own, and 20,000 photographs of
 640 x 480 in ten classes, which are links to 40 files. Each verb starts in a process of its own, from the end of the
-imports to the first step of training, the loaded parts, or the first predicted batch: without a cache, and with the
-cache of the start before. The files themselves are in the memory of the operating system.
+imports to the first step of training, the loaded parts, or the first predicted batch: first without a cache, then again
+with it. The files themselves are in the memory of the operating system. CPU seconds are those of all processes, which
+other work on the machine does not lengthen much.
 """
 
 import json
@@ -22,7 +23,7 @@ from PIL import Image
 
 KINDS = {"icons": (100_000, 100, (32, 32), ".png"), "photographs": (20_000, 10, (640, 480), ".jpg")}
 DISTINCT = 40  # photographs
-VERBS = ("train", "score", "predict")
+OTHERS = ("score", "predict")
 START = "--start"
 
 
@@ -71,7 +72,7 @@ def start(verb: str, folder: str, run: str) -> None:
         return
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     opened = None if verb == "train" else load_model(run)
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), cpu_seconds()
     try:
         if verb == "train":
             with tempfile.TemporaryDirectory() as output:
@@ -84,26 +85,28 @@ def start(verb: str, folder: str, run: str) -> None:
         pass
     seconds = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "before": before, "after": after}))
+    print(json.dumps({"seconds": seconds, "cpu": cpu_seconds() - cpu, "before": before, "after": after}))
 
 
-def in_process(package: Path, cache: Path, *arguments: str) -> dict[str, float] | None:
-    """Start a verb in a new process with the foveal of a folder; None if that has no such verb."""
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def in_process(package: Path, cache: Path, *arguments: str) -> dict[str, float]:
+    """Start a verb in a new process with the foveal of a folder."""
     environment = {**os.environ, "PYTHONPATH": str(package), "FOVEAL_CACHE": str(cache)}
     command = [sys.executable, __file__, START, *arguments]
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)  # noqa: S603
-    if "has no attribute 'predictions'" in done.stderr:
-        return None
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}
 
 
-def row(kind: str, verb: str, version: str, found: dict[str, float] | None) -> str:
-    figures = (
-        ["", ""] if found is None else [f"{found['seconds']:.1f}", f"{found['after']:.0f} ({found['before']:.0f})"]
-    )
-    return f"| {kind} | {verb} | {version} | {' | '.join(figures)} |"
+def row(kind: str, verb: str, name: str, found: dict[str, float]) -> str:
+    figures = (f"{found['seconds']:.1f}", f"{found['cpu']:.1f}", f"{found['after']:.0f} ({found['before']:.0f})")
+    return f"| {kind} | {verb} | {name} | {' | '.join(figures)} |"
 
 
 def main(earlier: Path | None) -> None:
@@ -113,18 +116,18 @@ def main(earlier: Path | None) -> None:
     here = Path(__file__).resolve().parents[1]
     print("# Start on large folders of images\n\nTwo folders" + __doc__.partition("Two folders")[2])
     print(f"{processor()}, {cores()} cores; {versions()}\n")
-    print("| folder | verb | version | seconds | MB at most (after the imports) |\n| --- | --- | --- | ---: | ---: |")
+    print("| folder | verb | start | seconds | CPU seconds | MB at most (after the imports) |")
+    print("| --- | --- | --- | ---: | ---: | ---: |")
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as place:
             folder, run, cache = make(Path(place), kind), str(Path(place) / "run"), Path(place) / "cache"
             time.sleep(2.5)  # files that are younger are examined again
             in_process(here, Path(place) / "other", "prepare", str(folder), run)
-            for verb in VERBS:
-                if earlier:
-                    print(row(kind, verb, "before", in_process(earlier, cache, verb, str(folder), run)), flush=True)
-                for version in ("first", "again"):
-                    own = cache / verb
-                    print(row(kind, verb, version, in_process(here, own, verb, str(folder), run)), flush=True)
+            starts = [("train", "first", here), ("train", "again", here), *((verb, "again", here) for verb in OTHERS)]
+            if earlier:
+                starts.insert(0, ("train", "earlier version", earlier))
+            for verb, name, package in starts:
+                print(row(kind, verb, name, in_process(package, cache, verb, str(folder), run)), flush=True)
 
 
 if __name__ == "__main__":

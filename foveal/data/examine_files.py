@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -104,7 +104,7 @@ def read_cache(path: Path, stamps: Mapping[str, Stamp]) -> Facts:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["rules"] != rules():
             return {}
-        facts = [FileFacts(*fields[:-1], fields[-1] and tuple(fields[-1])) for fields in stored["facts"]]
+        facts = [FileFacts(**{**each, "values": each["values"] and tuple(each["values"])}) for each in stored["facts"]]
         files = stored["files"]
         return {
             name: facts[entry[2]]
@@ -123,7 +123,7 @@ def write_cache(path: Path, root: Path, facts: Facts, stamps: Mapping[str, Stamp
         "file": WRITTEN_BY,
         "folder": str(root.resolve()),
         "rules": rules(),
-        "facts": [astuple(each) for each in numbers],
+        "facts": [asdict(each) for each in numbers],
         "files": files,
     }
     write_file(path, json.dumps(stored))

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from foveal.data.image_files import ALPHA, DEEPEST, decode, is_transparent, opened, split_alpha, why_no_image
 
@@ -45,7 +46,7 @@ def examine(path: Path, whole: bool = True) -> FileFacts:
     try:
         with opened(path) as image:
             pages, mode, bands = getattr(image, "n_frames", 1), image.mode, stored_bands(image)
-            if not whole and not is_deep(image) and is_complete(image, path):
+            if not whole and not is_deep(image) and is_complete(image):
                 return FileFacts(None, pages, mode, bands, mode in ALPHA or "transparency" in image.info)
             pixels = decode(image, path)
             if isinstance(pixels, Image.Image):
@@ -62,24 +63,34 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
-def is_complete(image: Image.Image, path: Path) -> bool:
-    """Return True if a file ends as its format does, so that it is not truncated.
+def is_complete(image: Image.Image) -> bool:
+    """Return True if the file of an image that was just opened ends as its format does, so that it is not truncated.
 
     False says nothing: other programs may append to a file, and of TIFF only strips are looked for.
     """
-    kind, size = image.format, path.stat().st_size
+    file = cast(ImageFile.ImageFile, image).fp
+    if file is None:  # of a format that Pillow reads whole when it opens it
+        return False
+    place = file.tell()
+    try:
+        return ends_whole(image, file, file.seek(0, os.SEEK_END))
+    finally:
+        file.seek(place)
+
+
+def ends_whole(image: Image.Image, file: IO[bytes], size: int) -> bool:
+    """Return True if a file of a size in bytes ends as the format of its image does."""
+    kind = image.format
     if kind == "TIFF":
         tags = getattr(image, "tag_v2", {})
         strips = zip(tags.get(STRIPS, ()), tags.get(STRIP_SIZES, ()), strict=False)
         return 0 < max((begin + length for begin, length in strips), default=0) <= size
-    with path.open("rb") as file:
-        head = file.read(8)
-        file.seek(-min(size, LAST), os.SEEK_END)
-        last = file.read()
     if kind in SIZED:
         offset, added = SIZED[kind]
-        return int.from_bytes(head[offset : offset + 4], "little") + added == size
-    return kind in ENDINGS and last.endswith(ENDINGS[kind])
+        file.seek(offset)
+        return int.from_bytes(file.read(4), "little") + added == size
+    file.seek(max(0, size - LAST))
+    return kind in ENDINGS and file.read(LAST).endswith(ENDINGS[kind])
 
 
 def stored_bands(image: Image.Image) -> int:

@@ -50,6 +50,6 @@ class PredictionPictures:
             for index, name in enumerate(batch.names):
                 own = [replace(each, values=each.values[index : index + 1].float()) for each in records]
                 picture = draw(own, images[index : index + 1], predicted[index : index + 1])
-                file = f"{self._count:06d}-{slug(name).strip('-.')[-LONGEST:]}.png"
-                picture.save(self._folder / file)
+                stem = slug(str(Path(name).with_suffix(""))).strip("-.")[-LONGEST:]
+                picture.save(self._folder / f"{self._count:06d}-{stem}.png")
                 self._count += 1

@@ -21,7 +21,7 @@ from foveal.data.image_source import ImageSource, check_pixels, image_source
 from foveal.data.load_data import load_data
 from foveal.data.parts import UNREAD, Data, Part, listed, relabel
 from foveal.data.preprocessing import Preprocessing
-from foveal.training.batches import UnreadImages
+from foveal.training.batches import FAILING, UnreadImages
 from foveal.training.predict import Answer, PredictedBatch, PredictResult, join, predict_batches, predict_part
 from foveal.training.run_facts import InferenceSettings
 from foveal.training.stored_split import StoredSplit
@@ -195,12 +195,16 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Batches:
-    """Preprocessed images, labels and, where they are known, boxes; can be read several times."""
+    """Preprocessed images, labels and, where they are known, boxes; can be read several times.
+
+    Images that cannot be read are left out, and noted in `unread`.
+    """
 
     model: LoadedModel
     part: Part
     on_batch: Callable[[int, int], None]
     most: int | None = None
+    unread: UnreadImages = field(default_factory=lambda: UnreadImages("images", FAILING))
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         boxes = getattr(self.part, "boxes", None)
@@ -211,6 +215,7 @@ class Batches:
             done += len(chosen)
             whole = labels != UNREAD
             if not whole.all():
+                self.unread.add(self.part, chosen[~whole].tolist())
                 chosen, images, labels = chosen[whole], images[whole], labels[whole]
             if not len(chosen):
                 continue

@@ -101,7 +101,7 @@ def test_examine_files_ignores_a_cache_that_is_not_its_own(root, examined, broke
     stored = json.loads(path.read_text())
     changes = {
         "rules": {**stored, "rules": "older"},
-        "facts": {**stored, "facts": [[1]]},
+        "facts": {**stored, "facts": [{"page": 1}]},
         "entry": {**stored, "files": {name: [*entry[:2], 99] for name, entry in stored["files"].items()}},
     }
     path.write_text(json.dumps(changes[broken]) if broken in changes else broken)

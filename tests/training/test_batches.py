@@ -9,8 +9,10 @@ from PIL import Image
 
 import foveal
 from foveal.data.parts import UNREAD
+from foveal.reports.look import look
 from foveal.training.batches import UnreadImages, read_batches
 from foveal.training.config import RunConfig
+from foveal.training.loaded_model import LoadedModel
 from foveal.training.run_folder import read_split
 from foveal.training.train import load_images
 from foveal.training.trainer import Trainer
@@ -97,6 +99,21 @@ def test_trainer_predicts_as_before_where_every_image_is_read(data):
     with torch.no_grad():
         expected = run.model.eval()(images.contiguous(memory_format=torch.channels_last))
     assert torch.equal(answers.logits[:8], expected)
+
+
+def test_batches_of_a_loaded_model_and_look_name_what_they_leave_out(data, tmp_path, monkeypatch):
+    config = RunConfig(model="small_cnn+se", data=f"folder:{tmp_path}/photos", image_size=16, epochs=1, batch_size=8)
+    foveal.train(config, tmp_path / "run")
+    opened = foveal.load_model(tmp_path / "run")
+    part = opened.load_data(config.data).test
+    name = break_file(part, 2)
+    batches = opened.batches(part)
+    assert sum(len(labels) for _, labels in batches) == len(part) - 1
+    assert list(batches.unread.reasons) == [name]
+    monkeypatch.setattr(LoadedModel, "load_data", lambda *_: replace(data, test=part))
+    looked = look(str(tmp_path / "run"), [config.data], most=4)
+    assert looked.names == [part.names[index] for index in (0, 1, 3)]
+    assert list(looked.skipped) == [name]
 
 
 def test_load_images_is_what_train_uses(data, tmp_path):
