@@ -71,7 +71,7 @@ def collect_images(images: list[str | Function], most: int, opened: LoadedModel)
         raise ValueError(f"images {images}: one data set, or image files")
     data, unread = opened.load_data(images[0]), UnreadImages(str(images[0]))
     order = torch.arange(min(most, len(data.test)))
-    batches = list(read_batches(data.test, order, len(order), 0, unread.add))
+    batches = list(read_batches(data.test, order, len(order), 0, unread.add, torch.Generator()))
     check_any(len(batches), unread.reasons)
     indices, pictures, _ = batches[0]
     names = [data.test.names[index] for index in indices.tolist()]

@@ -50,7 +50,12 @@ class UnreadImages:
 
 
 def read_batches(
-    part: Part, order: Tensor, batch_size: int, workers: int, on_unread: Callable[[Part, list[int]], None]
+    part: Part,
+    order: Tensor,
+    batch_size: int,
+    workers: int,
+    on_unread: Callable[[Part, list[int]], None],
+    generator: torch.Generator | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Read a part in batches: indices (B,), images (B, C, H, W) uint8 and labels (B,).
 
@@ -60,10 +65,11 @@ def read_batches(
         batch_size: images in a batch; those that cannot be read are missing in theirs.
         workers: number of processes that read images.
         on_unread: called with the indices of such images.
+        generator: from which the loader draws seeds of its workers, also without any; if left out, torch's own.
     """
     loader = DataLoader(
         cast("Dataset[Any]", part), batch_size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes,
-        multiprocessing_context=LOADERS if workers else None,
+        multiprocessing_context=LOADERS if workers else None, generator=generator,
     )  # fmt: skip
     for indices, (images, labels) in zip(order.split(batch_size), loader, strict=False):
         whole = labels != UNREAD

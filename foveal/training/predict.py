@@ -71,7 +71,8 @@ def predict_part(
     part: Part, labelled: bool, answer: Answer, unread: UnreadImages, batch_size: int, workers: int
 ) -> Iterator[PredictedBatch]:
     """Predict the images of a part in order; those that cannot be read are added to `unread`."""
-    for indices, images, labels in read_batches(part, torch.arange(len(part)), batch_size, workers, unread.add):
+    order, own = torch.arange(len(part)), torch.Generator()  # the caller's random stream stays as it is
+    for indices, images, labels in read_batches(part, order, batch_size, workers, unread.add, own):
         names = [str(part.names[index]) for index in indices.tolist()]
         yield PredictedBatch(names, images, labels if labelled else None, answer(images))
 

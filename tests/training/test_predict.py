@@ -91,6 +91,12 @@ def test_predict_with_workers_gives_the_same(root, loaded):
     assert torch.equal(alone.answers.logits, together.answers.logits)
 
 
+def test_predict_leaves_the_random_stream_as_it_is(root, loaded):
+    before = torch.get_rng_state()
+    loaded.predict(root / "photos")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_predict_leaves_out_what_cannot_be_read(root, loaded, tmp_path):
     good = files_of(root)[0]
     whole = good.read_bytes()
