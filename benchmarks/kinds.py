@@ -17,8 +17,9 @@ from foveal.data.image_files import FORMATS
 from foveal.inspection.drawing.read_images import HIGH_RANGE, read_images
 from foveal.training.config import RunConfig
 from foveal.training.load_model import load_model
+from foveal.training.predictions import predicted_right
 from foveal.training.read_config import read_config
-from foveal.training.run_folder import finished, predicted_right, read_split
+from foveal.training.run_folder import finished, read_split
 
 DRAWN = 2**20  # pixels; larger images are decoded twice already
 FIELDS = tuple(each.name for each in fields(RunConfig))

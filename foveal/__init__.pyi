@@ -26,6 +26,7 @@ from .surgery.attachments import attachments as attachments
 from .training.config import CompareConfig as CompareConfig
 from .training.config import RunConfig as RunConfig
 from .training.config import TrainConfig as TrainConfig
+from .training.load_model import load_model as load_model
 from .training.train import train as train
 
 __version__: str

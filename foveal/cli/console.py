@@ -1,6 +1,7 @@
 """Output of the command: tables, a progress bar or plain lines, result files."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,21 @@ def result_path(output: Path | None, model: str, name: str, overwrite: bool) -> 
     path = output or (place if place.is_dir() else place.parent if place.exists() else Path()) / name
     check_replaceable(path, overwrite)
     return path
+
+
+def progress_lines(patience: float = 2.0) -> Callable[[str, int, int], None]:
+    """Return a function that prints a line at each tenth of some work, from `patience` seconds after its begin on."""
+    printed: dict[str, tuple[float, int]] = {}
+
+    def show(title: str, done: int, of: int) -> None:
+        begin, tenth = printed.setdefault(title, (time.perf_counter(), 0))
+        if done * 10 // of > tenth and time.perf_counter() - begin >= patience:
+            printed[title] = begin, done * 10 // of
+            print_line(f"{title}: {done * 10 // of * 10} % of {of:,}")
+        if done == of:
+            del printed[title]
+
+    return show
 
 
 @contextmanager

@@ -16,11 +16,15 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
+from foveal.cli.check_data import check_data
+from foveal.cli.console import progress_lines
 from foveal.cli.lists import list_names
 from foveal.cli.models import audit, export, look, score
+from foveal.cli.predictions import predict
 from foveal.cli.runs import compare, train
 from foveal.core.functions import names_function
 from foveal.core.names import one_line
+from foveal.core.progress import progress_shown
 
 app = App(
     name="foveal",
@@ -29,7 +33,7 @@ app = App(
     help="Visual attention: add it, see it, trust it, find out if it pays.\n\n--debug shows where an error arose.",
 )
 app.command(list_names, name="list")
-for verb in (train, compare, look, audit, score, export):
+for verb in (check_data, train, predict, compare, look, audit, score, export):
     app.command(verb)
 
 EXPECTED = (CycloptsError, ValueError, TypeError, OSError, FloatingPointError)  # by what the user handed over
@@ -54,7 +58,8 @@ def main() -> None:
     catch_signals()
     try:
         app.config = config_sources(arguments)
-        app(arguments, exit_on_error=False, print_error=False)
+        with progress_shown(progress_lines()):
+            app(arguments, exit_on_error=False, print_error=False)
         ignore_signals()  # the work is done
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has ended, as `head` does

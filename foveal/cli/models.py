@@ -75,7 +75,9 @@ def audit(
     print_remarks(parts.skipped, parts.remarks)
     path = result_path(output, model, opened.result_name("audit", data), overwrite)
     with progress("auditing") as report_progress:
-        audited = audit_network(opened.network, opened.batches(parts.validation, report_progress))
+        batches = opened.batches(parts.validation, report_progress)
+        audited = audit_network(opened.network, batches)
+    print_remarks(batches.unread.reasons, {})
     print(audited)
     print(write_audit(audited, path))
     sys.exit(1 if audited.faults else 0)
@@ -108,10 +110,10 @@ def score(
     path = result_path(output, model, opened.result_name("score", data), overwrite)
     parts = opened.load_data(data)
     print_remarks(parts.skipped, parts.remarks)
+    test, validation = opened.batches(parts.test), opened.batches(parts.validation)
     with progress("scoring") as report_progress:
-        scored = score_network(
-            opened.network, opened.batches(parts.test), opened.batches(parts.validation), on_progress=report_progress
-        )
+        scored = score_network(opened.network, test, validation, on_progress=report_progress)
+    print_remarks(test.unread.reasons | validation.unread.reasons, {})
     print(scored)
     print(write_file(path, scored.to_json()))
 

@@ -48,6 +48,7 @@ def train(
     if print_config:
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
         return
+    from foveal.reports.confusion import HEAD, write_confusion
     from foveal.training.run_folder import describe_more_epochs, read_split
     from foveal.training.train import train as train_network
 
@@ -60,9 +61,13 @@ def train(
         )
     split = read_split(folder)
     print_remarks(split["skipped"], split["notes"])
+    rows, remark = write_confusion(folder)
+    if rows:
+        print_table(HEAD, rows)
+    print(remark, end="\n" * bool(remark))
     print(
         f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "
-        "validation)"
+        f"validation){calibration(result)}"
     )
     print(folder)
 
@@ -74,6 +79,12 @@ def balanced(result: "Result") -> str:
     from foveal.data.parts import listed
 
     return f"balanced accuracy not computed: no test image of {listed(result.absent)}"
+
+
+def calibration(result: "Result") -> str:
+    """Describe the calibration error, which older runs do not store."""
+    error = result.calibration_error
+    return "" if error is None else f"; expected calibration error {100 * error:.2f} %"
 
 
 def print_epoch(line: dict[str, Any]) -> None:

@@ -31,7 +31,8 @@ from foveal.inspection.finding.find import find_places
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
-from foveal.training.run_folder import Result, delete_run, predicted_right, read_split
+from foveal.training.predictions import predicted_right
+from foveal.training.run_folder import Result, delete_run, read_split
 from foveal.training.train import train
 
 EXAMINED = 500  # random images for audit and score; on all images they would take as long as the training

@@ -8,14 +8,11 @@ Processes end with the pool, and when their parent process ends, for whatever re
 
 import os
 import shutil
-import signal
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import resource_tracker
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeVar
@@ -25,7 +22,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 
 from foveal.core.names import one_line
-from foveal.core.processes import end_with_parent
+from foveal.core.processes import end_with_parent, signals_blocked
 from foveal.profiling.environment import cores
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}  # keep freed memory
@@ -173,19 +170,3 @@ def visible_gpus() -> list[str]:
 def workers() -> int:
     """Return the number of parallel jobs: the number of GPUs, else of cores, that this process may use."""
     return len(visible_gpus()) or cores()
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Delay SIGINT and SIGHUP. Processes that are started in this context never get them: their parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    delayed = {signal.SIGINT, signal.SIGHUP}
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
-    try:
-        resource_tracker.ensure_running()  # Python starts it with the first process, and then unblocks SIGINT
-        signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

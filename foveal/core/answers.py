@@ -40,11 +40,18 @@ class Answers:
         """Return each image's logit of a class: (B,); for one output z that of class 1 is z, that of class 0 is -z."""
         return self.logits.gather(1, classes.to(self.logits.device)[:, None])[:, 0]
 
+    def probabilities(self) -> Tensor:
+        """Return each image's probabilities of all classes, (B, K): by softmax; for one output by the sigmoid."""
+        return self.logits.sigmoid() if self.outputs == 1 else self.logits.softmax(1)
+
+    def top(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return each image's most probable classes, of equal ones the first, and their probabilities: (B, count)."""
+        order = self.logits.sort(stable=True, dim=1, descending=True).indices[:, :count]
+        return order, self.probabilities().gather(1, order)
+
     def probabilities_of(self, classes: Tensor) -> Tensor:
-        """Return each image's probability of a class, (B,): by softmax; for one output by the sigmoid."""
-        if self.outputs == 1:
-            return self.logits_of(classes).sigmoid()
-        return Answers(self.logits.softmax(1), self.outputs).logits_of(classes)
+        """Return each image's probability of a class, (B,)."""
+        return Answers(self.probabilities(), self.outputs).logits_of(classes)
 
 
 def read_answers(out: Any, count: int) -> Answers:

@@ -67,6 +67,17 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         )
 
 
+def check_new(path: Path, overwrite: bool = False) -> None:
+    """Check, before long work, that a result that cannot say who wrote it, as a CSV file, may be written to `path`.
+
+    Raises:
+        ValueError: If `path` is a folder, or a file and `overwrite` is False.
+    """
+    check_replaceable(path, overwrite=True)
+    if path.exists() and not overwrite:
+        raise ValueError(f"output={str(path)!r} exists; name another file, or replace it with --overwrite")
+
+
 def is_written_by_foveal(path: Path) -> bool:
     """Return True if a file contains `WRITTEN_BY` near its begin or its end."""
     with path.open("rb") as file:

@@ -1,9 +1,11 @@
-"""End child processes with their parent."""
+"""Child processes: their end with their parent, and signals that they never get."""
 
 import os
+import signal
 import time
-from collections.abc import Callable
-from multiprocessing import active_children
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children, resource_tracker
 from threading import Thread
 
 POLL = 0.5  # seconds
@@ -28,3 +30,19 @@ def end_with_parent(parent: int, before: Callable[[], None] = lambda: None) -> N
         os._exit(1)
 
     Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Delay SIGINT and SIGHUP. Processes that are started in this context never get them: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    delayed = {signal.SIGINT, signal.SIGHUP}
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
+    try:
+        resource_tracker.ensure_running()  # Python starts it with the first process, and then unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

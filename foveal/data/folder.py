@@ -2,7 +2,8 @@
 
 Folders `train`, `val` (or `validation`) and `test` are used as they are; otherwise the images are split 70/15/15,
 stratified, groups kept together. See `foveal.data.layouts` for other layouts and `foveal.data.image_files` for how
-files are read. A file that cannot be read is left out and named in `Data.skipped`.
+files are read. A file that cannot be read by its header is left out and named in `Data.skipped`; images are decoded
+when they are used (see `foveal.data.examine_files`).
 """
 
 from collections import Counter
@@ -13,14 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from foveal.data.image_files import FileFacts, examine, notes_of, range_of, read
+from foveal.data.examine_files import examine_files
+from foveal.data.file_facts import FileFacts, notes_of, range_of
+from foveal.data.image_files import read, why_not
 from foveal.data.layouts import Images, Listing, list_images
-from foveal.data.parts import PARTS, Data, listed
+from foveal.data.parts import PARTS, UNREAD, Data, listed
 from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import FRACTIONS, OFFICIAL, OFFICIAL_SEED, grouped, stratified
 from foveal.data.text_files import read_csv
+
+BLANK = Image.new("RGB", (1, 1))
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,26 @@ class Files:
         return len(self.names)
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        images = [self.transform(read(self.root / self.names[index], self.value_range)) for index in indices]
-        return torch.stack(images), self.labels[torch.as_tensor(indices)]
+        images, labels = [], self.labels[torch.as_tensor(indices)]
+        for place, index in enumerate(indices):
+            try:
+                image = read(self.root / self.names[index], self.value_range)
+            except ValueError:  # a file that is broken beyond its header, or was changed or removed since
+                image, labels[place] = BLANK, UNREAD
+            images.append(self.transform(image))
+        return torch.stack(images), labels
+
+    def why_unread(self, index: int) -> str:
+        """Return why an image cannot be read."""
+        reason = why_not(self.root / self.names[index], self.value_range)
+        return reason or "it could not be read, and can be now"
 
 
-def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | None, seed: int = 0) -> Data:
+def load_folder(
+    root: Path, preprocessing: Preprocessing, groups: str | Path | None, seed: int = 0, whole: bool = False
+) -> Data:
     """Load a folder of images; `preprocessing.value_range` is found on the training part if it is None. A folder
-    without ready parts is split from the seed.
+    without ready parts is split from the seed. With `whole`, every file is decoded to find those that are broken.
 
     Raises:
         ValueError: no such folder; a layout that is not known; fewer than two classes; an empty part; classes that
@@ -54,7 +73,8 @@ def load_folder(root: Path, preprocessing: Preprocessing, groups: str | Path | N
     listing = list_images(root)
     if groups and "all" not in listing.parts:
         raise ValueError(f"groups={str(groups)!r}: {str(root)!r} is split already, into train, val and test")
-    facts = {name: examine(listing.root / name) for images in listing.parts.values() for name, _ in images}
+    names = [name for images in listing.parts.values() for name, _ in images]
+    facts = examine_files(listing.root, names, listing.stamps, whole)
     skipped = listing.skipped | {name: each.reason for name, each in facts.items() if each.reason is not None}
     found = {part: [each for each in images if each[0] not in skipped] for part, images in listing.parts.items()}
     classes = tuple(sorted({label for images in found.values() for _, label in images}))
@@ -80,8 +100,10 @@ def as_data(
     skipped: dict[str, str],
     notes: dict[str, str],
 ) -> Data:
+    numbers = {label: number for number, label in enumerate(classes)}
+
     def part(name: str) -> Files:
-        names, labels = [each[0] for each in parts[name]], [classes.index(each[1]) for each in parts[name]]
+        names, labels = [each[0] for each in parts[name]], [numbers[each[1]] for each in parts[name]]
         transform = preprocessing.transform(training=name == "train")
         return Files(listing.root, names, torch.tensor(labels), transform, preprocessing.value_range)
 

@@ -13,9 +13,8 @@ seldom used. The size is checked before any pixel is decoded, since a small file
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,43 +29,13 @@ RATIO = 100  # of the longer side to the shorter at most: the shorter side is re
 ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 DEEPEST = 65535
 ORIENTATION = 274  # tag of the camera's orientation
-SAMPLES = 277  # tag of the number of bands in a TIFF
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """Properties of a file that reading it shows; `reason` states why it cannot be read, None if it can."""
-
-    reason: str | None = None
-    pages: int = 1
-    mode: str = ""  # Pillow's
-    bands: int = 3  # that the file stores
-    transparent: bool = False
-    values: tuple[float, float] | None = None  # least and largest of an image of 16 bits
-
-    @property
-    def note(self) -> str:
-        """State which pages were read, if there are several."""
-        return f"page 1 of {self.pages} read" if self.pages > 1 else ""
-
-
-def examine(path: Path) -> FileFacts:
-    """Decode a file and report its properties, or why it cannot be read."""
+def why_no_image(path: Path) -> str | None:
+    """Return why a path is none of an image file, without opening it; None if it may be one."""
     if path.suffix.lower() not in SUFFIXES:
-        return FileFacts(f"not an image by its name ({path.suffix or 'no suffix'})")
-    if not path.is_file():
-        return FileFacts("no such file")
-    try:
-        with opened(path) as image:
-            pages, mode, bands = getattr(image, "n_frames", 1), image.mode, stored_bands(image)
-            pixels = decode(image, path)
-            if isinstance(pixels, Image.Image):
-                return FileFacts(None, pages, mode, bands, is_transparent(pixels))
-            colours, opacity = split_alpha(pixels)
-            transparent = opacity is not None and int(opacity.min()) < DEEPEST
-            return FileFacts(None, pages, mode, bands, transparent, (float(colours.min()), float(colours.max())))
-    except ValueError as error:
-        return FileFacts(str(error))
+        return f"not an image by its name ({path.suffix or 'no suffix'})"
+    return None if path.is_file() else "no such file"
 
 
 @contextmanager
@@ -115,14 +84,13 @@ def too_large(text: str) -> str:
     return f"{count:,} pixels; at most {PIXELS:,} are read: resize the image, or cut it into tiles"
 
 
-def stored_bands(image: Image.Image) -> int:
-    """Count the bands that a file stores: those of its mode, and further ones of a TIFF, which Pillow drops."""
-    return max(len(image.getbands()), getattr(image, "tag_v2", {}).get(SAMPLES, 0))
-
-
-def why_not(path: Path) -> str | None:
-    """Return why a file cannot be read as an image, None if it can."""
-    return examine(path).reason
+def why_not(path: Path, value_range: tuple[float, float] | None = None) -> str | None:
+    """Return why a file cannot be read as an image, None if it can; arguments as for `read`."""
+    try:
+        read(path, value_range)
+    except ValueError as error:
+        return str(error).removeprefix(f"image {str(path)!r}: ")
+    return None
 
 
 def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
@@ -144,6 +112,21 @@ def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
         raise ValueError(f"image {str(path)!r}: {error}") from error
 
 
+def from_memory(image: Image.Image, name: str, value_range: tuple[float, float] | None = None) -> Image.Image:
+    """Convert an image of Pillow to 8-bit RGB, as `read` does those of files; `name` is for messages.
+
+    Raises:
+        ValueError: an image that is too large, cannot be decoded, or whose pixels are not 8 or 16 bits; 16 bits without
+            a range.
+    """
+    try:
+        check_size(image)
+        pixels = decode(image, None)
+        return compose(pixels if isinstance(pixels, Image.Image) else as_bytes(pixels, value_range))
+    except Exception as error:  # a decoder may raise anything at a broken file
+        raise ValueError(f"{name}: {one_line(error):.300}") from error
+
+
 def as_bytes(pixels: np.ndarray, value_range: tuple[float, float] | None) -> Image.Image:
     """Convert uint16 (H, W, bands) to an image of 8 bits; ValueError without a range."""
     if value_range is None:
@@ -155,8 +138,8 @@ def as_bytes(pixels: np.ndarray, value_range: tuple[float, float] | None) -> Ima
     return Image.merge({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)], bands)
 
 
-def decode(image: Image.Image, path: Path) -> Image.Image | np.ndarray:
-    """Decode the first page: an image of 8 bits, or uint16 (H, W, bands) for one of 16 bits."""
+def decode(image: Image.Image, path: Path | None) -> Image.Image | np.ndarray:
+    """Decode the first page: an image of 8 bits, or uint16 (H, W, bands) for one of 16 bits; `path` is its file."""
     if image.mode[0] not in "IF" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", [])):
         return deep_colours(image, path)
     turned = ImageOps.exif_transpose(image)
@@ -168,8 +151,10 @@ def decode(image: Image.Image, path: Path) -> Image.Image | np.ndarray:
     return pixels.astype(np.uint16)[..., None]
 
 
-def deep_colours(image: Image.Image, path: Path) -> np.ndarray:
+def deep_colours(image: Image.Image, path: Path | None) -> np.ndarray:
     """Read 16-bit bands through torchvision: Pillow keeps only the upper eight bits of each."""
+    if path is None:
+        raise ValueError("16 bits a channel in colour, of which Pillow keeps eight; hand over its path")
     if image.format != "PNG" or image.getexif().get(ORIENTATION, 1) != 1:
         raise ValueError("16 bits a channel in colour; convert it to an upright PNG, or to 8 bits")
     try:
@@ -209,50 +194,3 @@ def compose(image: Image.Image) -> Image.Image:
     if not is_transparent(image):
         return image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha(image)).convert("RGB")
-
-
-def dropped(facts: FileFacts) -> int:
-    """Count the bands of a file that are neither colours nor transparency."""
-    colours = 4 if facts.mode == "CMYK" or facts.mode in ALPHA else 3
-    return facts.bands - colours
-
-
-def range_of(facts: Mapping[str, FileFacts]) -> tuple[float, float] | None:
-    """Compute the range of values over the images of 16 bits; None if there are none.
-
-    Raises:
-        ValueError: all of them hold one single value.
-    """
-    found = [each.values for each in facts.values() if each.values is not None]
-    if not found:
-        return None
-    low, high = min(each[0] for each in found), max(each[1] for each in found)
-    if low == high:
-        raise ValueError(f"16-bit images that all hold the one value {low:g}, as {next(iter(facts))!r}")
-    return low, high
-
-
-def notes_of(facts: Mapping[str, FileFacts], value_range: tuple[float, float] | None, source: str) -> dict[str, str]:
-    """Describe how files were read where this is not plain: by file for pages, by kind for pixels.
-
-    Args:
-        facts: of the files by name.
-        value_range: of 16-bit values.
-        source: origin of this range.
-    """
-    low, high = value_range or (0, 0)
-    kinds: dict[str, tuple[Callable[[FileFacts], bool], str]] = {
-        "transparent images": (lambda each: each.transparent, "composed over white"),
-        "CMYK images": (lambda each: each.mode == "CMYK", "converted without their colour profile"),
-        "images of further bands": (lambda each: dropped(each) > 0, "bands beyond the colours not read"),
-        "16-bit images": (
-            lambda each: each.values is not None,
-            f"values {low:g} to {high:g}, {source}, become 0 to 255",
-        ),
-    }
-    notes = {name: each.note for name, each in facts.items() if each.note}
-    for kind, (belongs, text) in kinds.items():
-        names = [name for name, each in facts.items() if belongs(each)]
-        if names:
-            notes[kind] = f"{len(names):,}, as {names[0]}: {text}"
-    return notes

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from foveal.data.image_files import SUFFIXES
+from foveal.data.file_tree import Folder, Stamp
 from foveal.data.parts import listed
 from foveal.data.text_files import read_text
 
@@ -44,11 +44,16 @@ class Listing:
     `parts` holds "all", or "train" and "test" with or without "validation". Paths are relative to `root`.
     """
 
-    root: Path
+    folder: Folder
     parts: dict[str, Images] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)  # names of folders
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, Stamp] = field(default_factory=dict)  # of the images in `parts`
+
+    @property
+    def root(self) -> Path:
+        return Path(self.folder.path)
 
 
 def list_images(folder: Path) -> Listing:
@@ -57,175 +62,172 @@ def list_images(folder: Path) -> Listing:
     Raises:
         ValueError: a layout whose classes are not known from its folders.
     """
-    listing = Listing(folder)
+    listing = Listing(Folder.at(folder))
     for _ in range(3):
-        if "train" in part_folders(listing.root) or not descend(listing):
+        if "train" in part_folders(listing.folder) or not descend(listing):
             break
-    found = part_folders(listing.root)
+    found = part_folders(listing.folder)
     if "train" not in found:
-        check_class_folders(listing.root)
+        check_class_folders(listing.folder)
         listing.parts["all"] = add_classes(listing, "")
         skip_others(listing, {"": listing.classes})
-    elif (listing.root / found.get("validation", "") / TINY).is_file():
+    elif TINY in listing.folder.folder(found.get("validation", "")).files:
         list_tiny_imagenet(listing, found)
-    elif is_imagenet(listing.root, found):
+    elif is_imagenet(listing.folder, found):
         list_imagenet(listing, found)
     else:
-        check_parts(listing.root, found)
+        check_parts(listing.folder, found)
         listing.parts = {part: add_classes(listing, name) for part, name in found.items()}
         skip_others(listing, {"": set(found.values())} | dict.fromkeys(found.values(), listing.classes))
     return listing
 
 
-def part_folders(root: Path) -> dict[str, str]:
+def part_folders(folder: Folder) -> dict[str, str]:
     """Map parts to their folders, in the order train, validation, test."""
-    names = {path.name.lower(): path.name for path in reversed(folders_of(root))}
+    names = {each.name.lower(): each.name for each in reversed(folder.folders)}
     found = {part: next((names[name] for name in known if name in names), None) for part, known in PARTS.items()}
     return {part: name for part, name in found.items() if name is not None}
 
 
-def folders_of(root: Path) -> list[Path]:
-    """List the folders in a folder that are not hidden."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-
-
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def image_folders(root: Path) -> list[Path]:
+def image_folders(folder: Folder) -> list[Folder]:
     """List the folders in a folder below which there are image files."""
-    return [path for path in folders_of(root) if any(map(is_image, path.rglob("*")))]
+    return [each for each in folder.folders if each.holds_images]
 
 
-def is_nested(folder: Path) -> bool:
+def is_nested(folder: Folder) -> bool:
     """Return True if a folder holds its images in folders, and none beside them."""
-    return not any(map(is_image, folder.iterdir())) and bool(image_folders(folder))
+    return not folder.images and bool(image_folders(folder))
 
 
 def descend(listing: Listing) -> bool:
     """Move the root to the single folder of images in it, if its images lie in folders; return True if it moved."""
-    root, inner = listing.root, image_folders(listing.root)
-    beside = [path for path in inner if path.name.lower() in BESIDE]
-    images = [path for path in inner if path not in beside] if len(inner) > 1 else inner
-    if len(images) != 1 or not is_nested(images[0]) or any(map(is_image, root.iterdir())):
+    folder, inner = listing.folder, image_folders(listing.folder)
+    beside = [each for each in inner if each.name.lower() in BESIDE]
+    images = [each for each in inner if each not in beside] if len(inner) > 1 else inner
+    if len(images) != 1 or not is_nested(images[0]) or folder.images:
         return False
     if beside and images[0].name.lower() not in CONTAINERS:
         return False
-    others = [path.name for path in sorted(root.iterdir()) if path != images[0]]
+    others = [name for name in folder.entries if name != images[0].name]
     ignored = f"; not read: {listed(others, 5)}, nor a published split in them" if others else ""
     listing.notes[f"{images[0].name}/"] = f"the images and their classes were looked for in this folder{ignored}"
-    listing.skipped |= {f"{path.name}/": f"beside the folder {images[0].name!r}" for path in beside}
-    listing.root = images[0]
+    listing.skipped |= {f"{each.name}/": f"beside the folder {images[0].name!r}" for each in beside}
+    listing.folder = images[0]
     return True
 
 
-def check_class_folders(root: Path) -> None:
+def check_class_folders(root: Folder) -> None:
     """Refuse folders that are no classes by their names."""
     inner = image_folders(root)
-    odd = [path for path in inner if path.name.lower() in CONTAINERS]
-    if odd and all(path.name.lower() in CONTAINERS | BESIDE for path in inner):
+    odd = [each for each in inner if each.name.lower() in CONTAINERS]
+    if odd and all(each.name.lower() in CONTAINERS | BESIDE for each in inner):
         refuse_loose(root, odd[0])
     if odd:
         raise ValueError(
-            f"data 'folder:{root}': the folder {odd[0].name!r} is no class by its name; name the folder that holds "
-            "one folder for each class, or rename it"
+            f"data 'folder:{root.path}': the folder {odd[0].name!r} is no class by its name; name the folder that "
+            "holds one folder for each class, or rename it"
         )
-    if inner and all(PART_LIKE.fullmatch(path.name) for path in inner):
-        for path in inner:
-            if not is_nested(path):
-                refuse_loose(root, path)
+    if inner and all(PART_LIKE.fullmatch(each.name) for each in inner):
+        for each in inner:
+            if not is_nested(each):
+                refuse_loose(root, each)
         raise ValueError(
-            f"data 'folder:{root}': {listed(path.name for path in inner)} are parts by their names, not classes; "
+            f"data 'folder:{root.path}': {listed(each.name for each in inner)} are parts by their names, not classes; "
             "folders train, val and test are read, each with one folder for each class"
         )
 
 
-def check_parts(root: Path, found: dict[str, str]) -> None:
+def check_parts(root: Folder, found: dict[str, str]) -> None:
     """Refuse parts without class folders, and a training part without the other two."""
-    for name in found.values():
-        inner = image_folders(root / name)
-        loose = any(map(is_image, (root / name).iterdir()))
-        if all(path.name.lower() in CONTAINERS | BESIDE and not is_nested(path) for path in inner) and (inner or loose):
-            refuse_loose(root, root / name)
+    for part in map(root.folder, found.values()):
+        inner = image_folders(part)
+        others = all(each.name.lower() in CONTAINERS | BESIDE and not is_nested(each) for each in inner)
+        if others and (inner or part.images):
+            refuse_loose(root, part)
     missing = [part for part in PARTS if part not in found]
     if missing:
         raise ValueError(
-            f"data 'folder:{root}': it has a folder {found['train']!r} and none for {' and '.join(missing)}; make all "
-            f"three, {', '.join(names[0] for names in PARTS.values())}, or name the folder that holds all classes"
+            f"data 'folder:{root.path}': it has a folder {found['train']!r} and none for {' and '.join(missing)}; make "
+            f"all three, {', '.join(names[0] for names in PARTS.values())}, or name the folder that holds all classes"
         )
 
 
-def refuse_loose(root: Path, folder: Path) -> NoReturn:
+def refuse_loose(root: Folder, folder: Folder) -> NoReturn:
     """Refuse images that are in no folder of a class; name the files that may hold their labels."""
-    near = [root, folder, *folders_of(root)]
-    tables = dict.fromkeys(
-        path.relative_to(root).as_posix()
-        for place in near
-        for path in sorted(place.iterdir())
-        if path.suffix.lower() in TABLES and path.stem.lower() not in ("readme", "license")
-    )
+    near = {"": root, folder.name: folder, **{each.name: each for each in root.folders}}
+    tables = [
+        f"{place}/{name}" if place else name
+        for place, each in near.items()
+        for name in each.entries
+        if Path(name).suffix.lower() in TABLES and Path(name).stem.lower() not in ("readme", "license")
+    ]
     hint = f"; files of labels, as {listed(tables, 3)}, are not read" if tables else ""
     raise ValueError(
-        f"data 'folder:{root}': the images in {folder.relative_to(root).as_posix()!r} are not in one folder for each "
-        f"class{hint}; sort them into one folder for each class"
+        f"data 'folder:{root.path}': the images in {folder.name!r} are not in one folder for each class{hint}; sort "
+        "them into one folder for each class"
     )
 
 
 def add_classes(listing: Listing, folder: str) -> Images:
-    """List the images below the class folders of a folder; add the names of these to the listing's classes."""
-    inner = folders_of(listing.root / folder)
+    """List the files below the class folders of a folder; add the names of these to the listing's classes."""
+    inner = listing.folder.folder(folder).folders
     prefix = f"{folder}/" if folder else ""
-    listing.skipped |= {f"{prefix}{path.name}/": NO_CLASSES[path.name] for path in inner if path.name in NO_CLASSES}
-    names = [path.name for path in inner if path.name not in NO_CLASSES]
+    listing.skipped |= {f"{prefix}{each.name}/": NO_CLASSES[each.name] for each in inner if each.name in NO_CLASSES}
+    names = [each.name for each in inner if each.name not in NO_CLASSES]
     listing.classes |= set(names)
-    return [(name, label) for label in names for name in files_below(listing.root, listing.root / folder / label)]
+    return [(name, label) for label in names for name in files_below(listing, f"{prefix}{label}")]
 
 
-def files_below(root: Path, folder: Path) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+def files_below(listing: Listing, folder: str) -> list[str]:
+    """List the files below a folder, by their paths from the root, and note their stamps."""
+    try:
+        found = dict(listing.folder.folder(folder).walk(f"{folder}/"))
+    except KeyError:  # a class without the folder of its layout
+        return []
+    listing.stamps |= found
+    return list(found)
 
 
 def skip_others(listing: Listing, known: Mapping[str, Iterable[str]]) -> None:
     """Name what lies beside the folders that are read: images in no class, hidden folders, other folders."""
-    for folder, names in known.items():
-        for path in sorted((listing.root / folder).iterdir()):
-            name = path.relative_to(listing.root).as_posix()
-            if path.is_dir() and path.name not in names:
-                reason = "beside train, val and test" if len(known) > 1 and not folder else "a hidden folder"
-                listing.skipped.setdefault(f"{name}/", reason)
-            elif is_image(path):
-                listing.skipped[name] = "in no class's folder"
+    for place, names in known.items():
+        folder, prefix = listing.folder.folder(place), f"{place}/" if place else ""
+        reason = "beside train, val and test" if len(known) > 1 and not place else "a hidden folder"
+        for each in folder.subfolders:
+            if each.name not in names:
+                listing.skipped.setdefault(f"{prefix}{each.name}/", reason)
+        listing.skipped |= {f"{prefix}{name}": "in no class's folder" for name in folder.images}
 
 
 def list_tiny_imagenet(listing: Listing, found: dict[str, str]) -> None:
     """Tiny ImageNet: the published validation part as the test part, by its table of file, class and box."""
-    root, train, val = listing.root, found["train"], found["validation"]
-    classes = [path.name for path in folders_of(root / train)]
+    train, val = found["train"], found["validation"]
+    classes = [each.name for each in listing.folder.folder(train).folders]
     listing.classes |= set(classes)
     listing.parts["train"] = [
-        (name, label) for label in classes for name in files_below(root, root / train / label / "images")
+        (name, label) for label in classes for name in files_below(listing, f"{train}/{label}/images")
     ]
-    lines = read_text(root / val / TINY).splitlines()
+    lines = read_text(listing.root / val / TINY).splitlines()
     table = {row[0]: row[1] for line in lines if len(row := line.split("\t")) > 1}
-    every = files_below(root, root / val / "images")
+    every = files_below(listing, f"{val}/images")
     listing.parts["test"] = [(name, table[Path(name).name]) for name in every if Path(name).name in table]
     listing.classes |= set(table.values())
     listing.skipped |= {name: f"not in {val}/{TINY}" for name in every if Path(name).name not in table}
     note_published(listing, found, "Tiny ImageNet")
 
 
-def is_imagenet(root: Path, found: dict[str, str]) -> bool:
+def is_imagenet(root: Folder, found: dict[str, str]) -> bool:
     """Return True for classes named by WordNet, a validation part, and no labelled test part."""
-    names = [path.name for path in folders_of(root / found["train"])]
-    labelled = "test" in found and any(map(WORDNET.fullmatch, (path.name for path in folders_of(root / found["test"]))))
+    names = [each.name for each in root.folder(found["train"]).folders]
+    test = root.folder(found["test"]).folders if "test" in found else []
+    labelled = any(WORDNET.fullmatch(each.name) for each in test)
     return "validation" in found and not labelled and bool(names) and all(map(WORDNET.fullmatch, names))
 
 
 def list_imagenet(listing: Listing, found: dict[str, str]) -> None:
     """ImageNet and its subsets: the published validation part as the test part."""
     train, val = found["train"], found["validation"]
-    if not image_folders(listing.root / val):
+    if not image_folders(listing.folder.folder(val)):
         raise ValueError(
             f"data 'folder:{listing.root}': the images in {val!r} are in no folder of a class, and there is no "
             f"{TINY!r}; move each into {val}/<class>/, as ILSVRC's script valprep.sh does"
@@ -242,5 +244,5 @@ def note_published(listing: Listing, found: dict[str, str], name: str) -> None:
         "stratified"
     )
     if "test" in found:
-        count = sum(map(is_image, (listing.root / found["test"]).rglob("*")))
+        count = listing.folder.folder(found["test"]).count_images()
         listing.skipped[f"{found['test']}/"] = f"published without labels: {count:,} images"

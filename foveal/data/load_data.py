@@ -24,6 +24,7 @@ def load_data(
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
     value_range: tuple[float, float] | None = None,
+    decode: bool = False,
 ) -> Data:
     """Load a data set in three parts: train, validation and test.
 
@@ -42,6 +43,8 @@ def load_data(
         preprocessing: of a folder's images, instead of `image_size` and timm's for ImageNet.
         value_range: values of 16-bit image files that become 0 and 255; if left out, the least and the largest value of
             the training part.
+        decode: decode every image file of a folder now, to find those that are broken; otherwise their headers are
+            read, once (see `foveal.data.examine_files`), and a broken one shows when it is used.
 
     Returns:
         The parts with uint8 images (B, C, H, W) and int64 labels (B,), the class names, the preprocessing,
@@ -69,7 +72,7 @@ def load_data(
     path = Path(str(spec).removeprefix("folder:"))
     named = isinstance(spec, str) and (not spec or spec.partition("/")[0] in NAMES)
     if not named and (isinstance(spec, Path) or spec.startswith("folder:") or path.exists()):
-        return load_path(path, preprocessing or for_imagenet(image_size), groups, value_range, seed)
+        return load_path(path, preprocessing or for_imagenet(image_size), groups, value_range, seed, decode)
     spec = str(spec)
     name, _, distortion = spec.partition("/")
     refuse_unused(spec, groups, value_range)
@@ -101,6 +104,7 @@ def load_path(
     groups: str | Path | None,
     value_range: tuple[float, float] | None,
     seed: int,
+    decode: bool,
 ) -> Data:
     """Load a file of MedMNIST, a folder that holds one or IDX files, or a folder of images."""
     from foveal.data.folder import load_folder
@@ -110,7 +114,7 @@ def load_path(
     file = find_npz(path)
     if file is None and not has_idx(path):
         preprocessing = replace(preprocessing, value_range=value_range or preprocessing.value_range)
-        return load_folder(path, preprocessing, groups, seed)
+        return load_folder(path, preprocessing, groups, seed, decode)
     if groups:
         kind = "IDX files" if file is None else "a file of MedMNIST"
         raise ValueError(f"groups={str(groups)!r}: {str(path)!r} holds {kind}, which are split already")

@@ -15,6 +15,7 @@ from foveal.data.preprocessing import Preprocessing
 
 PARTS = ("train", "validation", "test")
 MOST = 10  # names in one line
+UNREAD = -1  # label of an image that could not be read; its pixels say nothing
 
 
 class Part(Protocol):
@@ -31,7 +32,10 @@ class Part(Protocol):
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Read images (B, C, H, W) uint8 and labels (B,). PyTorch's DataLoader requires this method's name."""
+        """Read images (B, C, H, W) uint8 and labels (B,), `UNREAD` for an image that cannot be read.
+
+        PyTorch's DataLoader requires this method's name.
+        """
         ...
 
 

@@ -18,11 +18,12 @@ def stratified(labels: ArrayLike, sizes: Sequence[float], seed: int) -> list[np.
 
     A class with as many images as there are parts reaches each of them.
     """
-    classes = np.asarray(labels)
+    classes, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)[1:]
+    by_class = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
     generator = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[] for _ in sizes]
-    for label in np.unique(classes):
-        members = generator.permutation(np.flatnonzero(classes == label))
+    for every in by_class:
+        members = generator.permutation(every)
         cuts = np.cumsum(shares(len(members), sizes))[:-1]
         for part, chosen in zip(parts, np.split(members, cuts), strict=True):
             part.append(chosen)

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from foveal.core.functions import Function, names_function
-from foveal.data.image_files import SUFFIXES, examine, notes_of, range_of, read
+from foveal.data.file_facts import examine, notes_of, range_of
+from foveal.data.image_files import SUFFIXES, read
 from foveal.inspection.drawing.draw import Picture, draw
 from foveal.inspection.recording import Recording
 from foveal.inspection.watch import watch
-from foveal.training.load_model import LoadedModel, load_model
+from foveal.training.batches import UnreadImages, read_batches
+from foveal.training.load_model import load_model
+from foveal.training.loaded_model import LoadedModel
+from foveal.training.predict import check_any
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,14 @@ def collect_images(images: list[str | Function], most: int, opened: LoadedModel)
         return read_files(files, most, opened)
     if len(images) != 1:
         raise ValueError(f"images {images}: one data set, or image files")
-    data = opened.load_data(images[0])
-    chosen = range(min(most, len(data.test)))
-    names = [f"image {name}" if name.isdecimal() else name for name in data.test.names[: len(chosen)]]
-    return data.test.__getitems__(chosen)[0], names, data.skipped, data.remarks
+    data, unread = opened.load_data(images[0]), UnreadImages(str(images[0]))
+    order = torch.arange(min(most, len(data.test)))
+    batches = list(read_batches(data.test, order, len(order), 0, unread.add, torch.Generator()))
+    check_any(len(batches), unread.reasons)
+    indices, pictures, _ = batches[0]
+    names = [data.test.names[index] for index in indices.tolist()]
+    shown = [f"image {name}" if name.isdecimal() else name for name in names]
+    return pictures, shown, data.skipped | unread.reasons, data.remarks
 
 
 def read_files(files: list[str], most: int, opened: LoadedModel) -> Collected:

@@ -1,12 +1,36 @@
 """Facts that a run adds to its checkpoints, checked as those in a file of another person's must be."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from foveal.data.preprocessing import Preprocessing
-from foveal.training.config import SEEDS
+from foveal.training.config import BATCH, SEEDS
 from foveal.training.recreate import typed
-from foveal.training.run_folder import check_epoch, is_list
+from foveal.training.run_folder import check_epoch, is_count, is_list
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a run evaluates its validation and test parts. Another way rounds in another way."""
+
+    amp: bool = False  # in bfloat16
+    channels_last: bool = False
+    batch_size: int = 64
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "InferenceSettings":
+        """Read them from the facts of a checkpoint; older files lack them.
+
+        Raises:
+            ValueError: a fact of another type or out of its range.
+        """
+        stated = typed({"inference": {}, **facts}, "inference", dict)
+        amp, layout = (typed({name: False, **stated}, name, bool) for name in ("amp", "channels_last"))
+        size = stated.get("batch_size", cls.batch_size)
+        if not is_count(size) or size > BATCH:
+            raise ValueError(f"states batch_size={size!r:.80}; a number of images, 1 to {BATCH:,}, is needed")
+        return cls(amp, layout, size)
 
 
 def check_run_facts(facts: Mapping[str, Any]) -> None:
@@ -33,5 +57,6 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
             raise ValueError(f"states {name}={facts[name]!r:.80}; a string is needed")
     if not 0 <= typed({"data_seed": 0, **facts}, "data_seed", int) < SEEDS:
         raise ValueError(f"states data_seed={facts['data_seed']}; a number from 0 to {SEEDS - 1:,} is needed")
+    InferenceSettings.from_facts(facts)
     for number, line in enumerate(typed({"lines": [], **facts}, "lines", list), start=1):
         check_epoch(f"states lines, {number}", line, number)

@@ -1,10 +1,8 @@
-"""Files of a run folder: `metrics.jsonl`, `times.json`, `predictions.csv`, the result of a finished run.
+"""Files of a run folder: `metrics.jsonl`, `times.json`, `split.json`, the result of a finished run.
 
 Figures that are read from a run are checked field by field: each has its type and range.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,12 +10,12 @@ from pathlib import Path
 from sys import float_info
 from typing import Any
 
-from foveal.core.answers import Answers
 from foveal.core.files import write_file
-from foveal.core.names import as_cell
-from foveal.data.parts import PARTS, Part
-from foveal.data.text_files import read_csv, read_text
+from foveal.data.parts import PARTS
+from foveal.data.text_files import read_text
+from foveal.training.class_figures import CLASSES, CONFUSION, CONFUSION_PICTURE
 from foveal.training.config import BY_RECIPE, RunConfig
+from foveal.training.predictions import PREDICTIONS, predicted_right
 from foveal.training.read_config import parse_json, read_config, read_json
 
 
@@ -35,11 +33,12 @@ class Result:
     best_epoch: int  # from 1
     absent: list[str] = field(default_factory=list)
     seconds: float = field(default=0.0, compare=False)  # of training; stored in `times.json`, apart from the figures
+    calibration_error: float | None = None  # expected, of the predicted classes; None for a run that did not store it
 
 
 CONFIG, SPLIT, METRICS, TIMES = "config.yaml", "split.json", "metrics.jsonl", "times.json"
-LAST, BEST, PREDICTIONS = "last.safetensors", "best.safetensors", "predictions.csv"
-FILES = (CONFIG, SPLIT, METRICS, TIMES, LAST, BEST, PREDICTIONS)
+LAST, BEST = "last.safetensors", "best.safetensors"
+FILES = (CONFIG, SPLIT, METRICS, TIMES, LAST, BEST, PREDICTIONS, CLASSES, CONFUSION, CONFUSION_PICTURE)
 
 TOLERANCE = 1e-5  # of a mean in single precision
 Check = tuple[Callable[[Any], bool], str]  # of a value, and what is needed
@@ -78,6 +77,7 @@ TEST_FIELDS: dict[str, Check] = {
     ),
     "best_epoch": EPOCH,
     "absent": (is_list, "a list of class names"),
+    "calibration_error": (lambda value: value is None or is_share(value), "a number from 0 to 1, or null"),
 }
 
 
@@ -217,7 +217,8 @@ def check_test(place: str, test: Any, epochs: int) -> None:
     Raises:
         ValueError: a figure out of its range, or one that does not agree with the others.
     """
-    check_fields(f"{place}, test", {"absent": [], **test} if isinstance(test, dict) else test, TEST_FIELDS)
+    later: dict[str, Any] = {"absent": [], "calibration_error": None}  # fields that older versions did not write
+    check_fields(f"{place}, test", {**later, **test} if isinstance(test, dict) else test, TEST_FIELDS)
     if test["best_epoch"] > epochs:
         raise ValueError(f"{place}, test: best_epoch={test['best_epoch']} of {epochs} epochs")
     recall, balanced = test["recall"].values(), test["balanced_accuracy"]
@@ -248,23 +249,6 @@ def finished(folder: Path, epochs: int = 0) -> Result | None:
     return result
 
 
-def predicted_right(folder: Path) -> list[bool]:
-    """Read for each test image of a finished run whether its prediction is right.
-
-    Raises:
-        ValueError: a file without predictions.
-    """
-    path = folder / PREDICTIONS
-    head, *rows = read_csv(path) or [[]]
-    lines = [dict(zip(head, row, strict=False)) for row in rows]
-    broken = next(
-        (index for index, line in enumerate(lines, 2) if not (line.get("class") and line.get("predicted"))), 0
-    )
-    if broken or not lines:
-        raise ValueError(f"{path}, line {broken or 1}: the fields 'class' and 'predicted' are needed")
-    return [line["class"] == line["predicted"] for line in lines]
-
-
 def read_split(folder: Path) -> dict[str, Any]:
     """Read a run's `split.json`: names of images by part, their folder, reasons by skipped file, and notes.
 
@@ -283,16 +267,3 @@ def read_split(folder: Path) -> dict[str, Any]:
         if not isinstance(texts, dict) or not is_list([*texts.values()]):
             raise ValueError(f"{path}: {key}={texts!r:.80}; texts by file are needed")
     return stated
-
-
-def write_predictions(folder: Path, part: Part, classes: tuple[str, ...], answers: Answers) -> None:
-    """Write `predictions.csv`: image, class, predicted class and its probability."""
-    predicted = answers.classes()
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(["image", "class", "predicted", "probability"])
-    for name, label, answer, probability in zip(
-        part.names, part.labels, predicted, answers.probabilities_of(predicted), strict=True
-    ):
-        table.writerow([*map(as_cell, (name, classes[label], classes[answer])), f"{probability:.6f}"])
-    write_file(folder / PREDICTIONS, text.getvalue())

@@ -10,6 +10,8 @@ is stored in `best.safetensors`. Files of a run folder:
     last.safetensors    to resume: weights, their moving average and the optimizer's state
     best.safetensors    to use: the weights of the best epoch on the validation part, and all that builds the network
     predictions.csv     one line for each test image
+    classes.csv         one line for each class: test images, precision, recall, F1
+    confusion.csv       test images by class (rows) and predicted class (columns)
 """
 
 import json
@@ -29,9 +31,12 @@ from foveal.core.functions import Functions, import_functions
 from foveal.data.folder import with_auto_augment
 from foveal.data.load_data import load_data
 from foveal.data.parts import Data
+from foveal.evaluation.classification import calibration_error, confusion_matrix, figures_by_class
 from foveal.training.checkpoint import read_checkpoint
+from foveal.training.class_figures import write_figures
 from foveal.training.config import RunConfig, TrainConfig
 from foveal.training.load_model import check_finite
+from foveal.training.predictions import write_predictions
 from foveal.training.recipes import resolve
 from foveal.training.resumable import check_network, check_tested
 from foveal.training.run_folder import (
@@ -46,7 +51,6 @@ from foveal.training.run_folder import (
     read_split,
     read_times,
     write_lines,
-    write_predictions,
     write_times,
 )
 from foveal.training.stored_split import facts_of
@@ -148,12 +152,13 @@ def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -
     lines = run.restore(folder) if (folder / LAST).is_file() else []
     seconds = read_times(folder)[: len(lines)]
     write_file(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
-    write_file(folder / SPLIT, json.dumps(facts_of(data)))
+    write_split(folder, run)
     write_lines(folder, lines)
     for epoch in range(len(lines), config.epochs):
         begin = time.perf_counter()
         loss = run.train_epoch(epoch, on_step)
-        accuracy = share_right(run.predict(data.validation).classes(), data.validation.labels)
+        answers, read = run.predict(data.validation)
+        accuracy = share_right(answers.classes(), data.validation.labels[read])
         line = {"epoch": epoch + 1, "train_loss": loss, "validation_accuracy": accuracy}
         seconds.append(time.perf_counter() - begin)
         if accuracy > max((earlier["validation_accuracy"] for earlier in lines), default=-1.0):
@@ -162,6 +167,8 @@ def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -
         write_times(folder, seconds)
         run.save(folder / LAST, lines=lines, to_go_on=True)
         write_lines(folder, lines)
+        if run.unread.reasons:
+            write_split(folder, run)
         on_epoch({**line, "seconds": seconds[-1]})
     return lines
 
@@ -173,24 +180,33 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     check_tested(str(folder / BEST), checkpoint, run.answering)
     run.answering.load_state_dict(checkpoint.weights)
     part, classes = run.data.test, run.data.classes
-    answers = run.predict(part)
-    write_predictions(folder, part, classes, answers)
-    predicted, labels, absent = answers.classes(), part.labels, run.data.absent("test")
-    recall = {
-        name: share_right(predicted[labels == index], labels[labels == index])
-        for index, name in enumerate(classes)
-        if name not in absent
-    }
+    answers, read = run.predict(part)
+    write_split(folder, run)
+    predicted, labels = answers.classes(), part.labels[read]
+    write_predictions(folder, [part.names[index] for index in read.tolist()], labels, classes, answers)
+    matrix = confusion_matrix(labels, predicted, len(classes))
+    figures = figures_by_class(matrix, classes)
+    write_figures(folder, figures, matrix)
+    recall = {each.name: each.recall for each in figures if each.recall is not None}
+    absent = [each.name for each in figures if each.recall is None]
     result = Result(
         share_right(predicted, labels),
         None if absent else float(np.mean(list(recall.values()))),
         recall,
         len(checkpoint.facts["lines"]),
         absent,
+        calibration_error=calibration_error(answers.probabilities_of(predicted), predicted == labels),
     )
-    figures = {name: value for name, value in asdict(result).items() if name != "seconds"}
-    write_lines(folder, [*lines, {"test": figures}])
+    line = {name: value for name, value in asdict(result).items() if name != "seconds"}
+    write_lines(folder, [*lines, {"test": line}])
     return replace(result, seconds=sum(read_times(folder)))
+
+
+def write_split(folder: Path, run: Trainer) -> None:
+    """Write `split.json`, with the images that could not be read so far."""
+    facts = facts_of(run.data)
+    unread = {name: f"left out while it was used: {reason}" for name, reason in run.unread.reasons.items()}
+    write_file(folder / SPLIT, json.dumps({**facts, "skipped": facts["skipped"] | unread}))
 
 
 def share_right(predicted: Tensor, labels: Tensor) -> float:

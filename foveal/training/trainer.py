@@ -12,9 +12,8 @@ the step.
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from math import isfinite
-from multiprocessing import get_all_start_methods
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -23,7 +22,6 @@ from accelerate.utils import set_seed
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from foveal.core.answers import Answers, read_answers
 from foveal.core.functions import Functions
@@ -31,10 +29,11 @@ from foveal.data.parts import Data, Part, Redrawn
 from foveal.networks.own import create_for
 from foveal.surgery.attachments import plain_state_dict
 from foveal.training.augmentation import BatchAugmentation, class_weights
-from foveal.training.batches import as_it_comes, on_a_stream
+from foveal.training.batches import FAILING, UnreadImages, on_a_stream, read_batches
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 from foveal.training.config import RunConfig
-from foveal.training.load_model import check_classes, check_finite
+from foveal.training.load_model import check_finite
+from foveal.training.loaded_model import check_classes
 from foveal.training.optimizer_state import create_optimizer, flatten, numbers_of, unflatten
 from foveal.training.recipes import resolve
 from foveal.training.resumable import check_resumable
@@ -42,7 +41,6 @@ from foveal.training.run_folder import LAST
 from foveal.training.stored_split import check_resumed
 
 OnStep = Callable[[int, int], None]  # called with the numbers of steps done and of all
-LOADERS = "fork" if "fork" in get_all_start_methods() else "spawn"  # that of a job's process has no place for a loader
 AVERAGE = "ema."  # prefix of the moving average's weights
 TWINS = 10_000  # added to a seed, of which there are fewer, for the initial weights of a twin
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
@@ -53,7 +51,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, data: Data, functions: Functions | None = None):
         config = resolve(config, config.model, len(data.train))
-        self.config, self.data = config, data
+        self.config, self.data, self.unread = config, data, UnreadImages(data.name, FAILING)
         set_seed(config.seed + TWINS * config.twin)
         self.model = create_for(data, config.model, functions or {}, config.pretrained)
         if config.channels_last:
@@ -90,7 +88,7 @@ class Trainer:
         self.model.train()
         part = self.data.train.drawn(stream) if isinstance(self.data.train, Redrawn) else self.data.train
         order = torch.randperm(len(part))[: self.steps * self.config.batch_size]
-        batches = on_a_stream(torch.get_rng_state(), self.augment(self.batches(part, order)))
+        batches = on_a_stream(torch.get_rng_state(), self.augment(self.training_batches(part, order)))
         torch.manual_seed(crc32(f"{self.config.name} {stream}".encode()))  # for the network's own draws
         total = 0.0
         for step, (images, labels) in enumerate(batches, start=1 + epoch * self.steps):
@@ -125,31 +123,36 @@ class Trainer:
         own = getattr(self.model, "loss", None)
         return own(outputs, labels, self.criterion) if own else self.criterion(outputs, labels)
 
-    def batches(self, part: Part, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over normalized images and labels on the device, in the given order."""
-        size, device = self.config.batch_size, self.accelerator.device
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        source, workers = cast("Dataset[Any]", part), self.config.workers
-        loader = DataLoader(
-            source, size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes,
-            multiprocessing_context=LOADERS if workers else None,
-        )  # fmt: skip
-        for images, labels in loader:
+    def batches(self, part: Part, order: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Iterate over indices, and normalized images and labels on the device, in the given order."""
+        config, device = self.config, self.accelerator.device
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        for indices, images, labels in read_batches(part, order, config.batch_size, config.workers, self.unread.add):
             scaled = self.data.preprocessing.normalize(images.to(device))
-            yield scaled.contiguous(memory_format=layout), labels.to(device)
+            yield indices, scaled.contiguous(memory_format=layout), labels.to(device)
+
+    def training_batches(self, part: Part, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over images and labels, an even number in each batch where pairs of images are mixed."""
+        for _, images, labels in self.batches(part, order):
+            count = len(labels) - (len(labels) % 2 if self.augment.mix is not None else 0)
+            if count:
+                yield images[:count], labels[:count]
 
     @torch.no_grad()
-    def predict(self, part: Part) -> Answers:
-        """Compute the answers for the images of a part, in order: logits (N, classes) on the CPU.
+    def predict(self, part: Part) -> tuple[Answers, Tensor]:
+        """Compute the answers for the images of a part, in order: logits (N, classes) on the CPU, and indices (N,).
+
+        Images that cannot be read are left out.
 
         Raises:
-            ValueError: an answer that is not one finite logit for each class.
+            ValueError: an answer that is not one finite logit for each class; more than a share of the images left out.
         """
-        network, logits = self.answering.eval(), []
+        network, logits, read = self.answering.eval(), [], []
         with self.precision():
-            for images, _ in self.batches(part, torch.arange(len(part))):
+            for indices, images, _ in self.batches(part, torch.arange(len(part))):
                 logits.append(read_answers(network(images), len(images)).logits.float().cpu())
-        return check_classes(Answers(torch.cat(logits), logits[0].shape[1]), self.data.classes)
+                read.append(indices)
+        return check_classes(Answers(torch.cat(logits), logits[0].shape[1]), self.data.classes), torch.cat(read)
 
     def save(self, path: Path, lines: list[dict[str, Any]], to_go_on: bool = False) -> None:
         """Write the answering network; with `to_go_on` the trained one, its average and the optimizer's state."""
@@ -161,6 +164,7 @@ class Trainer:
             "preprocessing": asdict(data.preprocessing),
             "groups": self.config.groups,
             "data_seed": self.config.data_seed,
+            "inference": {name: getattr(self.config, name) for name in ("amp", "channels_last", "batch_size")},
         }
         tensors, facts["optimizer"] = flatten(self.optimizer.state_dict()["state"]) if to_go_on else ({}, {})
         facts["parameter_groups"] = [numbers_of(group) for group in self.optimizer.param_groups]

@@ -16,7 +16,7 @@ from foveal.reports.look_page import write_page
 from foveal.training.config import CompareConfig, RunConfig
 
 LEFT_OUT = "left out light/broken.png: not an image by its content"
-CLEAR = r"transparent images: 12, as light/\d\d.png: composed over white"
+CLEAR = r"images with transparency: 12, as light/\d\d.png: composed over white"
 DEEP = r"16-bit images: 12, as dark/\d\d.png: values 1000 to 1011, .*, become 0 to 255"
 OPTIONS = {"image_size": 16, "epochs": 1, "batch_size": 4}
 
@@ -56,12 +56,12 @@ def test_train_prints_them_too(root, run_command):
     flags = [f for name, value in OPTIONS.items() for f in (f"--{name.replace('_', '-')}", value)]
     code, out, err = run_command("train", "--data", f"folder:{root / 'all'}", *flags, "--output", "new")
     assert code == 0, err
-    check_remarks(out.splitlines()[-5:-2])
+    check_remarks(out.splitlines()[-8:-5])  # before the table of classes
 
 
 def test_the_page_of_look_has_the_notes(root, tmp_path):
     text = write_page(look(str(root / "run"), [str(root / "all")], most=1), tmp_path / "look.html").read_text()
-    assert re.search(r"<dt>transparent images</dt><dd>12, as light/\d\d.png: composed over white</dd>", text)
+    assert re.search(r"<dt>images with transparency</dt><dd>12, as light/\d\d.png: composed over white</dd>", text)
     assert "<dt>light/broken.png</dt><dd>not an image by its content</dd>" in text
 
 

@@ -12,7 +12,8 @@ from PIL import Image, features
 
 import foveal
 from foveal.data import image_files
-from foveal.data.image_files import examine, read, to_bytes
+from foveal.data.file_facts import examine
+from foveal.data.image_files import read, to_bytes
 from foveal.inspection.drawing.read_images import read_images
 
 

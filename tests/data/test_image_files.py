@@ -12,11 +12,13 @@ from PIL import Image
 
 import foveal
 from foveal.cli import main as cli
-from foveal.data.image_files import examine, read
+from foveal.data.file_facts import examine
+from foveal.data.image_files import read
 from foveal.data.preprocessing import Preprocessing
 from foveal.reports.look import collect_images
 from foveal.training.config import RunConfig
-from foveal.training.load_model import LoadedModel, load_model
+from foveal.training.load_model import load_model
+from foveal.training.loaded_model import LoadedModel
 
 
 def ramp(least, most):
@@ -224,7 +226,7 @@ def test_what_is_composed_dropped_or_one_page_of_several_is_noted(tmp_path):
     assert data.notes == {
         "cat/a.gif": "page 1 of 4 read",
         "cat/b.tif": "page 1 of 3 read",
-        "transparent images": "1, as cat/c.png: composed over white",
+        "images with transparency": "1, as cat/c.png: composed over white",
         "CMYK images": "1, as dog/e.jpg: converted without their colour profile",
         "images of further bands": "1, as dog/d.tif: bands beyond the colours not read",
     }

@@ -5,7 +5,7 @@ from torch import nn
 
 from foveal.data.preprocessing import Preprocessing
 from foveal.reports.look import collect_images, look
-from foveal.training.load_model import LoadedModel
+from foveal.training.loaded_model import LoadedModel
 
 
 def test_collect_images_names_images_beyond_the_limit(tmp_path):

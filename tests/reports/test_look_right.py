@@ -12,7 +12,7 @@ import foveal
 from foveal.data.preprocessing import Preprocessing
 from foveal.reports.look import look
 from foveal.training.checkpoint import save_checkpoint
-from foveal.training.load_model import LoadedModel
+from foveal.training.loaded_model import LoadedModel
 
 CLASSES = ["cat", "dog"]
 

@@ -12,10 +12,9 @@ import foveal
 from foveal.cli import console
 from foveal.core.answers import Answers
 from foveal.core.record import Record
-from foveal.data.parts import InMemory
 from foveal.reports.charts import accuracy_against_cost, learning_curves, paired_differences
 from foveal.reports.tables import write_tables
-from foveal.training.run_folder import predicted_right, write_predictions
+from foveal.training.predictions import predicted_right, write_predictions
 
 NAMES = ("$x_{", "a|b", "=1+1", "[red]", "<b>", r"\frac")
 
@@ -49,8 +48,8 @@ def test_write_tables_keeps_the_cells_apart(compared):
 
 
 def test_predictions_hold_no_formulas_and_are_read_again(tmp_path):
-    part = InMemory(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), ["=A1.png", "@b.png"])
-    write_predictions(tmp_path, part, ("-minus", "+plus"), Answers(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), 2))
+    names, answers = ["=A1.png", "@b.png"], Answers(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), 2)
+    write_predictions(tmp_path, names, torch.tensor([0, 1]), ("-minus", "+plus"), answers)
     rows = (tmp_path / "predictions.csv").read_text().splitlines()
     assert rows[1].startswith("'=A1.png,'-minus,'-minus,0.731")
     assert rows[2].startswith("'@b.png,'+plus,'-minus,")

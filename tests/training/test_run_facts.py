@@ -21,8 +21,10 @@ from foveal.data.preprocessing import Preprocessing
 from foveal.reports.look import look
 from foveal.training.checkpoint import save_checkpoint
 from foveal.training.config import RunConfig
-from foveal.training.load_model import LoadedModel, load_model
-from foveal.training.run_folder import Result, finished, predicted_right
+from foveal.training.load_model import load_model
+from foveal.training.loaded_model import LoadedModel
+from foveal.training.predictions import predicted_right
+from foveal.training.run_folder import Result, finished
 
 LEVELS = {"black": 20, "grey": 120, "white": 230}
 

@@ -57,7 +57,7 @@ def test_train_learns_and_writes_its_folder(data, tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
         "config.yaml", "split.json", "metrics.jsonl", "times.json", "last.safetensors", "best.safetensors",
-        "predictions.csv", ".foveal", ".foveal.lock",
+        "predictions.csv", "classes.csv", "confusion.csv", ".foveal", ".foveal.lock",
     }  # fmt: skip
     assert sum(line["seconds"] for line in epochs) == result.seconds > 0
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["lr"] == 5e-3
@@ -192,7 +192,11 @@ def test_train_reports_balanced_accuracy_of_unbalanced_classes(data, tmp_path, m
     test = InMemory(data.test.images[few], data.test.labels[few], [str(i) for i in few.tolist()])
     monkeypatch.setattr(training, "load_data", lambda *_, **__: replace(data, test=test))
     left = torch.tensor([[2.0, 0.0]])
-    monkeypatch.setattr(training.Trainer, "predict", lambda self, part: Answers(left.expand(len(part), 2), 2))
+
+    def predict(self, part):
+        return Answers(left.expand(len(part), 2), 2), torch.arange(len(part))
+
+    monkeypatch.setattr(training.Trainer, "predict", predict)
     result = train(replace(SETTINGS, epochs=1), tmp_path / "run")
     assert result.accuracy == pytest.approx(15 / 16)
     assert result.balanced_accuracy == 0.5
@@ -269,9 +273,9 @@ def test_train_of_a_twin_has_other_weights_and_the_same_images(data, tmp_path, m
     real = training.Trainer.batches
 
     def batches(self, part, order):
-        for images, labels in real(self, part, order):
+        for indices, images, labels in real(self, part, order):
             seen[-1].append(images)
-            yield images, labels
+            yield indices, images, labels
 
     monkeypatch.setattr(training.Trainer, "batches", batches)
     births = []

@@ -54,7 +54,7 @@ def data():
 def predict(data, monkeypatch, model):
     monkeypatch.setattr("foveal.training.trainer.create_for", lambda *_, **__: model)
     config = RunConfig(data="noise", epochs=1, batch_size=10, channels_last=False)
-    return training.Trainer(config, data).predict(data.test)
+    return training.Trainer(config, data).predict(data.test)[0]
 
 
 def test_answers_in_a_mapping_are_read(data, monkeypatch):
