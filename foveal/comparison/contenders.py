@@ -1,9 +1,9 @@
 """Contenders of a comparison: their names, and the networks that they stand for.
 
 A contender is `none`, the plain backbone; one mechanism or several with options, `sk:groups=8` or `stn+se`; a control,
-`wider` or `deeper`; or any of these under another name, `twin=none`. A control is the plain backbone widened or
-deepened to the parameter count of the most expensive contender; `wider:match=macs` and `wider:match=ms` match MACs and
-milliseconds instead.
+`wider` or `deeper`; or any of these under another name, `twin=none`. Contenders of the same network are trained from
+different initial weights. A control is the plain backbone widened or deepened to the parameter count of the most
+expensive contender; `wider:match=macs` and `wider:match=ms` match MACs and milliseconds instead.
 """
 
 from collections.abc import Callable, Mapping, Sequence

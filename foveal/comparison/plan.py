@@ -81,8 +81,13 @@ class Plan:
         """Return the settings of one run."""
         shared = {each.name: getattr(self.config, each.name) for each in fields(TrainConfig)}
         changed = {} if lr is None else {"lr": lr}
-        own = {"model": self.models[contender], "name": contender, "twin": contender == self.twin}
+        own = {"model": self.models[contender], "name": contender, "copy": self.earlier(contender)}
         return RunConfig(**{**shared, **changed, **own}, seed=seed, data_seed=seed if self.config.resplit else 0)
+
+    def earlier(self, contender: str) -> int:
+        """Count the contenders of the same network before this one: each is trained from other initial weights."""
+        names = [name for name, model in self.models.items() if model == self.models[contender]]
+        return names.index(contender)
 
     def __str__(self) -> str:
         tuned = f", learning-rate trials: {self.config.tune}" if self.config.tune else ""

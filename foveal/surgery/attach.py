@@ -163,12 +163,21 @@ def wanted_paths(model: nn.Module, name: str, attaches: str, at: At | None, inpu
     if at in ("input", "residual"):
         if attaches != ("before" if at == "input" else "after"):
             raise ValueError(f"at={at!r}: {name} is attached {ATTACHES[attaches]}")
-        return [find_input_module(model, inputs)] if at == "input" else residual_ends(model, inputs)
+        return [first_layer(model, find_input_module(model, inputs))] if at == "input" else residual_ends(model, inputs)
     if at is not None:
         return matching_paths(model, at)
     if attaches == "before":
         raise ValueError(f"{name} has no default place: at='input', or the path of the module to attach it before")
     return between_stages(model) if attaches == "between" else default_paths(model, stages=attaches == "after")
+
+
+def first_layer(model: nn.Module, path: str) -> str:
+    """Return the path of the first module within Sequentials, whose children then keep their numbers."""
+    module = model.get_submodule(path)
+    while type(module).forward is nn.Sequential.forward and module._modules:
+        name = next(iter(module._modules))
+        path, module = f"{path}.{name}", module.get_submodule(name)
+    return path
 
 
 def builder(model: nn.Module, cls: type[nn.Module], name: str, options: dict[str, Any]) -> Build:

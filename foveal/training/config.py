@@ -153,7 +153,7 @@ class RunConfig(TrainConfig):
         model: Name of a network or function, alone or with attention, such as resnet18+cbam.
         seed: Seed of the initial weights, the order of the images and their augmentation, 0 to 9,999.
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
-        twin: Draw other initial weights for the seed; its images stay the same.
+        copy: Number of a copy of the network, 0 to 9; each draws other initial weights. Its images stay the same.
         data_seed: Seed of the split and of the distortion, where foveal makes them.
 
     Raises:
@@ -169,12 +169,13 @@ class RunConfig(TrainConfig):
     model: str = "small_cnn"
     seed: int = 0
     name: str = ""
-    twin: bool = False
+    copy: int = 0
     data_seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "data_seed", 0, SEEDS - 1)
+        check_range(self, "copy", 0, 9)
         if not 0 <= self.seed < SEEDS:
             raise ValueError(f"seed={self.seed}: must be from 0 to 9,999")
 

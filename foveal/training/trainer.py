@@ -42,7 +42,7 @@ from foveal.training.stored_split import check_resumed
 
 OnStep = Callable[[int, int], None]  # called with the numbers of steps done and of all
 AVERAGE = "ema."  # prefix of the moving average's weights
-TWINS = 10_000  # added to a seed, of which there are fewer, for the initial weights of a twin
+COPIES = 10_000  # added to a seed, of which there are fewer, for the initial weights of each copy of a network
 EPOCHS_A_SEED = 100_000  # random streams of two seeds never overlap
 
 
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, config: RunConfig, data: Data, functions: Functions | None = None):
         config = resolve(config, config.model, len(data.train))
         self.config, self.data, self.unread = config, data, UnreadImages(data.name, FAILING)
-        set_seed(config.seed + TWINS * config.twin)
+        set_seed(config.seed + COPIES * config.copy)
         self.model = create_for(data, config.model, functions or {}, config.pretrained)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)

@@ -42,7 +42,7 @@ def test_score_command_separates_a_trained_transformer_from_chance(run_command, 
     run_command("train", "--model", "small_cnn+stn", "--epochs", "4", "--output", "run")
     code, out, _ = run_command("score", "run", "digits/rts")
     assert code == 0
-    located = "stem.stn: pointing", "stem.stn: energy", "stem.stn: iou"
+    located = "stem.0.stn: pointing", "stem.0.stn: energy", "stem.0.stn: iou"
     assert [line.endswith("beats both nulls") for line in out.splitlines() if line.startswith(located)] == [True] * 3
     scored = json.loads((tmp_path / "run/score.json").read_text())
     assert scored["images"] == 500

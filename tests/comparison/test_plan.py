@@ -57,7 +57,7 @@ def test_plan_contenders_fit_the_default_backbone():
         if name != "wider":
             model = foveal.create_model(network_name("small_cnn", name), num_classes=10, in_chans=1)
         if name == "stn":
-            localisation = sum(weight.numel() for weight in model.stem.stn.localisation.parameters())
+            localisation = sum(weight.numel() for weight in model.stem[0].stn.localisation.parameters())
             assert localisation <= plain / 10
 
 
@@ -130,8 +130,8 @@ def test_make_plan_trains_the_baseline_twice_from_three_seeds_on(tmp_path):
     assert (list(plan.models), plan.twin) == (["se", "none", "none again"], "none again")
     assert plan.models["none again"] == plan.models["none"]
     one, other = plan.run_config("none", 2), plan.run_config("none again", 2)
-    assert replace(other, name="none", twin=False) == one
-    assert (one.twin, other.twin) == (False, True)
+    assert replace(other, name="none", copy=0) == one
+    assert (one.copy, other.copy) == (0, 1)
     for changes in ({"seeds": 2}, {"seeds": 3, "baselines": 1}):
         assert make_plan(["se", "none"], replace(CONFIG, **changes), tmp_path / "cmp").twin is None
     assert make_plan(["none"], replace(CONFIG, seeds=3), tmp_path / "cmp").twin is None

@@ -161,8 +161,8 @@ def test_score_of_attention_nowhere_is_not_better_than_chance():
     found = foveal.score(model, bright_squares())
     assert not any(each.beats_both for each in found.located)
     assert {each.accuracy_drop.mean for each in found.ablations} == {0.0}
-    assert {each.path for each in (*found.located, *found.curves)} == {"stem.stn"}
-    assert found.left_out == ("Grad-CAM: 'stem.stn' moves the image, so that the maps after it do not lie over it",)
+    assert {each.path for each in (*found.located, *found.curves)} == {"stem.0.stn"}
+    assert found.left_out == ("Grad-CAM: 'stem.0.stn' moves the image, so that the maps after it do not lie over it",)
     assert "not better than chance" in str(found)
 
 

@@ -100,7 +100,7 @@ def test_spatial_transformers_in_series_record_and_learn():
     images = torch.rand(4, 1, 42, 42)
     with foveal.watch(model) as seen:
         model(images).square().sum().backward()
-    assert seen.paths() == ["stem.stn", "features.2.stn"]
+    assert seen.paths() == ["stem.0.stn", "features.2.stn"]
     for record in seen:
         torch.testing.assert_close(record.values[:, :, :2], torch.eye(2).expand(4, 2, 2))
         assert model.get_submodule(record.path).localisation.regression.bias.grad.abs().sum() > 0

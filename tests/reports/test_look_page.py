@@ -81,7 +81,7 @@ def test_write_page_has_a_picture_for_each_place_and_image(look_result, page):
     assert read.pictures[-1]["alt"].endswith("predicted: dog & co")
     assert text.count("never called") == 3
     assert "<dt>c.png</dt><dd>no such file</dd>" in text
-    assert "first.stem.stn transforms the image" in text
+    assert "first.stem.0.stn transforms the image" in text
 
 
 @pytest.mark.parametrize("width", [1280, 390])

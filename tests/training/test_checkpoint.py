@@ -16,7 +16,7 @@ from foveal.training.checkpoint import load_checkpoint, read_checkpoint, save_ch
 @pytest.mark.parametrize("family", FAMILIES)
 def test_save_checkpoint_keeps_every_transformer_family(family, tmp_path):
     model = foveal.create_model(f"small_cnn+stn:family={family}", num_classes=10, in_chans=1).eval()
-    nn.init.normal_(model.stem.stn.localisation.regression.weight, std=0.1)
+    nn.init.normal_(model.stem[0].stn.localisation.regression.weight, std=0.1)
     save_checkpoint(tmp_path / "model.safetensors", model, {})
     loaded, _ = load_checkpoint(tmp_path / "model.safetensors")
     images = torch.rand(2, 1, 42, 42)

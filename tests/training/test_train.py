@@ -279,9 +279,9 @@ def test_train_of_a_twin_has_other_weights_and_the_same_images(data, tmp_path, m
 
     monkeypatch.setattr(training.Trainer, "batches", batches)
     births = []
-    for twin in (False, True):
+    for copy in (0, 1):
         seen.append([])
-        run = training.Trainer(replace(SETTINGS, epochs=1, twin=twin), data)
+        run = training.Trainer(replace(SETTINGS, epochs=1, copy=copy), data)
         births.append(run.model.head.weight.clone())
         run.train_epoch(0, lambda done, of: None)
     assert not torch.equal(*births)
