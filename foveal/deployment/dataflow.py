@@ -49,6 +49,8 @@ def followers(model: nn.Module, images: Tensor) -> list[Follows]:
     paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         paths.setdefault(module, []).append(path)
+    hosts = ((path, module) for path, module in model.named_modules() if module not in paths)
+    paths |= {module: [path] for path, module in hosts}  # of attached mechanisms, which have no other name
     steps = {module: names[0] for module, names in paths.items() if names != [""] and is_step(module, len(names))}
     with ExitStack() as stack:
         for module, path in steps.items():

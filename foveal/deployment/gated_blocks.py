@@ -86,13 +86,19 @@ class TimmBasicBlock(timm_resnet.BasicBlock):
         return self.act2(weighed_sum(self, x, self.se(y), self.conv2, y))
 
 
+def attached(place: nn.Module) -> nn.Module:
+    """Return the one mechanism that is attached after a module."""
+    gate: nn.Module = [*place.children()][1]
+    return gate
+
+
 class TorchvisionBottleneck(torchvision_resnet.Bottleneck):
     """torchvision's bottleneck with the gate applied in the addition of the shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(weighed_sum(self, x, self.bn3[1](y), self.conv3, self.conv3(y)))
+        return self.relu(weighed_sum(self, x, attached(self.bn3)(y), self.conv3, self.conv3(y)))
 
 
 class TorchvisionBasicBlock(torchvision_resnet.BasicBlock):
@@ -101,7 +107,7 @@ class TorchvisionBasicBlock(torchvision_resnet.BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.conv2(y)
-        return self.relu(weighed_sum(self, x, self.bn2[1](y), self.conv2, y))
+        return self.relu(weighed_sum(self, x, attached(self.bn2)(y), self.conv2, y))
 
 
 GATED: dict[type[nn.Module], tuple[type[nn.Module], str, str]] = {  # new class, last layer's number, path of the gate
@@ -122,7 +128,7 @@ def gated(block: nn.Module) -> str | None:
     """Replace one block's class and gate; return the gate's path within the block, or None if it is not changed."""
     new_class, end, at = GATED[type(block)]
     conv, norm, place = block.get_submodule(f"conv{end}"), block.get_submodule(f"bn{end}"), getattr(block, at)
-    if isinstance(place, Attached) and place is norm and [*place._modules][:1] == ["host"] and len(place) == 2:
+    if isinstance(place, Attached) and place is norm and [*place._modules][:1] == ["host"] and len(place._modules) == 2:
         norm, at = place.host, f"{at}.{[*place._modules][1]}"
     attention = None if getattr(block, at.partition(".")[0]) is None else block.get_submodule(at)
     squeeze_excite = as_ours(attention)

@@ -27,6 +27,7 @@ from foveal.inspection.record_statistics import Statistics
 from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
 from foveal.profiling.timing import time_inference
+from foveal.surgery.insertion_points import unwrapped
 
 Scalable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.modules.batchnorm._BatchNorm | nn.GroupNorm
 Commuting = nn.Identity | nn.ReLU | nn.LeakyReLU | nn.PReLU | nn.MaxPool2d | nn.AvgPool2d | nn.Dropout | nn.Dropout2d
@@ -111,7 +112,7 @@ def prune_constant(
         if statistics.kind != "gate" or statistics.axes != "B C" or not list(judge_constant(statistics)):
             continue
         try:
-            fold = Fold(pruned, paths[owners[statistics.path]], statistics, batches[0][:TRACED])
+            fold = Fold(pruned, paths[unwrapped(owners[statistics.path])], statistics, batches[0][:TRACED])
             change = fold.checked(batches, expected, tolerance)
             folded[path] = fold.path
         except Refused as reason:

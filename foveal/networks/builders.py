@@ -73,6 +73,16 @@ CONFIGS = {
 }
 
 
+def for_channels(stated: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Return a network's properties with the channels of the images that it, or its first convolution, takes."""
+    stated_channels, *sides = stated["input_size"]
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    channels = getattr(model, "in_chans", None) or (first.in_channels if first else stated_channels)
+    if channels == stated_channels:
+        return stated
+    return {**stated, "input_size": (channels, *sides), "mean": (0.5,) * channels, "std": (0.5,) * channels}
+
+
 def with_config(name: str, constructor: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """Wrap a constructor: the network states its `CONFIGS`, and `pretrained=True` raises if it has no weights."""
 
@@ -81,7 +91,7 @@ def with_config(name: str, constructor: Callable[..., nn.Module]) -> Callable[..
         if pretrained and name in UNTRAINED:
             raise ValueError(f"pretrained=True: there are no pretrained weights of {name!r}; use pretrained=False")
         model: Any = constructor(**options, **({"pretrained": True} if pretrained else {}))
-        model.pretrained_cfg = model.default_cfg = {**CONFIGS[name], "architecture": name}
+        model.pretrained_cfg = model.default_cfg = {**for_channels(CONFIGS[name], model), "architecture": name}
         return model
 
     return build

@@ -77,7 +77,9 @@ def get_module(model: nn.Module, path: str) -> nn.Module | None:
 def set_module(model: nn.Module, path: str, module: nn.Module | None) -> None:
     """Set the module at a path."""
     parent, _, name = path.rpartition(".")
-    owner = unwrapped(model.get_submodule(parent))
+    owner = model.get_submodule(parent)
+    if name not in owner._modules:  # of a wrapper: a child of its host
+        owner = unwrapped(owner)
     if module is None and name in owner._modules:
         delattr(owner, name)
     setattr(owner, name, module)

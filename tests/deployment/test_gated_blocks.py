@@ -23,7 +23,7 @@ def torchvisions(name: str) -> nn.Module:
 def test_deploy_computes_gates_early_in_torchvision_bottlenecks():
     deployed = foveal.deploy(randomise_norms(torchvisions("resnet50")), IMAGES)
     assert len(gates(deployed.network)) == 16
-    assert deployed.network.layer1[0].bn3[1].fc1.in_features == 64  # the convolution's input, not its 256 channels
+    assert deployed.network.layer1[0].bn3.se.fc1.in_features == 64  # the convolution's input, not its 256 channels
 
 
 def test_known_gate_by_hand():

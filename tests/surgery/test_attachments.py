@@ -37,4 +37,6 @@ def test_attach_adds_one_load_hook():
     model = torchvision.models.resnet18()
     for _ in range(3):
         foveal.detach(foveal.attach(model, "se"))
+    assert len(model._load_state_dict_pre_hooks) == 0
+    foveal.attach(foveal.attach(model, "se"), "cbam")
     assert len(model._load_state_dict_pre_hooks) == 1
