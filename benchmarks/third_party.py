@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 import foveal
+from foveal.core.trial_pass import image_shapes
 from foveal.inspection.finding.find import find_places
 from foveal.inspection.finding.trace import tensors_of
-from foveal.inspection.finding.trial import declared_shapes
 
 LETTERS = {"a": "affinity", "g": "gate", "m": "mask", "s": "selection"}
 TIMM = {
@@ -203,7 +203,7 @@ def outcome(network: Network) -> Outcome:
 @torch.no_grad()
 def watched(model: nn.Module) -> str:
     """Compare the answers of a model to one image with and without `watch`: "equal", or the largest difference."""
-    for shape in declared_shapes(model):
+    for shape in image_shapes(model):
         images = torch.rand(1, *shape)
         try:
             expected = seeded(model, images)
