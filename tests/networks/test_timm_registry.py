@@ -44,7 +44,7 @@ def cases(case: str) -> pytest.MarkDecorator:
     """Parametrize a test over all names; an exception is expected to fail."""
     parameters = []
     for name in REGISTERED:
-        marks = [] if name in FAST else [pytest.mark.slow]
+        marks = [] if name in FAST else [pytest.mark.slow, pytest.mark.exhaustive]
         reasons = [why for (kind, pattern), why in EXCEPTIONS.items() if kind == case and fnmatch(name, pattern)]
         marks += [pytest.mark.xfail(strict=True, reason=why) for why in reasons]
         parameters.append(pytest.param(name, marks=marks))

@@ -120,6 +120,7 @@ def test_families_are_new():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_attach_mechanisms_to_a_new_family_or_refuses(family):
@@ -143,6 +144,7 @@ def test_attach_mechanisms_to_a_new_family_or_refuses(family):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_attach_residual_to_a_new_family_or_refuses(family):

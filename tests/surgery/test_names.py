@@ -50,6 +50,7 @@ def test_attach_keeps_what_names_mean(family, mechanism):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_attach_of_every_mechanism_keeps_what_names_mean(family):
     with torch.device("meta"):
@@ -105,6 +106,7 @@ FLAT = {"vgg11_bn", "densenet121", "efficientnet_b0", "convnext_atto"}
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", FEATURES)
 @pytest.mark.parametrize("mechanism", ["se", "bam", "stn"])
 @pytest.mark.parametrize("wrap", [FeatureListNet, FeatureHookNet, FeatureGetterNet])

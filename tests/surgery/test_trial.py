@@ -94,6 +94,7 @@ def made(library, name):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("library", "name"), [(library, name) for library in NETWORKS for name in NETWORKS[library]])
 def test_detach_leaves_nothing_of_attach(library, name):
     check_nothing_is_left(made(library, name))
