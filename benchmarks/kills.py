@@ -67,21 +67,21 @@ def session_members(number: int) -> list[int]:
     return found
 
 
-def stop(process: subprocess.Popen[str], number: int, whole_group: bool) -> str:
-    """Send a signal; return what is wrong afterwards, or an empty text."""
+def stop(process: subprocess.Popen[str], number: int, whole_group: bool, seconds: float = WAIT) -> str:
+    """Send a signal; return what is wrong afterwards, or an empty text. No process may be left after `seconds`."""
     (os.killpg if whole_group else os.kill)(process.pid, number)
     begin = time.monotonic()
     try:
-        _, errors = process.communicate(timeout=WAIT)
+        _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return f"did not end within {WAIT:.0f} s"
+        return f"did not end within {seconds:.0f} s"
     while left := session_members(process.pid):
-        if time.monotonic() - begin > WAIT:
+        if time.monotonic() - begin > seconds:
             for each in left:
                 os.kill(each, signal.SIGKILL)
-            return f"{len(left)} processes left after {WAIT:.0f} s"
+            return f"{len(left)} processes left after {seconds:.0f} s"
         time.sleep(0.05)
     if number != signal.SIGKILL and process.returncode != 0:
         lines = [line for line in errors.splitlines() if line]

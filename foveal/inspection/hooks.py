@@ -265,14 +265,10 @@ def begin(context: Any, model: nn.Module, on_skipped: Callable[[str, str], None]
     return context.hooks
 
 
-def hook_tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    return (
-        module._forward_hooks,
-        module._forward_hooks_with_kwargs,
-        module._forward_hooks_always_called,
-        module._forward_pre_hooks,
-        module._forward_pre_hooks_with_kwargs,
-    )
+def hook_tables(module: nn.Module) -> list[dict[int, Any]]:
+    """Return the tables of a module's forward hooks; a copy that another thread still makes may lack some."""
+    names = ("hooks", "hooks_with_kwargs", "hooks_always_called", "pre_hooks", "pre_hooks_with_kwargs")
+    return [vars(module).get(f"_forward_{name}", {}) for name in names]
 
 
 def recomputing() -> bool:

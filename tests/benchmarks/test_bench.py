@@ -17,6 +17,7 @@ SMALL = {"resnet18+se": ("legacy_seresnet18", "resnet18"), "resnet18+sk": ("skre
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", PARTS)
 def test_bench_runs_every_part(part, monkeypatch):
     """Run on small maps and networks, each contender a few times: the code is tested, not the figures."""

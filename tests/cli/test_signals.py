@@ -18,6 +18,6 @@ def test_main_ends_all_processes_of_a_comparison_after_an_interrupt(tmp_path):
         assert time.monotonic() - begin < 120
         time.sleep(0.1)
     assert len(session_members(process.pid)) > 2
-    assert stop(process, signal.SIGINT, whole_group=True) == ""
+    assert stop(process, signal.SIGINT, whole_group=True, seconds=30) == ""  # beside other tests
     assert process.returncode == 128 + signal.SIGINT
     assert not [*output.rglob("*.half*")]

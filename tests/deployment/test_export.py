@@ -80,6 +80,8 @@ def test_export_reports_a_network_for_one_size(tmp_path):
     assert f"one size ({exported.reason})" in str(exported)
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_export_says_which_sizes_an_hourglass_refuses(tmp_path):
     """The map at the bottom has one pixel for these images, which the exporter takes as another case."""
     model = foveal.attach(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), "residual_mask", at="0", depth=6)

@@ -12,6 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_docs_pages_are_up_to_date(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["make.py", "--check"])
     with pytest.raises(SystemExit) as ended:

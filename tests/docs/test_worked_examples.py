@@ -12,6 +12,7 @@ CELLS = ROOT.parent / "shared" / "data" / "bccd"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.skipif(not CELLS.is_dir(), reason="the photographs of blood cells (BCCD) are not there"),
 ]
 

@@ -241,6 +241,7 @@ def test_mechanism_compiles_as_one_graph(name):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mechanisms_compile_with_inductor():
     """Compile one graph of mechanisms of each kind: C++ of a graph takes ten seconds."""
     torch._dynamo.reset()

@@ -331,7 +331,7 @@ def test_hard_crop_finds_the_digit_in_a_scene(tmp_path, monkeypatch):
     data = opened.load_data(settings.data)
     with foveal.watch(opened.network) as seen, torch.no_grad():
         opened.network(opened.preprocessing.normalize(data.test.images[:300]))
-    crops = pixels_of(seen["stem.hard_crop.crops"].values, side, side)[:, 0]
+    crops = pixels_of(seen["stem.0.hard_crop.crops"].values, side, side)[:, 0]
     boxes = data.test.boxes[:300]
     held = ((crops[:, :2] <= boxes[:, :2] + 0.01) & (boxes[:, 2:] <= crops[:, 2:] + 0.01)).all(1)
     assert result.accuracy > 0.7

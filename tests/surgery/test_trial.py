@@ -33,6 +33,7 @@ DETECTORS = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", DETECTORS)
 def test_attach_to_a_detector_keeps_its_detections_and_detach_restores_it(name):
     model = DETECTORS[name]()
