@@ -161,7 +161,7 @@ def record_channels(
         for path, before in places.items():
             module = filled(copied, path)
             if before:
-                module.register_forward_pre_hook(lambda _, args, path=path: note(path, args[0] if args else None))
+                module.register_forward_hook(lambda _, args, out, path=path: note(path, args[0] if args else None))
             else:
                 module.register_forward_hook(lambda _, args, out, path=path: note(path, out))
         yield
