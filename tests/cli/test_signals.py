@@ -15,7 +15,7 @@ def test_main_ends_all_processes_of_a_comparison_after_an_interrupt(tmp_path):
     begin = time.monotonic()
     while not any(output.glob("*/last.safetensors")):
         assert process.poll() is None
-        assert time.monotonic() - begin < 120
+        assert time.monotonic() - begin < 400
         time.sleep(0.1)
     assert len(session_members(process.pid)) > 2
     assert stop(process, signal.SIGINT, whole_group=True, seconds=30) == ""  # beside other tests
