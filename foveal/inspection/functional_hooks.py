@@ -56,33 +56,16 @@ class FusedCall:
         return scores.softmax(-1)
 
 
-class FunctionalHook(TorchFunctionMode):
-    """Function mode that passes the results of some functionals to `on_value`; a fused attention counts as a softmax.
+class WeightsMode(TorchFunctionMode):
+    """Function mode that passes weights to `on_value`; those of a fused attention are computed beside it.
 
-    A hook that reads receives weights after the dropout that follows; a hook that replaces (`changes`), before it.
+    A mode that reads receives weights after the dropout that follows; one that replaces (`changes`), before it.
     """
 
-    def __init__(
-        self,
-        functionals: tuple[Any, ...],
-        on_value: Callable[[Tensor], Tensor | None],
-        on_skipped: Callable[[str], None],
-        changes: bool,
-    ):
+    def __init__(self, on_value: Callable[[Tensor], Tensor | None], on_skipped: Callable[[str], None], changes: bool):
         super().__init__()
-        self.functionals, self.on_value, self.on_skipped, self.changes = functionals, on_value, on_skipped, changes
+        self.on_value, self.on_skipped, self.changes = on_value, on_skipped, changes
         self.weights: Tensor | None = None  # received, not yet passed to `on_value`
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is FUSED and Tensor.softmax in self.functionals:
-            return self._fused(FusedCall(*args, **kwargs))
-        out = func(*args, **kwargs)
-        if func is F.dropout and args and args[0] is self.weights:
-            self.weights = out
-        elif func in self.functionals:
-            return self._receive(out)
-        return out
 
     def _receive(self, weights: Tensor) -> Tensor:
         if self.changes:
@@ -92,7 +75,13 @@ class FunctionalHook(TorchFunctionMode):
         self.weights = weights
         return weights
 
-    def _fused(self, call: "FusedCall") -> Tensor:
+    def _follow_dropout(self, func: Any, args: tuple[Any, ...], out: Any) -> Any:
+        """Take the output of a dropout of the weights for the weights."""
+        if func is F.dropout and args and args[0] is self.weights:
+            self.weights = out
+        return out
+
+    def _fused(self, call: FusedCall) -> Tensor:
         if call.dropout_p or call.enable_gqa:
             self.on_skipped(IN_TRAINING if call.dropout_p else GROUPED)
             return call.run()
@@ -117,3 +106,24 @@ class FunctionalHook(TorchFunctionMode):
         self.__exit__(None, None, None)
         if not failed:
             self._flush()
+
+
+class FunctionalHook(WeightsMode):
+    """Mode that passes the results of some functionals to `on_value`; a fused attention counts as a softmax."""
+
+    def __init__(
+        self,
+        functionals: tuple[Any, ...],
+        on_value: Callable[[Tensor], Tensor | None],
+        on_skipped: Callable[[str], None],
+        changes: bool,
+    ):
+        super().__init__(on_value, on_skipped, changes)
+        self.functionals = functionals
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is FUSED and Tensor.softmax in self.functionals:
+            return self._fused(FusedCall(*args, **kwargs))
+        out = self._follow_dropout(func, args, func(*args, **kwargs))
+        return self._receive(out) if func in self.functionals else out

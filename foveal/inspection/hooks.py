@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from foveal.inspection.adapters import Call, Form, NotRecordable, axes_of
 from foveal.inspection.call_hooks import CallHook
-from foveal.inspection.functional_hooks import FUNCTIONALS, IN_TRAINING, FunctionalHook
+from foveal.inspection.functional_hooks import FUNCTIONALS, IN_TRAINING, FunctionalHook, WeightsMode
 from foveal.inspection.quantized import meet_plain
 from foveal.inspection.tap_points import TapPoint
 from foveal.inspection.third_party import RECOMPUTED, TapSpec
@@ -208,7 +208,7 @@ class Hooks:
         self.add(owner.get_submodule(spec.module_or_op), hook)
 
     def _attach_to_functional(self, place: TapPoint, on_value: OnValue, spec: TapSpec) -> None:
-        modes: list[FunctionalHook | CallHook] = []
+        modes: list[WeightsMode] = []
         on_skipped = partial(self.on_skipped, place.path)
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ class Hooks:
         on_value(weights, Call(module, args, self.batch))
 
 
-def mode_of(spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> FunctionalHook | CallHook:
+def mode_of(spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> WeightsMode:
     """Return the function mode that reads the calls of a row: one call that was found, or each of a functional."""
     if spec.index is not None:
         return CallHook(spec.module_or_op.removesuffix("()"), spec.index, on_value, on_skipped, changes)
