@@ -146,11 +146,14 @@ def record_channels(
         ValueError: what flows there is not one map (B, C, H, W); a module is called with different numbers of channels;
             or a whole pass does not reach it.
     """
-    found: dict[str, int] = {}
-    refused: dict[str, str] = {}
+    passes: list[tuple[dict[str, int], dict[str, str]]] = [({}, {})]  # found and refused in each
 
     @contextmanager
     def recording(copied: nn.Module, call: Call) -> Iterator[None]:
+        found: dict[str, int] = {}
+        refused: dict[str, str] = {}
+        passes.append((found, refused))
+
         def note(path: str, flows: Any) -> None:
             why = refusal(flows, call, before=places[path])
             if not why and found.setdefault(path, flows.shape[1]) != flows.shape[1]:
@@ -166,13 +169,19 @@ def record_channels(
                 module.register_forward_hook(lambda _, args, out, path=path: note(path, out))
         yield
 
-    stopped = run_trials(model, inputs, recording, lambda: len({*found, *refused}) == len(places))
+    stopped = run_trials(model, inputs, recording, lambda: reached(passes[-1]) == len(places))
+    found, refused = max(passes, key=reached) if stopped else passes[-1]
     for path in places:
         if path in refused:
             raise ValueError(f"{path!r}: {refused[path]}")
         if path not in found and not stopped:
             raise ValueError(f"{path!r}: no forward pass reaches it; attention there would be dead")
     return found, stopped
+
+
+def reached(seen: tuple[dict[str, int], dict[str, str]]) -> int:
+    """Count the places at which a pass found something."""
+    return len({*seen[0], *seen[1]})
 
 
 def refusal(flows: Any, call: Call, before: bool) -> str:

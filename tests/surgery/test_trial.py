@@ -205,3 +205,20 @@ def test_attach_before_a_stopped_pass_places_by_what_was_seen():
     model = Small()
     foveal.attach(model, "se", at="act", reduction=2)
     assert model.cache == {}
+
+
+class TakesThree(nn.Module):
+    """The convolution that is registered first is not the image's, and takes five channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.late, self.front, self.stem = nn.Conv2d(5, 8, 1), nn.Identity(), nn.Conv2d(3, 5, 3)
+
+    def forward(self, x):
+        return self.late(self.stem(self.front(x)))
+
+
+def test_attach_does_not_mix_what_two_trial_passes_saw():
+    model = foveal.attach(TakesThree(), "se", at=["front", "stem"], reduction=1)
+    assert [model.front.fc1.in_features, model.stem.se.fc1.in_features] == [3, 5]
+    assert model(torch.rand(1, 3, 12, 12)).shape == (1, 8, 10, 10)
