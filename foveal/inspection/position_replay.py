@@ -4,6 +4,7 @@ Where tokens come from is not guessed from their count: the number of each posit
 permutations, shifts and concatenations as the channels there, and arrives where the queries or keys are.
 """
 
+from itertools import takewhile
 from math import prod
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foveal.inspection.finding.op_names import AFFINE, POINTWISE
-from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.trace import Node, behind
 
 SAME = AFFINE | POINTWISE | {"contiguous", "clone", "to", "type", "float", "dropout", "normalize", "type_as"}
 VIEWS = frozenset(["view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"])
@@ -27,7 +28,8 @@ def repeated(node: Node, start: Node, numbers: Tensor) -> Tensor | None:
     The result has one dimension less: that of the channels, the last one, or of transposed keys the one before it.
     """
     known = {start: numbers}
-    for each in between(start, node):
+    steps = takewhile(lambda each: each.order > start.order, behind(node))
+    for each in reversed(list(steps)):
         parts = [known[before] for before in each.inputs if before in known]
         after = step(each, parts) if parts else None
         if after is not None and tuple(after.shape) == each.shape:
@@ -35,17 +37,6 @@ def repeated(node: Node, start: Node, numbers: Tensor) -> Tensor | None:
     found = known.get(node)
     dim = next((dim for dim in (-1, -2) if found is not None and found.ndim > 2 and constant(found, dim)), None)
     return None if found is None or dim is None else found.select(dim, 0)
-
-
-def between(start: Node, node: Node) -> list[Node]:
-    """Return the nodes that come after `start` and that a node depends on, in their order, with it."""
-    seen, waiting = {node}, [node]
-    while waiting:
-        for before in waiting.pop().inputs:
-            if before.order > start.order and before not in seen:
-                seen.add(before)
-                waiting.append(before)
-    return sorted(seen, key=lambda each: each.order)
 
 
 def step(node: Node, parts: list[Tensor]) -> Tensor | None:

@@ -8,12 +8,11 @@ Axes: B batch, C channel, H W map, P Q patch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
 import torch
 
 from foveal.inspection.finding.op_names import CONVOLUTIONS, POOLS, REORDERS
-from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.trace import Node, behind
 from foveal.inspection.position_replay import PADDING, repeated
 
 MAPS = POOLS | set(CONVOLUTIONS)
@@ -42,18 +41,12 @@ def grid_behind(node: Node, accepts: Callable[[Node], bool] = lambda cut: True) 
 
     A partition that is not accepted, such as one into windows, is passed over.
     """
-    waiting, seen = [(-node.order, id(node), node)], {node}
-    while waiting:
-        here = heappop(waiting)[2]
+    for here in behind(node):
         if here.op in REORDERS:
             return Grid(why=f"its tokens are reordered by {here.op}")
         found = map_of(here)
         if found is not None and found.positions > 1 and (here.op in MAPS or accepts(here)):
             return found
-        for before in here.inputs:
-            if before not in seen:
-                seen.add(before)
-                heappush(waiting, (-before.order, id(before), before))
     return Grid(why="no convolution, pooling or partition into patches comes before its tokens")
 
 
@@ -74,16 +67,10 @@ def is_into_patches(cut: Node, node: Node) -> bool:
 
 def joined(node: Node) -> str:
     """Return where the nearest concatenation puts tokens that do not depend on the image: "before", "after" or ""."""
-    seen, waiting = {node}, [node]
-    while waiting:
-        here = max(waiting, key=lambda each: each.order)
-        waiting.remove(here)
+    for here in behind(node):
         parts = here.argument("tensors", 0)
         if here.op == "cat" and isinstance(parts, tuple) and None in parts:
             return "after" if parts[-1] is None else "before"
-        new = [each for each in here.inputs if each not in seen]
-        seen.update(new)
-        waiting += new
     return ""
 
 

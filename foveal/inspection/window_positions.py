@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foveal.core.layout import Windows
-from foveal.inspection.finding.trace import Node
+from foveal.inspection.finding.trace import Node, behind
 from foveal.inspection.position_replay import VIEWS, constant, repeated
 from foveal.inspection.token_grid import MAPS, partitions
 
@@ -40,17 +40,11 @@ def windows_of(node: Node, batch: int) -> Windows | None:
 
 def partition_behind(node: Node) -> Node | None:
     """Return the nearest partition of a map behind a node, None if a convolution or pooling is nearer."""
-    seen, waiting = {node}, [node]
-    while waiting:
-        here = max(waiting, key=lambda each: each.order)
-        waiting.remove(here)
+    for here in behind(node):
         if here.op in MAPS:
             return None
         if here.op in VIEWS and here.inputs and partitions(here.inputs[0].shape, here.shape):
             return here
-        new = [each for each in here.inputs if each not in seen]
-        seen.update(new)
-        waiting += new
     return None
 
 

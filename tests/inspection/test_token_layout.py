@@ -8,6 +8,7 @@ from torch import nn
 
 import foveal
 from foveal.core.layout import Layout, Tokens
+from foveal.inspection.finding.find import LAID_OUT
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
 
@@ -128,3 +129,31 @@ def test_watch_keeps_the_layout_that_the_pass_shows():
 def test_watch_refuses_what_is_no_grid(grid):
     with pytest.raises(ValueError, match="rows and columns of the map of tokens are needed"):
         foveal.watch(vit(img_size=32, patch_size=8), grid=grid)
+
+
+class Scaled(nn.Module):
+    """A transformer whose second argument may be as long as the batch, and is not one."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = vit(img_size=32, patch_size=8, global_pool="avg", class_token=False)
+
+    def forward(self, x, scale):
+        return self.vit(x) * scale
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_watch_shows_the_layout_whatever_the_batch(batch):
+    model = Scaled()
+    with foveal.watch(model) as seen, torch.no_grad():
+        model(torch.rand(batch, 3, 32, 32), torch.rand(3))  # a scale for each of three classes
+    assert {record.tokens.keys for record in seen} == {Layout(0, 4, 4, ())}
+
+
+def test_watch_tries_one_pass_for_all_batch_sizes():
+    model = vit(img_size=32, patch_size=8)
+    for batch in (2, 7, 3):
+        with foveal.watch(model) as seen:
+            model(torch.rand(batch, 3, 32, 32))
+        assert {record.tokens.keys for record in seen} == {Layout(1, 4, 4, CLASS)}
+    assert len(LAID_OUT[model]) == 1

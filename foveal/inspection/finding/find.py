@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from foveal.core.layout import Tokens
 from foveal.core.record import Tap
+from foveal.core.trial_pass import BATCH
 from foveal.inspection.finding.found_places import IN_A_TRIAL, Found, explained, found_in
 from foveal.inspection.finding.trace import tensors_of
 from foveal.inspection.finding.trial import Trial, guessed_trial, trial_of
@@ -85,15 +87,31 @@ def shown_by(model: nn.Module, modules: dict[str, nn.Module], known: tuple[str, 
 def tokens_in_call(
     model: nn.Module, found: Places, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, list[Tokens]]:
-    """Return the layouts of each affinity in a call of a model; one pass is tried for each shape of its arguments."""
+    """Return the layouts of each affinity in a call of a model; one pass is tried for each shape of its arguments.
+
+    They do not depend on the number of images, of which the pass has two at most.
+    """
     if not any(place.facts.kind == "affinity" for place in found.places.values()):
         return {}
     remembered = LAID_OUT.setdefault(model, {})
-    shapes = tuple(tuple(each.shape) for each in tensors_of((args, kwargs)))
+    few = first_images(args, kwargs)
+    shapes = tuple(tuple(each.shape) for each in tensors_of(few))
     key = (shapes, tuple((path, id(place.module)) for path, place in found.places.items()))
     if key not in remembered:
-        remembered[key] = layouts_in(model, trial_of(innermost(model), args, kwargs), found.places)
+        trial = trial_of(innermost(model), *few)
+        if trial.stopped:
+            trial = trial_of(innermost(model), args, kwargs)
+        remembered[key] = layouts_in(model, trial, found.places)
     return remembered[key]
+
+
+def first_images(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call for its first two images: tensors as long as the first of them are cut."""
+    count = next((len(each) for each in tensors_of((args, kwargs)) if each.ndim), 0)
+    few: tuple[tuple[Any, ...], dict[str, Any]] = tree_map_only(
+        Tensor, lambda each: each[:BATCH] if each.ndim and len(each) == count else each, (args, kwargs)
+    )
+    return few
 
 
 def known_owners(places: dict[str, TapPoint], modules: dict[str, nn.Module]) -> list[str]:

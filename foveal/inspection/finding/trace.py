@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 from torch import Tensor, nn
@@ -128,6 +129,18 @@ class Trace(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def behind(node: Node) -> Iterator[Node]:
+    """Yield a node and all that it depends on, the latest first."""
+    waiting, seen = [(-node.order, id(node), node)], {node}
+    while waiting:
+        here = heappop(waiting)[2]
+        yield here
+        for before in here.inputs:
+            if before not in seen:
+                seen.add(before)
+                heappush(waiting, (-before.order, id(before), before))
 
 
 def node_of(tensor: Tensor) -> Node | None:
