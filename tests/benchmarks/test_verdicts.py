@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import verdicts
-from benchmarks.verdicts import BEGIN, END, Noise, dunnett_statistics, main, t_and_holm, table
+from benchmarks.verdict_simulation import Noise, dunnett_statistics, t_and_holm
+from benchmarks.verdicts import BEGIN, END, main, table
 
 
 def test_t_and_holm_is_scipys_t_test_with_holms_steps():
