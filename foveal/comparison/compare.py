@@ -19,6 +19,7 @@ from foveal.comparison.contenders import CONTENDERS
 from foveal.comparison.jobs import Failed, Job, JobPool, report
 from foveal.comparison.mcnemar import McNemar, mcnemar
 from foveal.comparison.plan import Plan, epochs_done, make_plan
+from foveal.comparison.same_images import left_out_in_runs, paired, with_the_same_images
 from foveal.comparison.tune import tuned_rate
 from foveal.comparison.verdicts import Verdict, compute_verdicts
 from foveal.core.files import write_file
@@ -163,12 +164,15 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
         done = sum(map(epochs_done, folders))
         rates = pool.run(searches, count) if plan.config.tune else dict.fromkeys(plan.models, plan.config.lr)
         rates |= {plan.twin: rates[plan.baseline]} if plan.twin else {}
-        results = pool.run(trainings(plan, rates), count)
+        results = with_the_same_images(plan, pool.run(trainings(plan, rates), count))
         rows = tuple(row_of(plan, name, rates[name], results) for name in plan.models)
         first_runs = {row.name: plan.runs(row.name)[row.first] for row in rows if row.first is not None}
         given = (plan.config, plan.functions)
         examined = pool.run({name: (examine, (folder, *given)) for name, folder in first_runs.items()})
     rows = tuple(replace(row, examination=examination_of(examined.get(row.name))) for row in rows)
+    plan = replace(
+        plan, skipped=plan.skipped | left_out_in_runs(plan, ((row.name, seed) for row in rows for seed in row.errors))
+    )
     return ComparisonResult(plan, rows, *compute_pairs_and_verdicts(plan, rows), time.perf_counter() - begin)
 
 
@@ -247,7 +251,7 @@ def compute_pairs_and_verdicts(
         for seed in seeds
     }
     pairs = {
-        name: {seed: mcnemar(right[plan.baseline, seed], right[name, seed]) for seed in seeds}
+        name: {seed: mcnemar(*paired(right[plan.baseline, seed], right[name, seed])) for seed in seeds}
         for name, seeds in shared.items()
     }
     if not pairs:

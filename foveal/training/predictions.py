@@ -16,6 +16,7 @@ from foveal.core.names import as_cell
 from foveal.data.text_files import read_csv
 
 PREDICTIONS = "predictions.csv"
+FIELDS = ("image", "class", "predicted")
 Row = Sequence[Any]
 
 
@@ -61,8 +62,8 @@ def write_predictions(
     write_rows(folder / PREDICTIONS, prediction_head(labelled=True), prediction_rows(names, labels, answers, classes))
 
 
-def predicted_right(folder: Path) -> list[bool]:
-    """Read for each test image of a finished run whether its prediction is right.
+def predicted_right(folder: Path) -> dict[str, bool]:
+    """Read for each test image of a finished run, by its name, whether its prediction is right.
 
     Raises:
         ValueError: a file without predictions.
@@ -70,9 +71,10 @@ def predicted_right(folder: Path) -> list[bool]:
     path = folder / PREDICTIONS
     head, *rows = read_csv(path) or [[]]
     lines = [dict(zip(head, row, strict=False)) for row in rows]
-    broken = next(
-        (index for index, line in enumerate(lines, 2) if not (line.get("class") and line.get("predicted"))), 0
-    )
+    broken = next((index for index, line in enumerate(lines, 2) if not all(line.get(field) for field in FIELDS)), 0)
     if broken or not lines:
-        raise ValueError(f"{path}, line {broken or 1}: the fields 'class' and 'predicted' are needed")
-    return [line["class"] == line["predicted"] for line in lines]
+        raise ValueError(f"{path}, line {broken or 1}: the fields 'image', 'class' and 'predicted' are needed")
+    right = {line["image"]: line["class"] == line["predicted"] for line in lines}
+    if len(right) != len(lines):
+        raise ValueError(f"{path}: an image has two lines")
+    return right

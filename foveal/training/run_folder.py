@@ -240,7 +240,7 @@ def finished(folder: Path, epochs: int = 0) -> Result | None:
     result = Result(**lines[-1]["test"], seconds=sum(read_times(folder)))
     if (folder / PREDICTIONS).is_file():
         right = predicted_right(folder)
-        accuracy = sum(right) / len(right)
+        accuracy = sum(right.values()) / len(right)
         if abs(accuracy - result.accuracy) > TOLERANCE:
             raise ValueError(
                 f"{folder / METRICS}, test: accuracy={result.accuracy}, and predictions.csv has {accuracy:.6g}"

@@ -53,7 +53,7 @@ def test_predictions_hold_no_formulas_and_are_read_again(tmp_path):
     rows = (tmp_path / "predictions.csv").read_text().splitlines()
     assert rows[1].startswith("'=A1.png,'-minus,'-minus,0.731")
     assert rows[2].startswith("'@b.png,'+plus,'-minus,")
-    assert predicted_right(tmp_path) == [True, False]
+    assert predicted_right(tmp_path) == {"'=A1.png": True, "'@b.png": False}
 
 
 def test_draw_shows_predictions_and_places_as_they_are(tmp_path):

@@ -258,7 +258,9 @@ def test_a_run_that_nobody_changed_and_one_of_an_older_version_are_read(tampered
     with pytest.raises(ValueError, match=r"metrics.jsonl, line 9: no JSON"):
         finished(folder)
     (folder / "predictions.csv").write_text("image,class\nx,black\n")
-    with pytest.raises(ValueError, match=r"predictions.csv, line 2: the fields 'class' and 'predicted' are needed"):
+    with pytest.raises(
+        ValueError, match=r"predictions.csv, line 2: the fields 'image', 'class' and 'predicted' are needed"
+    ):
         predicted_right(folder)
 
 
