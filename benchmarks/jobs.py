@@ -18,7 +18,8 @@ import torch
 
 from foveal.comparison.compare import trainings
 from foveal.comparison.contenders import CONTENDERS
-from foveal.comparison.jobs import MALLOC, Job, JobPool
+from foveal.comparison.jobs import Job, JobPool
+from foveal.comparison.local_workers import MALLOC, LocalWorkers
 from foveal.comparison.plan import make_plan
 from foveal.profiling.environment import cores, processor
 from foveal.training.config import CompareConfig
@@ -42,7 +43,7 @@ def in_turn(folder: Path) -> None:
 
 def side_by_side(folder: Path) -> None:
     """Run the jobs in parallel."""
-    with JobPool() as pool:
+    with JobPool(LocalWorkers()) as pool:
         pool.run(main_job(folder))
 
 

@@ -44,11 +44,15 @@ def write_images(folder: Path) -> Path:
 
 
 def start(words: tuple[str, ...], data: Path, output: Path) -> subprocess.Popen[str]:
-    """Start a command in a session and a process group of its own."""
+    """Start a command in a session and a process group of its own.
+
+    SIGINT acts on it even where this process ignores it, as one in the background of a shell's script does.
+    """
     command = [sys.executable, "-m", "foveal", *words, *RECIPE, "--data", f"folder:{data}", "--output", str(output)]
     return subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
 
 
@@ -74,9 +78,10 @@ def stop(process: subprocess.Popen[str], number: int, whole_group: bool, seconds
     try:
         _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGABRT)  # so that it says where it is
+        time.sleep(1)
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return f"did not end within {seconds:.0f} s"
+        return f"did not end within {seconds:.0f} s: {process.communicate()[1]}"
     while left := session_members(process.pid):
         if time.monotonic() - begin > seconds:
             for each in left:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import foveal
+from foveal.inspection.drawing.picture import save_pages
 from foveal.mechanisms.catalog import CHANNELS
 from foveal.mechanisms.registry import MECHANISMS, long_name
 from foveal.networks.catalog import IMAGENET, IMAGES, classes_of
@@ -119,7 +120,7 @@ def draw_page(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = RUNS.get(name) or RunConfig(model=f"small_cnn+{name}", data="digits/cluttered")
         foveal.train(settings, folder)
-        look(folder, [settings.data], most=3).picture.save(PAGES / f"{name}.png")
+        save_pages(look(folder, [settings.data], most=3).pictures(), PAGES / f"{name}.png", overwrite=True)
 
 
 def stale() -> list[str]:

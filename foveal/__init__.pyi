@@ -1,4 +1,5 @@
 from .comparison.compare import compare as compare
+from .comparison.reproduce import reproduce as reproduce
 from .core.record import Record as Record
 from .core.record import Tap as Tap
 from .data.load_data import load_data as load_data

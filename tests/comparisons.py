@@ -14,6 +14,17 @@ from foveal.training.config import CompareConfig
 COST = Cost(1_000, 2_000_000, 0.5, 10.0, 20.0, 3_000_000, 4_000_000)
 BASE = (11.0, 12.0, 10.0)  # errors of the baseline, in percent
 
+TINY_EXPERIMENT = """
+title: Two networks on digits
+source: nobody, 2000
+settings: {data: digits, epochs: 2, batch_size: 500, seeds: 2, baselines: 1, warmup_epochs: 0}
+quick: {epochs: 1, seeds: 1}
+changes: [The digits are few.]
+entries:
+  - {name: plain, contender: none, paper: 0.8}
+  - {name: gated, contender: se}
+"""
+
 
 def make_comparison(
     folder: Path, errors: dict[str, tuple[float | str, ...]], classes: int = 10, **changes

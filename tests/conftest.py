@@ -7,6 +7,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # tests run side by side, a process a core
+torch.ones(1, requires_grad=True).backward()  # after torch.compile, the first pass would let no process be forked
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def jobs_here(monkeypatch) -> None:
     """Run the jobs of a comparison in this process: new processes take seconds each, and `test_jobs.py` tests them."""
-    from foveal.comparison import compare, jobs
+    from foveal.comparison import compare, jobs, reproduce
 
     class Here(jobs.JobPool):
         def run(
@@ -44,4 +45,5 @@ def jobs_here(monkeypatch) -> None:
         ) -> dict[Hashable, Any]:
             return {key: jobs.guarded(call, *arguments) for key, (call, arguments) in jobs_by_key.items()}
 
-    monkeypatch.setattr(compare, "JobPool", Here)
+    for module in (compare, reproduce):
+        monkeypatch.setattr(module, "JobPool", Here)

@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from timm.models import resnet
@@ -145,3 +146,16 @@ def contents(root: object) -> dict[str, object]:
 
     walk("", root)
     return found
+
+
+def check_nothing_is_left(model: nn.Module, at: str | None = None) -> None:
+    """Check that a model holds after `detach` what it held before `attach`, and that no hook ran."""
+    hooked = next(module for module in model.modules() if not [*module.children()])
+    hooked.register_forward_hook(lambda *_: pytest.fail("the trial ran the user's hooks"))
+    before = contents(model)
+    for mechanism in ("se", "cbam"):
+        foveal.attach(model, mechanism, at=at)
+    assert len(foveal.attachments(model)) == 2
+    assert all(attachment.modules for attachment in foveal.attachments(model))
+    foveal.detach(model)
+    assert contents(model) == before

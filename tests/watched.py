@@ -18,6 +18,8 @@ def watched(limit):
                 held.append(b"\1" * 50_000_000)
         if case == "die":
             os._exit(11)
+        if case == "hold":
+            return measured(lambda: Outcome(READ, str(len(b"\1" * 100_000_000))))
         return measured(lambda: Outcome(READ, f"{case} of {limit}"))
 
     return run

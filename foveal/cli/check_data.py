@@ -14,9 +14,9 @@ def check_data(data: str, *, image_size: int = RunConfig.image_size, groups: Pat
     data
         A folder with a folder of images for each class, or another data set, as for train.
     image_size
-        Side in pixels to which the images of a folder are resized.
+        Side in pixels to which image files are resized.
     groups
-        CSV file with lines image,group for a folder of images.
+        CSV file with lines image,group for image files.
     """
     from foveal.data.load_data import load_data
     from foveal.data.summary import describe, table

@@ -18,9 +18,11 @@ from cyclopts.config import Dict
 
 from foveal.cli.check_data import check_data
 from foveal.cli.console import progress_lines
+from foveal.cli.launch import check_launch, is_main_process, may_speak, process_name, wait_to_be_ended
 from foveal.cli.lists import list_names
 from foveal.cli.models import audit, export, look, score
 from foveal.cli.predictions import predict
+from foveal.cli.reproduce import reproduce
 from foveal.cli.runs import compare, train
 from foveal.core.functions import names_function
 from foveal.core.names import one_line
@@ -33,7 +35,7 @@ app = App(
     help="Visual attention: add it, see it, trust it, find out if it pays.\n\n--debug shows where an error arose.",
 )
 app.command(list_names, name="list")
-for verb in (check_data, train, predict, compare, look, audit, score, export):
+for verb in (check_data, train, predict, compare, look, audit, score, export, reproduce):
     app.command(verb)
 
 EXPECTED = (CycloptsError, ValueError, TypeError, OSError, FloatingPointError)  # by what the user handed over
@@ -47,7 +49,10 @@ class Interrupted(KeyboardInterrupt):
 
 def command() -> NoReturn:
     """Run the command as a process of its own, and end it at once: in Python's own end a signal would kill it."""
-    main()
+    try:
+        main()
+    except SystemExit as stopped:
+        leave(stopped.code if isinstance(stopped.code, int) else 0)
     leave(0)
 
 
@@ -56,7 +61,10 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [each for each in sys.argv[1:] if each != "--debug"]
     catch_signals()
+    if not is_main_process():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (the process ends with it)
     try:
+        check_launch(arguments)
         app.config = config_sources(arguments)
         with progress_shown(progress_lines()):
             app(arguments, exit_on_error=False, print_error=False)
@@ -66,28 +74,46 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        ignore_signals()
         if debug:
             traceback.print_exc()
-        print(f"foveal: {describe(error)}", file=sys.stderr)
+        print_error(error)
         sys.exit(2 if isinstance(error, EXPECTED) else 1)
     except KeyboardInterrupt as error:
         number, late = error.args or (signal.SIGINT, Timer(PATIENCE, end_late))
         late.cancel()  # it would print the line again
-        print_interrupted()
+        print_interrupted(number)
         leave(128 + number)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process without Python's own end, which takes seconds; exit functions release semaphores and the like."""
+    """End the process without Python's own end, which takes seconds; exit functions release semaphores and the like.
+
+    One that waits for a process that does not end is left after `PATIENCE` seconds.
+    """
+    with suppress(OSError):
+        sys.stdout.flush()
+    late = Timer(PATIENCE, os._exit, (code,))
+    late.daemon = True
+    late.start()
     atexit._run_exitfuncs()
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(code)
 
 
-def print_interrupted() -> None:
+def print_error(error: Exception) -> None:
+    """Print a line on an error."""
+    if not is_main_process():
+        wait_to_be_ended(error)
+    print(f"foveal: {process_name()}{describe(error)}", file=sys.stderr, flush=True)
+
+
+def print_interrupted(number: int) -> None:
     """Print that the command was interrupted, and whether the same one continues."""
-    continues = {"train", "compare"} & set(sys.argv[1:3])
+    if not may_speak(number):
+        return
+    continues = {"train", "compare", "reproduce"} & set(sys.argv[1:3])
     more = "; the same command continues after the last epoch that was stored" if continues else ""
     with suppress(OSError):
         print(f"\nfoveal: interrupted{more}", file=sys.stderr, flush=True)
@@ -95,7 +121,7 @@ def print_interrupted() -> None:
 
 def end_late(number: int) -> None:
     """End the process from another thread; workers end with their parent."""
-    print_interrupted()
+    print_interrupted(number)
     os._exit(128 + number)
 
 

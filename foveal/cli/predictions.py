@@ -30,7 +30,8 @@ def predict(
         Image files, and folders with image files at any depth; or a data set (digits, folder:PATH with a folder for
         each class), whose test part is predicted, with the true classes in a column.
     output
-        The CSV file: image, predicted, probability.
+        The CSV file: image, predicted, probability; of a multi-label network image, predicted (the classes with a
+        probability above 0.5, separated by |), and the probability of each class.
     overwrite
         Replace the file, and pictures.
     top
@@ -42,17 +43,14 @@ def predict(
     backbone
         The function that builds the network, package.module:function, where the run's backbone is one.
     """
-    from accelerate import Accelerator
-
     from foveal.reports.prediction_pictures import PredictionPictures
-    from foveal.training.load_model import load_model
+    from foveal.training.load_model import load_on_device
     from foveal.training.predict_file import predict_to_file
 
     if not images:
         raise ValueError("images: none named; name image files, a folder, or a data set")
     check_new(output, overwrite)
-    opened = load_model(model, backbone)
-    opened.network.to(Accelerator().device)
+    opened = load_on_device(model, backbone)
     drawn = PredictionPictures(opened, pictures, overwrite) if pictures else None
 
     with progress("predicting") as report_progress:
@@ -68,4 +66,6 @@ def predict(
     print_remarks(done.skipped, done.notes)
     if done.right is not None:
         print(f"{done.right:,} of {done.images:,} right, accuracy {100 * done.right / done.images:.2f} %")
+    if done.mean_average_precision is not None:
+        print(f"{done.images:,} images, mAP {100 * done.mean_average_precision:.2f} %")
     print(*([pictures] if pictures else []), done.path, sep="\n")

@@ -1,17 +1,18 @@
 """Subcommands that train: train, compare."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from foveal.cli.console import OutputPath, print_line, print_remarks, print_table, progress
+from foveal.cli.launch import is_main_process
 from foveal.core.names import slug
 from foveal.training.config import CompareConfig, RunConfig
 
 if TYPE_CHECKING:
-    from foveal.training.run_folder import Result
+    from foveal.training.run_figures import MultiLabelResult, Result
 
 Flags = Parameter(name="*")
 
@@ -49,27 +50,40 @@ def train(
         print(yaml.safe_dump(asdict(settings), sort_keys=False), end="")
         return
     from foveal.reports.confusion import HEAD, write_confusion
+    from foveal.training.processes import describe_processes
     from foveal.training.run_folder import describe_more_epochs, read_split
     from foveal.training.train import train as train_network
 
     folder = output or Path("runs") / slug(f"{settings.model}-{settings.seed}")
     if resume:
         print(describe_more_epochs(folder, settings), end="")
+    print(describe_processes(settings), end="")
     with progress("training") as report_progress:
         result = train_network(
             settings, folder, resume=resume, overwrite=overwrite, on_step=report_progress, on_epoch=print_epoch
         )
+    if not is_main_process():
+        return
     split = read_split(folder)
     print_remarks(split["skipped"], split["notes"])
     rows, remark = write_confusion(folder)
     if rows:
-        print_table(HEAD, rows)
+        print_table(HEAD[: len(rows[0])], rows)
     print(remark, end="\n" * bool(remark))
-    print(
-        f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} (epoch {result.best_epoch}, chosen on "
-        f"validation){calibration(result)}"
-    )
+    print(described(result))
     print(folder)
+
+
+def described(result: "Result | MultiLabelResult") -> str:
+    """Describe the figures of the test part."""
+    from foveal.data.parts import listed
+    from foveal.training.run_figures import Result
+
+    chosen = f"(epoch {result.best_epoch}, chosen on validation)"
+    if isinstance(result, Result):
+        return f"test accuracy {100 * result.accuracy:.2f} %, {balanced(result)} {chosen}{calibration(result)}"
+    of = f"; no test image of {listed(result.absent)}" if result.absent else ""
+    return f"test mAP {100 * result.mean_average_precision:.2f} %, the mean average precision over classes {chosen}{of}"
 
 
 def balanced(result: "Result") -> str:
@@ -88,9 +102,13 @@ def calibration(result: "Result") -> str:
 
 
 def print_epoch(line: dict[str, Any]) -> None:
+    from foveal.training.run_figures import ACCURACY, validation_figure
+
+    what = "accuracy" if ACCURACY in line else "mAP"
     print_line(
         f"epoch {line['epoch']}: loss {line['train_loss']:.4f}, "
-        f"validation accuracy {100 * line['validation_accuracy']:.2f} %, {line['seconds']:.1f} s"
+        f"validation {what} {100 * validation_figure(line):.2f} %, {line['seconds']:.1f} s; "
+        f"{line['images_per_second']:,.0f} images/s, {100 * line['waiting']:.0f} % waiting for data"
     )
 
 
@@ -100,6 +118,7 @@ def compare(
     output: Annotated[Path | None, OutputPath] = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    cluster: str | None = None,
     config: Path | None = None,
 ) -> None:
     """Train contenders over several seeds, test whether any is better, and write a report. Without any, the main job.
@@ -115,9 +134,13 @@ def compare(
         Replace another comparison in the folder, or files that foveal did not write.
     dry_run
         Print the plan with its estimated minutes, without training.
+    cluster
+        Run on a Ray cluster: auto for the one that this machine belongs to, or ray://HOST:PORT. The folder is then in a
+        file system that its machines share.
     config
         A YAML file of settings; flags override it.
     """
+    from foveal.comparison.cluster import cluster_size
     from foveal.comparison.compare import run_plan
     from foveal.comparison.contenders import CONTENDERS
     from foveal.comparison.plan import make_plan
@@ -127,11 +150,13 @@ def compare(
     from foveal.reports.tables import results_table
 
     plan = make_plan(contenders or CONTENDERS, settings or CompareConfig(), output, overwrite)
+    if cluster is not None:
+        plan = replace(plan, parallel=cluster_size(cluster))
     print(plan)
     if dry_run:
         return
     with progress("comparing") as report_progress:
-        result = run_plan(plan, report_progress, overwrite=overwrite)
+        result = run_plan(plan, report_progress, overwrite=overwrite, cluster=cluster)
     print_line(answer(result))
     head, *rows = results_table(result)
     print_table(head, rows)

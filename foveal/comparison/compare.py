@@ -6,63 +6,51 @@ tuned, each contender has the same number of trials. All choices are made on the
 test part once, at its end.
 """
 
-import csv
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from foveal.comparison.cluster import workers_of
+from foveal.comparison.constant_answer import constant_answer, constant_ranking
 from foveal.comparison.contenders import CONTENDERS
+from foveal.comparison.examine import Examination, examination_of, examine
 from foveal.comparison.jobs import Failed, Job, JobPool, report
 from foveal.comparison.mcnemar import McNemar, mcnemar
 from foveal.comparison.plan import Plan, epochs_done, make_plan
 from foveal.comparison.same_images import left_out_in_runs, paired, with_the_same_images
 from foveal.comparison.tune import tuned_rate
 from foveal.comparison.verdicts import Verdict, compute_verdicts
-from foveal.core.files import write_file
 from foveal.core.folders import drafts_removed, locked_folder
 from foveal.core.functions import Functions, name_of, named_functions
 from foveal.core.names import lookup
-from foveal.evaluation.audit import AuditResult, audit, write_audit
-from foveal.evaluation.score import ScoreResult, score
-from foveal.inspection.finding.find import find_places
 from foveal.profiling.costs import Cost
 from foveal.training.config import CompareConfig, RunConfig
-from foveal.training.load_model import load_model
 from foveal.training.predictions import predicted_right
-from foveal.training.run_folder import Result, delete_run, read_split
+from foveal.training.run_figures import MultiLabelResult, Result
+from foveal.training.run_folder import delete_run, read_split
 from foveal.training.train import train
-
-EXAMINED = 500  # random images for audit and score; on all images they would take as long as the training
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Examination:
-    """Audit and score of a trained run; both are None if the network has no attention or the examination failed."""
-
-    audit: AuditResult | None = None
-    score: ScoreResult | None = None
-    failed: str = ""
-
-
-@dataclass(frozen=True)
 class ContenderResult:
-    """Results of one contender: test errors in per cent by seed, costs, and the reason for each failed seed."""
+    """Results of one contender: test errors by seed (see `foveal.comparison.measure`), costs, and why seeds failed."""
 
     name: str
     model: str
     lr: float
-    errors: dict[int, float]
+    errors: dict[int, float]  # in per cent
     balanced: dict[int, float]  # balanced errors in per cent: the mean over classes
-    recall: dict[str, float]  # by class, mean over seeds
+    recall: dict[str, float]  # by class, mean over seeds; empty where images have any number of classes
     cost: Cost
     failed: dict[int, str] = field(default_factory=dict)
     examination: Examination | None = None  # of the `first` seed
+    average_precision: dict[str, float] = field(default_factory=dict)  # by class, instead of the recall
 
     @property
     def first(self) -> int | None:
@@ -97,6 +85,7 @@ def compare(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
+    cluster: str | None = None,
     on_progress: Progress = lambda done, of: None,
     **changes: Any,
 ) -> ComparisonResult:
@@ -113,6 +102,8 @@ def compare(
             the same comparison, it is continued at the last finished epoch of each job. Contenders and seeds can be
             added.
         overwrite (bool): Replace another comparison in the folder, or files that foveal did not write.
+        cluster (str | None): Run the jobs on a Ray cluster: "auto" for the one that this machine belongs to, or
+            "ray://HOST:PORT". `output` is then in a file system that all its machines share.
         on_progress (Callable[[int, int], None]): Called with the number of finished epochs and of all epochs.
         changes: Fields of `foveal.CompareConfig` that replace those of `config`: `data="digits/rts", seeds=5`.
             `backbone` and `data` may be functions, defined in a script, too: see `foveal.networks.own` for what a
@@ -125,7 +116,8 @@ def compare(
     Raises:
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, a
             field is unknown, or `output` holds another comparison, other files, or is written by another process; if a
-            function fails, or its network or data are not understood.
+            function fails, or its network or data are not understood; if a cluster does not answer, or one of its
+            machines does not see `output` and its lock.
         TypeError: If a field is of another type, or a function has no name.
     """
     base = config or CompareConfig()
@@ -134,10 +126,16 @@ def compare(
     functions = named_functions(value for value in changes.values() if callable(value))
     named: dict[str, Any] = {name: name_of(value) if callable(value) else value for name, value in changes.items()}
     plan = make_plan(contenders, replace(base, **named), output, overwrite, functions)
-    return run_plan(plan, on_progress, overwrite=overwrite)
+    return run_plan(plan, on_progress, overwrite=overwrite, cluster=cluster)
 
 
-def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overwrite: bool = False) -> ComparisonResult:
+def run_plan(
+    plan: Plan,
+    on_progress: Progress = lambda done, of: None,
+    *,
+    overwrite: bool = False,
+    cluster: str | None = None,
+) -> ComparisonResult:
     """Run the unfinished jobs of a plan, or with `overwrite` all jobs.
 
     A contender that fails is reported as failed, and the others continue.
@@ -157,7 +155,12 @@ def run_plan(plan: Plan, on_progress: Progress = lambda done, of: None, *, overw
 
     tuned = [name for name in longest_first(plan) if name != plan.twin]
     searches = {name: (tuned_rate, (plan.run_config(name, 0), plan.trials(name), plan.functions)) for name in tuned}
-    with locked_folder(plan.folder, overwrite), drafts_removed(folders), JobPool() as pool:
+    with (
+        locked_folder(plan.folder, overwrite),
+        drafts_removed(folders),
+        JobPool(workers_of(cluster, plan.folder)) as pool,
+    ):
+        plan = replace(plan, parallel=pool.workers.size)
         plan.write(overwrite)
         for folder in folders if overwrite else ():
             delete_run(folder)
@@ -191,52 +194,42 @@ def longest_first(plan: Plan) -> list[str]:
     return sorted(plan.models, key=lambda name: -plan.seconds[name])
 
 
-def run(config: RunConfig, folder: Path, functions: Functions) -> Result:
+def run(config: RunConfig, folder: Path, functions: Functions) -> Result | MultiLabelResult:
     """Train one run, resumed if its folder exists, and report each epoch."""
     return train(config, folder, resume=True, functions=functions, on_epoch=lambda line: report())
-
-
-def examine(folder: Path, config: CompareConfig, functions: Functions) -> Examination:
-    """Audit and score a trained run on random images, and write both results to its folder."""
-    opened = load_model(str(folder), functions.get(config.backbone))
-    found = find_places(opened.network)
-    if not found.places and not found.reasons:
-        return Examination()
-    parts = opened.load_data(functions.get(config.data, config.data))
-    validation, test = (opened.batches(part, most=EXAMINED) for part in (parts.validation, parts.test))
-    audited, scored = audit(opened.network, validation), score(opened.network, test, validation)
-    write_audit(audited, folder / "audit.json")
-    write_file(folder / "score.json", scored.to_json())
-    return Examination(audited, scored)
-
-
-def examination_of(found: Examination | Failed | None) -> Examination | None:
-    """Convert the result of an examination's job to an `Examination`."""
-    return Examination(failed=found.reason) if isinstance(found, Failed) else found
 
 
 def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str, int], Any]) -> ContenderResult:
     """Collect the results of a contender over its seeds."""
     by_seed = {seed: rate if isinstance(rate, Failed) else results[name, seed] for seed in plan.seeds}
-    done = {seed: result for seed, result in by_seed.items() if isinstance(result, Result)}
+    done = {seed: result for seed, result in by_seed.items() if isinstance(result, Result | MultiLabelResult)}
     failed = {seed: result.reason for seed, result in by_seed.items() if isinstance(result, Failed)}
-    classes = sorted({label for result in done.values() for label in result.recall})
     return ContenderResult(
         name,
         plan.models[name],
         plan.config.lr if isinstance(rate, Failed) else rate,
-        {seed: 100 * (1 - result.accuracy) for seed, result in done.items()},
-        {seed: 100 * (1 - each) for seed, result in done.items() if (each := result.balanced_accuracy) is not None},
-        {label: statistics.mean(result.recall[label] for result in done.values()) for label in classes},
+        {seed: result.error for seed, result in done.items()},
+        {seed: each for seed, result in done.items() if (each := result.balanced_error) is not None},
+        means(each.recall for each in done.values() if isinstance(each, Result)),
         plan.costs[name],
         failed,
+        average_precision=means(each.average_precision for each in done.values() if isinstance(each, MultiLabelResult)),
     )
+
+
+def means(by_class: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Average figures by class over seeds; they have the same classes."""
+    found = list(by_class)
+    return {label: statistics.mean(figures[label] for figures in found) for label in sorted({*chain(*found)})}
 
 
 def compute_pairs_and_verdicts(
     plan: Plan, rows: Sequence[ContenderResult]
 ) -> tuple[dict[str, Verdict], dict[str, dict[int, McNemar]]]:
-    """Compute verdicts, and McNemar's tests by seed, for contenders that share a finished seed with the baseline."""
+    """Compute verdicts, and McNemar's tests by seed, for contenders that share a finished seed with the baseline.
+
+    There are no McNemar's tests where an image has any number of classes: its answer is not right or wrong.
+    """
     errors = {row.name: row.errors for row in rows}
     base = errors[plan.baseline]
     twin = plan.twin if plan.twin and errors[plan.twin] else None  # not if each of its runs failed
@@ -249,15 +242,17 @@ def compute_pairs_and_verdicts(
         (name, seed): predicted_right(plan.runs(name)[seed])
         for name, seeds in {**shared, plan.baseline: list(base)}.items()
         for seed in seeds
+        if not plan.multi_label
     }
     pairs = {
         name: {seed: mcnemar(*paired(right[plan.baseline, seed], right[name, seed])) for seed in seeds}
         for name, seeds in shared.items()
+        if not plan.multi_label
     }
-    if not pairs:
+    if not shared:
         return {}, pairs
     first_run = plan.runs(plan.baseline)[min(base)]
-    images, chance = constant_answer(first_run)
+    images, chance = constant_ranking(first_run) if plan.multi_label else constant_answer(first_run)
     verdicts = compute_verdicts(
         {name: own for name, own in errors.items() if name == twin or name != plan.twin},
         plan.baseline,
@@ -279,11 +274,3 @@ def diverged(plan: Plan, rows: Sequence[ContenderResult]) -> dict[str, int]:
         if reason.startswith(FloatingPointError.__name__)
     }
     return found | ({plan.baseline: found[plan.twin]} if plan.twin in found else {})
-
-
-def constant_answer(folder: Path) -> tuple[int, float]:
-    """Return the number of test images of a run, and the error of the best constant answer to them in per cent."""
-    with (folder / "predictions.csv").open(newline="") as file:
-        classes = Counter(line["class"] for line in csv.DictReader(file))
-    images = classes.total()
-    return images, 100 * (1 - max(classes.values()) / images)

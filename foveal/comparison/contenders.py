@@ -1,11 +1,13 @@
 """Contenders of a comparison: their names, and the networks that they stand for.
 
 A contender is `none`, the plain backbone; one mechanism or several with options, `sk:groups=8` or `stn+se`; a control,
-`wider` or `deeper`; or any of these under another name, `twin=none`. Contenders of the same network are trained from
-different initial weights. A control is the plain backbone widened or deepened to the parameter count of the most
-expensive contender; `wider:match=macs` and `wider:match=ms` match MACs and milliseconds instead.
+`wider` or `deeper`; `:transformers=2`, the backbone with so many parallel transformers, where it has this option; or
+any of these under another name, `twin=none`. Contenders of the same network are trained from different initial weights.
+A control is the plain backbone widened or deepened to the parameter count of the most expensive contender;
+`wider:match=macs` and `wider:match=ms` match MACs and milliseconds instead.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -88,7 +90,15 @@ def control_of(what: str) -> Control | None:
 
 
 def network_name(backbone: str, what: str) -> str:
-    """Return the network's name of a contender that is not a control."""
+    """Return the network's name of a contender that is not a control.
+
+    Raises:
+        ValueError: If the contender is another option of the backbone than `transformers`.
+    """
+    if what.startswith(":"):
+        if re.fullmatch(r":transformers=[1-9]\d?", what) is None:
+            raise ValueError(f"contender {what!r}: no option of the backbone but :transformers=N, N from 1 to 99")
+        return f"{backbone}{',' if ':' in backbone else ':'}{what[1:]}"
     return backbone if what == "none" else f"{backbone}+{what}"
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, with_twin
-from foveal.comparison.jobs import workers
+from foveal.comparison.local_workers import count_local
+from foveal.comparison.measure import ACCURACY, MEAN_AVERAGE_PRECISION, Measure
 from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
@@ -24,7 +26,9 @@ from foveal.data.parts import Data
 from foveal.networks.match_cost import MOST, UNIT
 from foveal.networks.spec import parse_options
 from foveal.profiling.costs import BATCH, Cost, costs
+from foveal.training.compiled import check_compiler
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
+from foveal.training.criterion import check_loss
 from foveal.training.read_config import check_settings, read_json
 from foveal.training.recipes import resolve
 from foveal.training.run_folder import CONFIG, read_lines
@@ -50,6 +54,8 @@ class Plan:
     notes: dict[str, str] = field(default_factory=dict)  # how data files were read, and classes that a part lacks
     twin: str | None = None  # name of the second training of the baseline
     functions: Functions = field(default_factory=dict)  # of the caller, for the backbone and the data, by name
+    parallel: int = field(default_factory=count_local)  # number of jobs that run at the same time
+    multi_label: bool = False  # an image of the data has any number of classes
 
     @property
     def baseline(self) -> str:
@@ -57,11 +63,16 @@ class Plan:
         return baseline_of(self.models, self.config.backbone)
 
     @property
+    def measure(self) -> Measure:
+        """What is measured of each run."""
+        return MEAN_AVERAGE_PRECISION if self.multi_label else ACCURACY
+
+    @property
     def minutes(self) -> float:
         """Estimated time of the unfinished jobs, in minutes."""
         folders = {folder: name for name in self.models for folder in (*self.runs(name).values(), *self.trials(name))}
         left = (self.seconds[name] * (1 - epochs_done(folder) / self.config.epochs) for folder, name in folders.items())
-        return sum(left) / workers() / 60
+        return sum(left) / self.parallel / 60
 
     @property
     def seeds(self) -> range:
@@ -101,7 +112,7 @@ class Plan:
                 for name, model in self.models.items()
             ),
             *(f"  {line}" for line in remark_lines(self.skipped, self.notes)),
-            f"about {self.minutes:.1f} minutes with {workers()} parallel jobs",
+            f"about {self.minutes:.1f} minutes with {self.parallel} parallel jobs",
         ]
         return "\n".join(lines)
 
@@ -130,8 +141,7 @@ def make_plan(
         ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
             the folder holds another comparison, runs on other images, or other files.
     """
-    if config.tune and find_spec("optuna") is None:
-        raise ValueError(f"tune={config.tune}: optuna is missing; pip install foveal[tune]")
+    check_tools(config)
     named = by_name(contenders)
     functions = import_functions((config.backbone, config.data), functions or {})
     data = load_images(config, functions)
@@ -144,8 +154,7 @@ def make_plan(
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     models = as_networks(named, config.backbone, stored.get("contenders", {}), data, layout)
     check_same(folder, stored.get("contenders", {}), models)
-    networks = {name: build(model, data, functions).eval().to(memory_format=layout) for name, model in models.items()}
-    measured = costs(networks, data.shape, config.batch_size, layout)
+    measured = costs(build_networks(models, config, data, functions, layout), data.shape, config.micro_batch, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
     twin = None
     if config.baselines == 2 and config.seeds >= FEWEST and len(models) > 1:
@@ -153,9 +162,41 @@ def make_plan(
         baseline = baseline_of(models, config.backbone)
         measured[twin], seconds[twin] = measured[baseline], seconds[baseline]
     given = tuple(contenders)
-    plan = Plan(folder, config, models, measured, seconds, data.skipped, given, data.remarks, twin, functions)
+    plan = Plan(
+        folder,
+        config,
+        models,
+        measured,
+        seconds,
+        data.skipped,
+        given,
+        data.remarks,
+        twin,
+        functions,
+        multi_label=data.multi_label,
+    )
     check_started(plan, data)
     return plan
+
+
+def check_tools(config: CompareConfig) -> None:
+    """Refuse settings whose package or compiler is missing."""
+    if config.tune and find_spec("optuna") is None:
+        raise ValueError(f"tune={config.tune}: optuna is missing; pip install foveal[tune]")
+    if config.compile:
+        check_compiler(Accelerator().device)
+
+
+def build_networks(
+    models: Mapping[str, str], config: CompareConfig, data: Data, functions: Functions, layout: torch.memory_format
+) -> dict[str, torch.nn.Module]:
+    """Build the network of each contender, in evaluation mode, on the device on which the runs are."""
+    device, networks = Accelerator().device, {}
+    for name, model in models.items():
+        network = build(model, data, functions)
+        check_loss(config, data, model, network)
+        networks[name] = network.eval().to(device).to(memory_format=layout)
+    return networks
 
 
 def check_started(plan: Plan, data: Data) -> None:
@@ -192,6 +233,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
         stated = read_json(path)
         contenders = stated.pop("contenders", {})
         check_settings(path, stated, CompareConfig)
+        stated = {**fixed(CompareConfig()), **stated}  # a file of an older version lacks settings
         return {**stated, "contenders": check_contenders(path, contenders, stated.get("backbone", ""))}
     if (folder / CONFIG).is_file():
         raise ValueError(f"output={str(folder)!r} holds a run and no comparison; name another folder")
@@ -216,7 +258,10 @@ def check_contenders(path: Path, stated: Any, backbone: str) -> dict[str, str]:
 
 
 def is_made_of(model: str, backbone: str) -> bool:
-    """Return True for the name of a backbone, alone, with attention, or scaled as `scale_to_cost` does at most."""
+    """Return True for the name of a backbone, alone, with attention, or scaled as `scale_to_cost` does at most.
+
+    A backbone may have parallel transformers, too.
+    """
     rest = model.removeprefix(backbone)
     if not model.startswith(backbone) or rest[:1] not in ("", "+", ":", ","):
         return False
@@ -224,7 +269,7 @@ def is_made_of(model: str, backbone: str) -> bool:
         scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
     except ValueError:
         return False
-    most = {"width": MOST / UNIT, "extra_blocks": BLOCKS}
+    most = {"width": MOST / UNIT, "extra_blocks": BLOCKS, "transformers": 99}
     return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
 
 
@@ -245,7 +290,8 @@ def estimate(cost: Cost, config: TrainConfig, data: Data) -> float:
     reading = (time.perf_counter() - begin) / BATCH
     steps = len(data.train) // config.batch_size
     inference = cost.batch / 1000 / BATCH + reading
-    epoch = steps * (cost.step / 1000 + config.batch_size * reading) + len(data.validation) * inference
+    step = config.grad_accum_steps * cost.step / 1000
+    epoch = steps * (step + config.batch_size * reading) + len(data.validation) * inference
     return START + config.epochs * epoch + len(data.test) * inference
 
 

@@ -21,10 +21,11 @@ def with_the_same_images(plan: Plan, results: Mapping[tuple[str, int], Any]) -> 
         if isinstance(result, Failed) or base is None or isinstance(base, Failed):
             continue
         own, expected = (read_split(plan.runs(each)[seed]) for each in (name, plan.baseline))
-        if any(own[part] != expected[part] for part in PARTS):
+        labels = {each["labels"] for each in (own, expected)} - {None}  # of a run of an older version
+        if any(own[part] != expected[part] for part in PARTS) or len(labels) > 1:
             checked[name, seed] = Failed(
-                f"its images are not those of {plan.baseline!r}, since files changed in between; repeat the comparison "
-                "with --overwrite"
+                f"its images or labels are not those of {plan.baseline!r}, since files changed in between; repeat the "
+                "comparison with --overwrite"
             )
     return checked
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from foveal.comparison.jobs import report
 from foveal.core.functions import Functions
 from foveal.training.config import RunConfig
+from foveal.training.run_figures import validation_figure
 from foveal.training.train import train_epochs
 
 SEED = 9_999
@@ -19,7 +20,7 @@ SPAN = 10.0
 
 
 def tuned_rate(config: RunConfig, trials: Sequence[Path], functions: Functions) -> float:
-    """Return the learning rate with the best validation accuracy, with one trial for each folder in `trials`."""
+    """Return the learning rate that is best on the validation part, with one trial for each folder in `trials`."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -33,7 +34,7 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path], functions: Functions) 
         except FloatingPointError:  # the learning rate is too high
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
-        study.tell(trial, max(line["validation_accuracy"] for line in lines))
+        study.tell(trial, max(map(validation_figure, lines)))
     if not any(trial.value is not None for trial in study.trials):
         raise FloatingPointError(f"none of {len(trials)} learning rates gave a finite loss; use a smaller lr")
     return float(study.best_params["lr"])

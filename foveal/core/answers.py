@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from foveal.core.names import one_line
 
 SHOWN = 4  # parts of an answer in a message
+HALF = 0.5  # probability above which an image has a class, where it may have any number
 PROBABILITIES = ("SigmoidBackward", "SoftmaxBackward")
 VIEWS = (
     "AliasBackward", "CloneBackward", "ReshapeAliasBackward", "SelectBackward", "SliceBackward", "SqueezeBackward",
@@ -27,10 +28,12 @@ class Answers:
     Attributes:
         logits: (B, K), finite. A binary model with one output z has two columns, -z and z.
         outputs: the number of the model's outputs: K, or 1 for a binary model.
+        multi_label: an image has any number of classes, so that each logit has a sigmoid of its own.
     """
 
     logits: Tensor
     outputs: int
+    multi_label: bool = False
 
     def classes(self) -> Tensor:
         """Return each image's class, (B,): that of the largest logit; for one output z class 1 where z > 0."""
@@ -41,8 +44,14 @@ class Answers:
         return self.logits.gather(1, classes.to(self.logits.device)[:, None])[:, 0]
 
     def probabilities(self) -> Tensor:
-        """Return each image's probabilities of all classes, (B, K): by softmax; for one output by the sigmoid."""
-        return self.logits.sigmoid() if self.outputs == 1 else self.logits.softmax(1)
+        """Return each image's probabilities of all classes, (B, K): by softmax; for one output, and for any number of
+        classes, by the sigmoid.
+        """
+        return self.logits.sigmoid() if self.outputs == 1 or self.multi_label else self.logits.softmax(1)
+
+    def present(self) -> Tensor:
+        """Return which classes each image has, of a multi-label model: (B, K) of bool, for probabilities above 0.5."""
+        return self.probabilities() > HALF
 
     def top(self, count: int) -> tuple[Tensor, Tensor]:
         """Return each image's most probable classes, of equal ones the first, and their probabilities: (B, count)."""
@@ -52,6 +61,12 @@ class Answers:
     def probabilities_of(self, classes: Tensor) -> Tensor:
         """Return each image's probability of a class, (B,)."""
         return Answers(self.probabilities(), self.outputs).logits_of(classes)
+
+    def predicted_probabilities(self) -> list[list[float]]:
+        """Return the probabilities of each image's class, or of its classes, of which there may be none."""
+        if self.multi_label:
+            return [row[has].tolist() for row, has in zip(self.probabilities(), self.present(), strict=True)]
+        return self.probabilities_of(self.classes())[:, None].tolist()
 
 
 def read_answers(out: Any, count: int) -> Answers:

@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KEYS = {"images": ("images", "image", "pixel_values"), "labels": ("labels", "label"), "boxes": ("boxes",)}
+KEYS = {
+    "images": ("images", "image", "pixel_values"),
+    "labels": ("labels", "label"),
+    "boxes": ("boxes", "masks"),  # what is known of objects, see foveal.evaluation.objects
+}
 
 
 def parts_of(batch: Any, name: str) -> list[Any]:

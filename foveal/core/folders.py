@@ -15,6 +15,10 @@ MARKER = ".foveal"  # holds the last process that wrote to the folder
 LOCK = ".foveal.lock"
 
 
+class BeingWrittenError(ValueError):
+    """Another process writes to the folder."""
+
+
 def check_folder_is_ours(folder: Path, overwrite: bool = False) -> None:
     """Check that results may be written to a folder: it is new, empty, or marked as filled by foveal.
 
@@ -40,7 +44,8 @@ def locked_folder(folder: Path, overwrite: bool = False) -> Iterator[None]:
     """Create or take a folder for this process; other processes are refused until the context, or the process, ends.
 
     Raises:
-        ValueError: If another process writes to the folder, or as `check_folder_is_ours`.
+        BeingWrittenError: If another process writes to the folder.
+        ValueError: As `check_folder_is_ours`.
         OSError: If the folder cannot be created or locked.
     """
     check_folder_is_ours(folder, overwrite)
@@ -49,7 +54,7 @@ def locked_folder(folder: Path, overwrite: bool = False) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise ValueError(
+        raise BeingWrittenError(
             f"output={str(folder)!r} is being written by {holder(folder)}; wait for its end, or name another folder"
         ) from error
     try:

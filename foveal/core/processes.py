@@ -1,4 +1,4 @@
-"""Child processes: their end with their parent, and signals that they never get."""
+"""Processes: those that a launcher started side by side; children, their end with their parent, their signals."""
 
 import os
 import signal
@@ -9,6 +9,18 @@ from multiprocessing import active_children, resource_tracker
 from threading import Thread
 
 POLL = 0.5  # seconds
+LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+
+
+def launched() -> tuple[int, int]:
+    """Return this process's number and how many torchrun, or a launcher like it, started side by side; 0, 1 alone."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def forget_launch() -> None:
+    """Make this process one of its own, which is none of those that torchrun started."""
+    for name in LAUNCH:
+        os.environ.pop(name, None)
 
 
 def end_with_parent(parent: int, before: Callable[[], None] = lambda: None) -> None:

@@ -112,6 +112,12 @@ class Tap(nn.Module):
         """Return True if a hook acts in this thread; a mechanism that need not compute its weights checks it."""
         return bool(self._forward_hooks) and any(acts_here(hook) for hook in list(self._forward_hooks.values()))
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Refuse `torch.jit.script`, which cannot compile a call that asks whether it is watched."""
+        raise TypeError(
+            f"torch.jit.script: {self.facts.mechanism} cannot be scripted; use torch.jit.trace or foveal.export"
+        )
+
     def extra_repr(self) -> str:
         return f"{self.facts.kind}, {self.facts.axes}"
 

@@ -134,7 +134,7 @@ def both_devices(call: Call) -> list[Call]:
 def record_channels(
     model: nn.Module, places: Mapping[str, bool], inputs: Inputs | None = None
 ) -> tuple[dict[str, int], str]:
-    """Return the channels of the map that flows at each place, and why the pass stopped early, "" if it did not.
+    """Return the channels of the map at each place that is reached, and why the pass stopped early, "" if it did not.
 
     Args:
         model: any model on images.
@@ -143,23 +143,21 @@ def record_channels(
         inputs: what the model is called with, see `calls_of`.
 
     Raises:
-        ValueError: what flows there is not one map (B, C, H, W); a module is called with different numbers of channels;
-            or a whole pass does not reach it.
+        ValueError: what flows there is not one map (B, C, H, W), or maps of several widths.
     """
-    passes: list[tuple[dict[str, int], dict[str, str]]] = [({}, {})]  # found and refused in each
+    passes = [Seen()]
 
     @contextmanager
     def recording(copied: nn.Module, call: Call) -> Iterator[None]:
-        found: dict[str, int] = {}
-        refused: dict[str, str] = {}
-        passes.append((found, refused))
+        seen = Seen()
+        passes.append(seen)
 
         def note(path: str, flows: Any) -> None:
             why = refusal(flows, call, before=places[path])
-            if not why and found.setdefault(path, flows.shape[1]) != flows.shape[1]:
+            if not why and seen.found.setdefault(path, flows.shape[1]) != flows.shape[1]:
                 why = "it is called with several widths; attention is attached where one map flows"
             if why:
-                refused[path] = why
+                seen.refused[path] = why
 
         for path, before in places.items():
             module = filled(copied, path)
@@ -167,21 +165,35 @@ def record_channels(
                 module.register_forward_hook(lambda _, args, out, path=path: note(path, args[0] if args else None))
             else:
                 module.register_forward_hook(lambda _, args, out, path=path: note(path, out))
+        for module in copied.modules():
+            if module._parameters:
+                module.register_forward_hook(lambda *_: setattr(seen, "fits", True))
         yield
 
-    stopped = run_trials(model, inputs, recording, lambda: reached(passes[-1]) == len(places))
-    found, refused = max(passes, key=reached) if stopped else passes[-1]
+    stopped = run_trials(model, inputs, recording, lambda: passes[-1].reached == len(places))
+    best = max(passes, key=lambda seen: seen.reached) if stopped else passes[-1]
     for path in places:
-        if path in refused:
-            raise ValueError(f"{path!r}: {refused[path]}")
-        if path not in found and not stopped:
-            raise ValueError(f"{path!r}: no forward pass reaches it; attention there would be dead")
-    return found, stopped
+        if path in best.refused:
+            raise ValueError(f"{path!r}: {best.refused[path]}")
+    return best.found, stopped
 
 
-def reached(seen: tuple[dict[str, int], dict[str, str]]) -> int:
-    """Count the places at which a pass found something."""
-    return len({*seen[0], *seen[1]})
+@dataclass
+class Seen:
+    """What a pass saw at the places: channels, or the reason why no map flows there.
+
+    An image of other channels than the model takes stops the pass in the first module with weights. What such a pass
+    saw before does not count.
+    """
+
+    found: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    fits: bool = False  # a module with weights took what it was called with
+
+    @property
+    def reached(self) -> int:
+        """The number of places at which something was seen, 0 if the image does not fit."""
+        return len({*self.found, *self.refused}) if self.fits else 0
 
 
 def refusal(flows: Any, call: Call, before: bool) -> str:

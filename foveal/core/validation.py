@@ -79,8 +79,8 @@ def iter_images(loader: Iterable[Any], model: nn.Module, name: str = "loader") -
 
 def iter_labelled(
     loader: Iterable[Any], model: nn.Module, outputs: int, name: str = "loader", named: bool = False
-) -> Iterator[tuple[Tensor, ...]]:
-    """Yield images (B, C, H, W) on the model's device, labels (B,) of int64 and, where they are known, boxes.
+) -> Iterator[tuple[Any, ...]]:
+    """Yield images (B, C, H, W) on the model's device, labels (B,) of int64 and, where they are known, boxes as given.
 
     Args:
         loader: batches in one of the forms of `foveal.core.batches.parts_of`.
@@ -94,16 +94,18 @@ def iter_labelled(
     """
     for index, batch in enumerate(iter_batches(loader, name)):
         parts = parts_of(batch, name)
-        if len(parts) < 2 or not all(isinstance(each, Tensor) for each in parts):
+        of_tensors = all(isinstance(each, Tensor) for each in parts[:2])
+        if len(parts) < 2 or not (of_tensors and all(isinstance(each, Tensor | list | tuple) for each in parts[2:])):
             several = isinstance(batch, list | tuple) and batch
             given = f"a {type(batch).__name__}{f' of {type_names(batch[: len(KEYS)])}' if several else ''}"
             raise TypeError(f"{name}: a batch is {given}; images and labels are needed, and boxes where they are known")
         images, labels, *boxes = parts
         check_images(images, f"{name}: batch {index}: images")
-        if any(each.ndim == 0 or len(each) != len(images) for each in (labels, *boxes)):
-            sizes = (len(each) if each.ndim else "a scalar for" for each in parts)
-            counts = ", ".join(f"{size} {part}" for size, part in zip(sizes, KEYS, strict=False))
-            raise ValueError(f"{name}: a batch of {counts} (batch {index}); each image needs one")
+        counts = [len(each) if getattr(each, "ndim", 1) else None for each in parts]
+        if counts != [len(images)] * len(parts):
+            sizes = ("a scalar for" if count is None else count for count in counts)
+            text = ", ".join(f"{size} {part}" for size, part in zip(sizes, KEYS, strict=False))
+            raise ValueError(f"{name}: a batch of {text} (batch {index}); each image needs one")
         yield (to_model(images, model), read_labels(labels, outputs, f"{name}: batch {index}", named), *boxes)
 
 

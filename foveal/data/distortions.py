@@ -18,6 +18,10 @@ splines of a thousand fold somewhere; one of the sheets is drawn there.
 `cluttered`, `cluttered100` and `scene`: translated on a canvas of 60x60, 100x100 and 256x256, among 6, 8 and 40 pieces
 of 8x8 pixels of other digits (as Mnih et al., 2014, sec. 4.1; six as in the transformer's paper). `noise`: translated,
 under Gaussian noise of a tenth of the range. The box is that of the digit alone.
+
+`translated84` and `cluttered84`: the images of the paper's co-localisation (appendix), on a canvas of 84x84, the latter
+among 16 pieces of 6x6 pixels. `shifted`: moved by up to 12 whole pixels each way, and cut by a canvas of 28x28; its
+encoders (`foveal.networks.co_localizer`) answer for parts of digits, too.
 """
 
 from collections.abc import Callable
@@ -31,12 +35,13 @@ from foveal.ops.geometry import CORNERS, affine_grid, invert, sample
 from foveal.ops.warps import CONTROL, grid_of, similarity
 
 CHUNK = 2_000_000  # pixels warped at a time
-PIECE = 8  # pixels, the side of a piece of clutter
+SHIFT = 12  # pixels, largest move of a digit that the canvas cuts
 STRETCH = 5.0  # pixels, standard deviation of a corner's move
 THIN = 0.1  # of the square's: a corner of less area would fold the frame, or nearly
 WAVE = 1.5  # pixels, standard deviation of a control point's move
 ROUNDS = 10  # iterations for the inverse of a spline
 INK = 50  # of 255: brighter pixels are inside the box
+WHOLE = 1e-4  # pixels by which a position may differ from a whole one: less than the rounding of a grey level
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,13 @@ def translated(count: int, side: int, canvas: int, generator: torch.Generator) -
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = side / canvas
     theta[:, :, 2] = (2 * corner + side) / canvas - 1
+    return theta
+
+
+def shifted(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
+    """Draw a translation by up to `SHIFT` whole pixels in x and in y: theta (N, 2, 3)."""
+    theta = torch.eye(2, 3).repeat(count, 1, 1) * side / canvas
+    theta[:, :, 2] = torch.randint(-SHIFT, SHIFT + 1, (count, 2), generator=generator) * 2 / canvas
     return theta
 
 
@@ -126,6 +138,7 @@ class Distortion:
     draw: Callable[[int, int, int, torch.Generator], Tensor]
     canvas: int
     pieces: int = 0  # of other digits, as clutter
+    piece: int = 8  # pixels, the side of a piece
     noise: float = 0.0  # standard deviation, of 255
 
 
@@ -134,6 +147,9 @@ DISTORTIONS = {
     "translated": Distortion(translated, 60),
     "cluttered": Distortion(translated, 60, pieces=6),
     "cluttered100": Distortion(translated, 100, pieces=8),
+    "shifted": Distortion(shifted, 28),
+    "translated84": Distortion(translated, 84),
+    "cluttered84": Distortion(translated, 84, pieces=16, piece=6),
     "scene": Distortion(translated, 256, pieces=40),
     "noise": Distortion(translated, 60, noise=25.5),
     "r": Distortion(turned, 28),
@@ -158,7 +174,7 @@ def distort(images: Tensor, kind: str, seed: int) -> Distorted:
     out = torch.cat([warp(some, truth, distortion.canvas) for some, truth in pairs])
     boxes = ink_boxes(out)
     for _ in range(distortion.pieces):
-        add_piece(out, images, generator)
+        add_piece(out, images, distortion.piece, generator)
     if distortion.noise:
         for some in out.split(chunk):
             dirt = distortion.noise * torch.randn(some.shape, generator=generator)
@@ -166,24 +182,49 @@ def distort(images: Tensor, kind: str, seed: int) -> Distorted:
     return Distorted(out, theta, boxes)
 
 
-def add_piece(images: Tensor, digits: Tensor, generator: torch.Generator) -> None:
-    """Draw a piece of a random digit at a random place of each image, in place; the brighter pixel wins."""
-    count, side = len(images), torch.arange(PIECE)
+def add_piece(images: Tensor, digits: Tensor, side: int, generator: torch.Generator) -> None:
+    """Draw a square piece of a random digit at a random place of each image, in place; the brighter pixel wins."""
+    count = len(images)
 
-    def window(size: int) -> tuple[Tensor, Tensor]:
-        corner = torch.randint(size - PIECE + 1, (2, count, 1), generator=generator) + side  # rows, columns
-        return corner[0][:, :, None], corner[1][:, None, :]
+    def corners(size: int) -> Tensor:
+        return torch.randint(size - side + 1, (2, count, 1), generator=generator)[:, :, 0]  # rows, columns
 
-    chosen = torch.randint(len(digits), (count,), generator=generator)[:, None, None]
-    piece = digits[chosen, 0, *window(digits.shape[-1])]  # (N, 8, 8)
-    where = (torch.arange(count)[:, None, None], 0, *window(images.shape[-1]))
-    images[where] = torch.maximum(images[where], piece)
+    chosen = torch.randint(len(digits), (count,), generator=generator)
+    piece = windows(digits, side)[chosen, *corners(digits.shape[-1])]  # (N, side, side)
+    places, where = windows(images, side), (torch.arange(count), *corners(images.shape[-1]))
+    places[where] = torch.maximum(places[where], piece)
+
+
+def windows(images: Tensor, side: int) -> Tensor:
+    """View each square of images (N, 1, H, W) by the row and the column of its upper left corner: (N, R, C, s, s)."""
+    return images[:, 0].unfold(1, side, 1).unfold(2, side, 1)
 
 
 def warp(images: Tensor, theta: Tensor, canvas: int) -> Tensor:
     """Warp uint8 images (N, 1, H, W) so that theta, of any shape, undoes it: (N, 1, canvas, canvas) uint8."""
+    corner = whole_corners(theta, images.shape[-1], canvas)
+    if corner is not None:
+        return placed(images, corner, canvas)
     grid = grid_back(theta, canvas)
     return sample(images.float(), grid, padding=0.0).round_().to(torch.uint8)  # means of values from 0 to 255
+
+
+def whole_corners(theta: Tensor, side: int, canvas: int) -> Tensor | None:
+    """Find the column and the row (N, 2) of the digits' upper left pixels; None if they are not whole or not inside."""
+    upright = (torch.eye(2) * (side / canvas)).expand(len(theta), 2, 2)
+    if theta.shape[1:] != (2, 3) or not torch.equal(theta[:, :, :2], upright):
+        return None
+    exact = ((theta[:, :, 2] + 1) * canvas - side) / 2
+    corner = exact.round().long()
+    inside = (corner >= 0) & (corner <= canvas - side) & ((exact - corner).abs() < WHOLE)
+    return corner if inside.all() else None
+
+
+def placed(images: Tensor, corner: Tensor, canvas: int) -> Tensor:
+    """Copy images (N, 1, H, H) to their places on a black canvas: what `warp` samples for moves by whole pixels."""
+    out = images.new_zeros(len(images), 1, canvas, canvas)
+    windows(out, images.shape[-1])[torch.arange(len(images)), corner[:, 1], corner[:, 0]] = images[:, 0]
+    return out
 
 
 def grid_back(theta: Tensor, canvas: int) -> Tensor:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from multiprocessing import current_process, get_all_start_methods, get_context
 from pathlib import Path
+from typing import TypeVar
 
 from foveal.core.files import WRITTEN_BY, write_file
 from foveal.core.processes import end_with_parent, signals_blocked
@@ -32,6 +33,8 @@ SETTLED = 2_000_000_000  # nanoseconds: a file that changed later before its exa
 RULES = 1  # of `examine`; another number makes what was kept invalid
 METHOD = "fork" if "fork" in get_all_start_methods() else "spawn"
 Facts = dict[str, FileFacts]
+Work = TypeVar("Work")
+Found = TypeVar("Found")
 
 
 def examine_files(root: Path, names: Sequence[str], stamps: Mapping[str, Stamp], whole: bool = False) -> Facts:
@@ -69,15 +72,15 @@ def examine_all(root: Path, names: Sequence[str], whole: bool) -> Iterator[FileF
 def examine_batch(root: str, whole: bool, names: Sequence[str]) -> list[FileFacts]:
     """Examine files; equal results are one object, which is sent once to another process."""
     same: dict[FileFacts, FileFacts] = {}
-    return [same.setdefault(each, each) for each in (examine(Path(root, name), whole) for name in names)]
+    return [same.setdefault(each, each) for each in (examine(os.path.join(root, name), whole) for name in names)]
 
 
-def in_processes(call: "partial[list[FileFacts]]", batches: Sequence[Sequence[str]]) -> Iterator[list[FileFacts]]:
-    """Call a function with each batch, in as many processes as there are cores; yield the results in order."""
-    pool = ProcessPoolExecutor(min(cores(), len(batches)), get_context(METHOD), begin, (os.getpid(),))
+def in_processes(call: Callable[[Work], Found], works: Sequence[Work]) -> Iterator[Found]:
+    """Call a function with each piece of work, in as many processes as there are cores; yield the results in order."""
+    pool = ProcessPoolExecutor(min(cores(), len(works)), get_context(METHOD), begin, (os.getpid(),))
     try:
         with signals_blocked():
-            results = [pool.submit(call, batch) for batch in batches]
+            results = [pool.submit(call, work) for work in works]
         for result in results:
             yield result.result()
     finally:

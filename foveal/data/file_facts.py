@@ -33,7 +33,7 @@ class FileFacts:
         return f"page 1 of {self.pages} read" if self.pages > 1 else ""
 
 
-def examine(path: Path, whole: bool = True) -> FileFacts:
+def examine(path: str | Path, whole: bool = True) -> FileFacts:
     """Report the properties of a file, or why it cannot be read.
 
     Args:

@@ -11,13 +11,16 @@ Only the formats of `SUFFIXES` are opened, whatever a file's name: other readers
 seldom used. The size is checked before any pixel is decoded, since a small file may state a very large one.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from foveal.core.names import one_line
@@ -28,18 +31,20 @@ PIXELS = 2**26  # at most: 256 MB as RGBA, decoded in seconds; the largest senso
 RATIO = 100  # of the longer side to the shorter at most: the shorter side is resized to that of the network's images
 ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 DEEPEST = 65535
+File = str | Path | bytes  # path of an image file, or its content
 ORIENTATION = 274  # tag of the camera's orientation
 
 
-def why_no_image(path: Path) -> str | None:
+def why_no_image(path: str | Path) -> str | None:
     """Return why a path is none of an image file, without opening it; None if it may be one."""
-    if path.suffix.lower() not in SUFFIXES:
-        return f"not an image by its name ({path.suffix or 'no suffix'})"
-    return None if path.is_file() else "no such file"
+    suffix = os.path.splitext(path)[1]
+    if suffix.lower() not in SUFFIXES:
+        return f"not an image by its name ({suffix or 'no suffix'})"
+    return None if os.path.isfile(path) else "no such file"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(file: File) -> Iterator[Image.Image]:
     """Open an image file, and check its size before a pixel is decoded.
 
     Raises:
@@ -49,7 +54,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a limit of its own
-            image = Image.open(path, formats=FORMATS)
+            image = Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
         with image:
             check_size(image)
             yield image
@@ -84,20 +89,25 @@ def too_large(text: str) -> str:
     return f"{count:,} pixels; at most {PIXELS:,} are read: resize the image, or cut it into tiles"
 
 
-def why_not(path: Path, value_range: tuple[float, float] | None = None) -> str | None:
+def why_not(file: File, value_range: tuple[float, float] | None = None) -> str | None:
     """Return why a file cannot be read as an image, None if it can; arguments as for `read`."""
     try:
-        read(path, value_range)
+        read(file, value_range)
     except ValueError as error:
-        return str(error).removeprefix(f"image {str(path)!r}: ")
+        return str(error).removeprefix(f"{place_of(file)}: ")
     return None
 
 
-def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
+def place_of(file: File) -> str:
+    """Name a file for messages."""
+    return "image" if isinstance(file, bytes) else f"image {str(file)!r}"
+
+
+def read(file: File, value_range: tuple[float, float] | None = None) -> Image.Image:
     """Read an image as 8-bit RGB, turned by its camera's orientation, transparent pixels over white.
 
     Args:
-        path: the file.
+        file: its path, or its content.
         value_range: values of 16-bit pixels that become 0 and 255; values beyond it are clipped. Files of 8 bits
             ignore it.
 
@@ -105,11 +115,11 @@ def read(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
         ValueError: a file that cannot be read; pixels of 16 bits without a range.
     """
     try:
-        with opened(path) as image:
-            pixels = decode(image, path)
+        with opened(file) as image:
+            pixels = decode(image, file)
             return compose(pixels if isinstance(pixels, Image.Image) else as_bytes(pixels, value_range))
     except ValueError as error:
-        raise ValueError(f"image {str(path)!r}: {error}") from error
+        raise ValueError(f"{place_of(file)}: {error}") from error
 
 
 def from_memory(image: Image.Image, name: str, value_range: tuple[float, float] | None = None) -> Image.Image:
@@ -138,11 +148,12 @@ def as_bytes(pixels: np.ndarray, value_range: tuple[float, float] | None) -> Ima
     return Image.merge({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)], bands)
 
 
-def decode(image: Image.Image, path: Path | None) -> Image.Image | np.ndarray:
-    """Decode the first page: an image of 8 bits, or uint16 (H, W, bands) for one of 16 bits; `path` is its file."""
+def decode(image: Image.Image, file: File | None) -> Image.Image | np.ndarray:
+    """Decode the first page: an image of 8 bits, or uint16 (H, W, bands) for one of 16 bits, read from its `file`."""
     if image.mode[0] not in "IF" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", [])):
-        return deep_colours(image, path)
-    turned = ImageOps.exif_transpose(image)
+        return deep_colours(image, file)
+    image.load()
+    turned = image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     if turned.mode[0] not in "IF":
         return turned
     pixels = np.asarray(turned)
@@ -151,17 +162,18 @@ def decode(image: Image.Image, path: Path | None) -> Image.Image | np.ndarray:
     return pixels.astype(np.uint16)[..., None]
 
 
-def deep_colours(image: Image.Image, path: Path | None) -> np.ndarray:
+def deep_colours(image: Image.Image, file: File | None) -> np.ndarray:
     """Read 16-bit bands through torchvision: Pillow keeps only the upper eight bits of each."""
-    if path is None:
+    if file is None:
         raise ValueError("16 bits a channel in colour, of which Pillow keeps eight; hand over its path")
     if image.format != "PNG" or image.getexif().get(ORIENTATION, 1) != 1:
         raise ValueError("16 bits a channel in colour; convert it to an upright PNG, or to 8 bits")
     try:
-        from torchvision.io import decode_image, read_file
+        from torchvision.io import decode_image
     except ImportError as error:  # it is deprecated there
         raise ValueError("16 bits a channel in colour; convert it to 8 bits") from error
-    return decode_image(read_file(str(path))).permute(1, 2, 0).numpy()
+    content = np.frombuffer(bytearray(file if isinstance(file, bytes) else Path(file).read_bytes()), np.uint8)
+    return decode_image(torch.from_numpy(content)).permute(1, 2, 0).numpy()
 
 
 def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -190,7 +202,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
 
 
 def compose(image: Image.Image) -> Image.Image:
-    """Convert to RGB, transparent pixels over white."""
+    """Convert to RGB, transparent pixels over white; an image of mode RGB is returned itself, which saves time."""
     if not is_transparent(image):
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha(image)).convert("RGB")

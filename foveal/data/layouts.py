@@ -9,13 +9,16 @@ Read are one folder for each class, also below folders that hold nothing else; s
 Folders named `images`, `annotations` or `train` are not read as classes.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from foveal.data.file_tree import Folder, Stamp
+from foveal.data.labels import Label
 from foveal.data.parts import listed
 from foveal.data.text_files import read_text
 
@@ -34,7 +37,7 @@ WORDNET = re.compile(r"n\d{8}")
 TINY = "val_annotations.txt"
 TABLES = {".csv", ".tsv", ".mat", ".json", ".txt", ".xml", ".xlsx", ".parquet"}
 NO_CLASSES = {"BACKGROUND_Google": "the background images of Caltech-101, which are no class"}
-Images = list[tuple[str, str]]  # path from the root, and class
+Images = list[tuple[str, Label]]  # path from the root, and class or classes
 
 
 @dataclass
@@ -46,10 +49,11 @@ class Listing:
 
     folder: Folder
     parts: dict[str, Images] = field(default_factory=dict)
-    classes: set[str] = field(default_factory=set)  # names of folders
+    classes: set[str] = field(default_factory=set)  # that are named, with images or without
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     stamps: dict[str, Stamp] = field(default_factory=dict)  # of the images in `parts`
+    groups: dict[str, str] = field(default_factory=dict)  # of images that belong together, where a file states them
 
     @property
     def root(self) -> Path:
@@ -164,7 +168,7 @@ def refuse_loose(root: Folder, folder: Folder) -> NoReturn:
     hint = f"; files of labels, as {listed(tables, 3)}, are not read" if tables else ""
     raise ValueError(
         f"data 'folder:{root.path}': the images in {folder.name!r} are not in one folder for each class{hint}; sort "
-        "them into one folder for each class"
+        "them into such folders, or name a CSV file with the columns image and label as the data"
     )
 
 
@@ -246,3 +250,17 @@ def note_published(listing: Listing, found: dict[str, str], name: str) -> None:
     if "test" in found:
         count = listing.folder.folder(found["test"]).count_images()
         listing.skipped[f"{found['test']}/"] = f"published without labels: {count:,} images"
+
+
+def add_file(listing: Listing, name: str, label: Label, part: str) -> None:
+    """Add an image that a file names to a part of a listing; what is no file is left out."""
+    try:
+        found = os.stat(os.path.join(listing.folder.path, name))
+    except (OSError, ValueError):  # also a name with a null byte
+        listing.skipped[name] = "no such file"
+        return
+    if not stat.S_ISREG(found.st_mode):
+        listing.skipped[name] = "not a file"
+        return
+    listing.stamps[name] = found.st_size, found.st_mtime_ns
+    listing.parts[part].append((name, label))

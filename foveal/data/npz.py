@@ -32,7 +32,10 @@ def find_npz(path: Path) -> Path | None:
     """
     if path.is_file():
         if path.suffix != ".npz":
-            raise ValueError(f"data {str(path)!r}: a file; a folder, or a .npz file of MedMNIST, is needed")
+            raise ValueError(
+                f"data {str(path)!r}: a file; a folder, a .npz file of MedMNIST, or a .csv or .json file of images "
+                "is needed"
+            )
         return path
     if not path.is_dir():
         return None

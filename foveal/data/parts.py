@@ -11,11 +11,11 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from foveal.data.labels import count_by_class, is_multi_label, renumber
 from foveal.data.preprocessing import Preprocessing
 
 PARTS = ("train", "validation", "test")
 MOST = 10  # names in one line
-UNREAD = -1  # label of an image that could not be read; its pixels say nothing
 
 
 class Part(Protocol):
@@ -23,7 +23,7 @@ class Part(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64."""
+        """(N,) int64; of multi-label data (N, K) float, 1 for each class of an image, else 0."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -32,7 +32,7 @@ class Part(Protocol):
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Read images (B, C, H, W) uint8 and labels (B,), `UNREAD` for an image that cannot be read.
+        """Read images (B, C, H, W) uint8 and labels, `UNREAD` for an image that cannot be read.
 
         PyTorch's DataLoader requires this method's name.
         """
@@ -44,7 +44,7 @@ class InMemory:
     """A part in memory, with the true transform and boxes where its images were distorted."""
 
     images: Tensor  # (N, C, H, W) uint8
-    labels: Tensor  # (N,) int64
+    labels: Tensor  # (N,) int64, or (N, K) float
     names: Sequence[str]
     theta: Tensor | None = None  # (N, 2, 3), (N, 3, 3) or (N, 16, 2): the transform that undoes the distortion
     boxes: Tensor | None = None  # (N, 4): x0, y0, x1, y1 in pixels; of two digits (N, 2, 4), and theta (N, 2, 2, 3)
@@ -102,20 +102,57 @@ class Data:
         return self.preprocessing.shape
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of classes, and not exactly one."""
+        return is_multi_label(self.train.labels)
+
+    @property
     def split(self) -> dict[str, list[str]]:
         """The names of the images in each part."""
         return {part: list(getattr(self, part).names) for part in PARTS}
 
     @property
     def remarks(self) -> dict[str, str]:
-        """The notes, with the classes of which a part holds no image."""
-        lacking = {f"{part} part": listed(names) for part in PARTS if (names := self.absent(part))}
-        return self.notes | {part: f"no image of {names}" for part, names in lacking.items()}
+        """The notes, with the classes of which a part holds no image, and of several those that all images have."""
+        found: dict[str, str] = {}
+        for part in PARTS:
+            of = {"no image of": self.absent(part), "all images of": self.everywhere(part) if self.multi_label else []}
+            texts = [f"{what} {listed(names)}" for what, names in of.items() if names]
+            found |= {f"{part} part": "; ".join(texts)} if texts else {}
+        return self.notes | found
+
+    def check_kind(self, multi_label: bool) -> None:
+        """Raise ValueError if images have one class, and a network was trained on any number of classes, or reverse."""
+        kinds = {False: "one class for each image", True: "any number of classes for each image"}
+        if self.multi_label != multi_label:
+            raise ValueError(
+                f"data {self.name!r}: {kinds[self.multi_label]}, and the network was trained on {kinds[multi_label]}"
+            )
+
+    def check_single_label(self, what: str) -> None:
+        """Raise ValueError if an image has any number of classes, where `what` needs one."""
+        if self.multi_label:
+            raise ValueError(f"data {self.name!r}: any number of classes for each image; {what} needs one")
 
     def absent(self, part: str) -> list[str]:
         """List the classes of which a part holds no image."""
-        present = set(getattr(self, part).labels.tolist())
-        return [name for index, name in enumerate(self.classes) if index not in present]
+        return [name for name, count in zip(self.classes, self.counts(part), strict=True) if not count]
+
+    def everywhere(self, part: str) -> list[str]:
+        """List the classes that all images of a part have: the average precision of such a class says nothing."""
+        counts = zip(self.classes, self.counts(part), strict=True)
+        return [name for name, count in counts if count == len(getattr(self, part))]
+
+    def counts(self, part: str) -> list[int]:
+        """Count the images of each class in a part."""
+        found: list[int] = count_by_class(getattr(self, part).labels, len(self.classes)).tolist()
+        return found
+
+
+def draw_order(part: Part) -> Tensor:
+    """Draw the order of a training part's images from torch's random stream, (N,): its own, if it has one."""
+    shuffled = getattr(part, "shuffled", None)
+    return torch.randperm(len(part)) if shuffled is None else shuffled()
 
 
 def relabel(data: Data, classes: Sequence[str]) -> Data:
@@ -135,7 +172,7 @@ def relabel(data: Data, classes: Sequence[str]) -> Data:
     index = torch.tensor([list(classes).index(name) for name in data.classes])
 
     def of(part: Part) -> Part:
-        return replace(cast(Any, part), labels=index[part.labels])
+        return replace(cast(Any, part), labels=renumber(part.labels, index, len(classes)))
 
     parts = of(data.train), of(data.validation), of(data.test)
     return replace(data, classes=tuple(classes), train=parts[0], validation=parts[1], test=parts[2])

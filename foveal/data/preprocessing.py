@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "hamming", "box", "random")
@@ -54,24 +53,25 @@ class Preprocessing:
         _, channels, height, width = images.shape
         return cls((channels, height, width), mean, std)
 
-    def transform(self, training: bool = False, auto_augment: str | None = None) -> Callable[[Image.Image], Tensor]:
-        """Create timm's transform from an image to uint8 (3, H, W): random crops and colours in training, or timm's
-        `auto_augment` instead of the colours; else the center crop.
+    def transform(self, training: bool = False, auto_augment: str | None = None) -> Callable[[Any], Tensor]:
+        """Create the transform from an image of Pillow to uint8 (3, H, W): resize and center crop, as timm's; in
+        training timm's random crops and colours, or its `auto_augment` instead of the colours.
+
+        Outside of training it also carries torchvision's BoundingBoxes of an image.
 
         Raises:
             ValueError: `auto_augment` is none of timm's.
         """
+        if not training:
+            from foveal.data.resize_and_crop import resize_and_crop
+
+            return resize_and_crop(self.shape[1:], self.crop_pct, self.interpolation)
         from timm.data import create_transform
 
-        size = (3, *self.shape[1:])
-        if training:
-            try:
-                return create_transform(size, is_training=True, normalize=False, auto_augment=auto_augment)
-            except (AssertionError, KeyError, ValueError) as error:
-                raise ValueError(f"aa={auto_augment!r}: must be one of timm, as 'rand-m9-mstd0.5-inc1'") from error
-        return create_transform(
-            size, is_training=False, normalize=False, crop_pct=self.crop_pct, interpolation=self.interpolation
-        )
+        try:
+            return create_transform((3, *self.shape[1:]), is_training=True, normalize=False, auto_augment=auto_augment)
+        except (AssertionError, KeyError, ValueError) as error:
+            raise ValueError(f"aa={auto_augment!r}: must be one of timm, as 'rand-m9-mstd0.5-inc1'") from error
 
     def match_channels(self, images: Tensor) -> Tensor:
         """Convert uint8 images (B, C, H, W) between grey and colour where the network takes the other.
@@ -91,8 +91,10 @@ class Preprocessing:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize uint8 images (B, C, H, W) on their device."""
-        mean, std = (torch.tensor(each, device=images.device).view(1, -1, 1, 1) for each in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
+        mean, std = (  # sent without waiting for what the device still computes
+            torch.tensor(each).view(1, -1, 1, 1).to(images.device, non_blocking=True) for each in (self.mean, self.std)
+        )
+        return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)  # in place, which is faster
 
 
 def numbers(

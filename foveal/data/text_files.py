@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_text(path: Path, most: int | None = None) -> str:
-    """Read a file of text.
+    """Read a file of text, without the byte order mark that spreadsheets write before it.
 
     Raises:
         ValueError: not UTF-8; more than `most` bytes.
@@ -15,7 +15,7 @@ def read_text(path: Path, most: int | None = None) -> str:
     if most is not None and size > most:
         raise ValueError(f"{path}: {size:,} bytes; at most {most:,} are read")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start:,}") from error
 
@@ -26,7 +26,13 @@ def read_csv(path: Path) -> list[list[str]]:
     Raises:
         ValueError: not a text; a field that never ends.
     """
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Read the rows of a CSV file as `read_csv` does, each after the number of its last line."""
+    reader = csv.reader(StringIO(read_text(path), newline=""))
     try:
-        return [row for row in csv.reader(StringIO(read_text(path), newline="")) if row]
+        return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{path}: cannot be read as CSV: {error}") from error

@@ -27,7 +27,7 @@ from foveal.inspection.record_statistics import Statistics
 from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
 from foveal.profiling.timing import time_inference
-from foveal.surgery.insertion_points import unwrapped
+from foveal.surgery.wrapper import unwrapped
 
 Scalable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.modules.batchnorm._BatchNorm | nn.GroupNorm
 Commuting = nn.Identity | nn.ReLU | nn.LeakyReLU | nn.PReLU | nn.MaxPool2d | nn.AvgPool2d | nn.Dropout | nn.Dropout2d

@@ -22,6 +22,7 @@ class ClassFigures:
     precision: float | None  # share of these that are of the class
     recall: float | None  # share of the class's images that were given it
     f1: float | None  # harmonic mean of both
+    average_precision: float | None = None  # where an image has any number of classes
 
     @property
     def shares(self) -> tuple[float | None, ...]:

@@ -1,4 +1,4 @@
-"""Localization: where a model looks, how well this matches true boxes, and whether it carries the answer.
+"""Localization: where a model looks, how well this matches true boxes or masks, and whether it carries the answer.
 
 Each place of a model is scored: its attention, where it has a map of the image, and Grad-CAM at the last map. Each is
 compared with two nulls that do not depend on the image, see `foveal.evaluation.metrics`.
@@ -6,7 +6,6 @@ compared with two nulls that do not depend on the image, see `foveal.evaluation.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,32 +20,19 @@ from foveal.evaluation.deletion_insertion import (
     curve_areas,
     deletion_insertion_results,
 )
-from foveal.evaluation.metrics import Interval, centered_maps, energy, interval, iou, looked_at, pointing, shuffled_maps
+from foveal.evaluation.metrics import looked_at
+from foveal.evaluation.object_scores import ObjectScores, region_scores, with_nulls
+from foveal.evaluation.objects import read_objects
+from foveal.evaluation.regions import unions
 from foveal.inspection.finding.find import NONE_FOUND, find_places
 from foveal.inspection.grad_cam import class_activation
 from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
 
-Batch = Sequence[Tensor]  # images as the model expects them, labels, and boxes where they are known
+Batch = Sequence[Any]  # images as the model expects them, labels, and objects where they are known
 MOVING = ("transform", "crop", "glimpse")  # kinds after which the positions of a map are not those of the image
 NAMED = 3  # paths in one line
 THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))  # as a share of a map's range; the IoU's is chosen of these
-
-
-@dataclass(frozen=True)
-class LocalizationResult:
-    """Agreement of one place's attention, or of Grad-CAM ("grad_cam of" a layer), with the boxes, by one metric."""
-
-    path: str
-    metric: str
-    attention: Interval
-    vs_center_baseline: Interval  # the difference to the map's own weights, sorted from the centre outwards
-    vs_shuffled_baseline: Interval  # the difference to the map of another image
-
-    @property
-    def beats_both(self) -> bool:
-        """Return True if both differences are positive, and their intervals exclude 0."""
-        return self.vs_center_baseline.low > 0 and self.vs_shuffled_baseline.low > 0
 
 
 @dataclass(frozen=True)
@@ -160,78 +146,48 @@ def correct(answers: Answers, labels: Tensor) -> Tensor:
     return (answers.classes().cpu() == labels).float()
 
 
-def boxes_of(batch: Batch) -> Tensor | None:
-    """Return the boxes of a batch, (B, 4), checked; None without any."""
-    return check_boxes(batch[2], batch[0]) if len(batch) > 2 else None
-
-
-def check_boxes(boxes: Tensor, images: Tensor) -> Tensor:
-    """Return boxes (B, 4) as floats; ValueError for another shape, or a box that is not within its image."""
-    boxes, (height, width) = boxes.float().cpu(), images.shape[2:]
-    if boxes.shape != (len(images), 4):
-        raise ValueError(f"boxes of shape {tuple(boxes.shape)}: ({len(images)}, 4) is needed, x0, y0, x1, y1 in pixels")
-    within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
-    within &= (boxes[:, 2:] > boxes[:, :2]).all(1)  # false also for NaN
-    if not within.all():
-        raise ValueError(f"box {boxes[~within][0].tolist()}: x0, y0, x1, y1 within an image of {width}x{height} pixels")
-    return boxes
+def objects_of(batch: Batch) -> list[Tensor] | None:
+    """Return the objects of each image of a batch, checked; None where they are not known."""
+    return read_objects(batch[2], batch[0]) if len(batch) > 2 else None
 
 
 def best_thresholds(source: SaliencySource, batches: Iterable[Batch]) -> dict[str, float]:
-    """Return, by path, the threshold with the largest mean IoU; none where no boxes are known."""
+    """Return, by path, the threshold with the largest mean IoU of all objects; none where no objects are known."""
     found: dict[str, list[Tensor]] = {}
     for batch in batches:
-        boxes = boxes_of(batch)
-        if boxes is None:
+        objects = objects_of(batch)
+        if objects is None:
             return {}
-        size = batch[0].shape[2], batch[0].shape[3]
-        for path, maps in source(batch[0])[0].items():
-            ious = torch.stack([iou(maps, boxes, size, threshold) for threshold in THRESHOLDS])
-            found.setdefault(path, []).append(ious)
+        targets = unions(objects, (batch[0].shape[2], batch[0].shape[3]))
+        for path, maps in source(batch[0])[0].items() if targets.regions else ():
+            found.setdefault(path, []).append(region_scores(maps[None], targets, THRESHOLDS)[2:, 0])
     return {path: THRESHOLDS[int(torch.cat(ious, 1).mean(1).argmax())] for path, ious in found.items()}
 
 
 def locate(
     source: SaliencySource, batches: Iterable[Batch], thresholds: dict[str, float]
-) -> tuple[list[LocalizationResult], Tensor, Tensor, Tensor]:
-    """Score each place's maps against the boxes.
+) -> tuple[ObjectScores, Tensor, Tensor, Tensor]:
+    """Score each place's maps against the objects.
 
     Returns:
-        The results; and of each image, (N,): 1 if its answer is right, its label, and whether its batch has another
+        The scores; and of each image, (N,): 1 if its answer is right, its label, and whether its batch has another
         image.
     """
-    scores: dict[tuple[str, str], list[Tensor]] = {}
+    scores = ObjectScores(thresholds)
     right, labels, beside = [], [], []
     for batch in batches:
-        boxes = boxes_of(batch)
+        objects = objects_of(batch)
         places, answers = source(batch[0])
         count = len(batch[0])
         right.append(correct(answers, batch[1]))
         labels.append(batch[1])
         beside.append(torch.full((count,), count > 1))
-        size = batch[0].shape[2], batch[0].shape[3]
-        for path, maps in places.items() if boxes is not None and count > 1 else ():
-            metrics: dict[str, Callable[..., Tensor]] = {
-                "pointing": pointing,
-                "energy": energy,
-                "iou": partial(iou, threshold=thresholds.get(path, 0.5)),
-            }
-            for name, metric in metrics.items():
-                three = [metric(each, boxes, size) for each in with_nulls(maps)]
-                scores.setdefault((path, name), []).append(torch.stack(three))
+        if objects is not None and count > 1 and places:
+            scores.add(places, objects, (batch[0].shape[2], batch[0].shape[3]))
     images = sum(map(len, right))
     if images < 2:
         raise ValueError(f"loader: it gave {images} image; an interval over images needs two at least")
-    located = []
-    for (path, name), parts in scores.items():
-        own, central, other = torch.cat(parts, 1)
-        located.append(LocalizationResult(path, name, interval(own), interval(own - central), interval(own - other)))
-    return located, torch.cat(right), torch.cat(labels), torch.cat(beside)
-
-
-def with_nulls(maps: Tensor) -> list[Tensor]:
-    """Return maps and both of their nulls."""
-    return [maps, centered_maps(maps), shuffled_maps(maps)]
+    return scores, torch.cat(right), torch.cat(labels), torch.cat(beside)
 
 
 def deletion_insertion_scores(

@@ -1,16 +1,17 @@
-"""Localization metrics: attention maps of Records against true boxes.
+"""Localization metrics: attention maps of Records against true regions, of boxes or masks.
 
 `looked_at` converts a Record with spatial information to a map over the image; a channel gate has none. Each map is
 scored by
 
-    pointing    1 if its largest weight lies in the box (Zhang et al., 2018, the pointing game)
-    energy      share of its weight inside the box (Wang et al., 2020)
-    iou         intersection over union of the box and the cells above a threshold
+    pointing    1 if its largest weight lies in the region (Zhang et al., 2018, the pointing game)
+    energy      share of its weight inside the region (Wang et al., 2020)
+    iou         intersection over union of the region and the cells above a threshold
 
 and compared with two baselines that have the same weights but do not depend on the image: `centred`, the map's weights
 sorted from the centre outwards, and `another`, the map of another image.
 
-Boxes are x0, y0, x1, y1 in pixels of the image, measured at pixel edges. Axes: B batch, H W map, P points.
+A region is given by the share of each cell that it covers, and by whether it holds each cell's centre, see
+`foveal.evaluation.regions`. Axes: B batch, H W map, P points.
 """
 
 from dataclasses import dataclass
@@ -78,40 +79,21 @@ def polygon(points: Tensor, height: int, width: int) -> Tensor:
     return inside.float()
 
 
-def coverage(boxes: Tensor, image: tuple[int, int], cells: tuple[int, int]) -> Tensor:
-    """Compute the share (B, H, W) of each cell of a map that a box covers; `image` is height and width in pixels."""
-    x0, y0, x1, y1 = boxes.unbind(1)
-    return covered(y0, y1, image[0], cells[0])[:, :, None] * covered(x0, x1, image[1], cells[1])[:, None, :]
-
-
-def covered(low: Tensor, high: Tensor, length: int, cells: int) -> Tensor:
-    """Compute the share (B, cells) of each of `cells` equal parts of a length that lies between two points (B,)."""
-    edges = torch.arange(cells + 1, device=low.device) * (length / cells)
-    between = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
-    return between.clamp(min=0) * (cells / length)
-
-
-def pointing(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
-    """Compute the pointing game (B,): 1 if the centre of the largest cell lies in the box; the mean for ties."""
+def pointing(maps: Tensor, holds: Tensor) -> Tensor:
+    """Compute the pointing game (B,): 1 if the region holds the largest cell's centre; the mean for ties."""
     largest = (maps == maps.amax((1, 2), keepdim=True)).to(maps.dtype)
-    height, width = maps.shape[1:]
-    x, y = (centres(width, maps) + 1) * (image[1] / 2), (centres(height, maps) + 1) * (image[0] / 2)
-    x0, y0, x1, y1 = (edge[:, None] for edge in boxes.unbind(1))
-    within = ((y0 <= y) & (y <= y1))[:, :, None] & ((x0 <= x) & (x <= x1))[:, None, :]
-    return (largest * within).sum((1, 2)) / largest.sum((1, 2))
+    return (largest * holds).sum((1, 2)) / largest.sum((1, 2))
 
 
-def energy(maps: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
-    """Compute the share (B,) of each map's weight inside its box; 0 for a map of zeros."""
-    inside = (maps * coverage(boxes, image, (maps.shape[1], maps.shape[2]))).sum((1, 2))
-    return inside / maps.sum((1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
+def energy(maps: Tensor, cover: Tensor) -> Tensor:
+    """Compute the share (B,) of each map's weight inside its region; 0 for a map of zeros."""
+    return (maps * cover).sum((1, 2)) / maps.sum((1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
-def iou(maps: Tensor, boxes: Tensor, image: tuple[int, int], threshold: float = 0.5) -> Tensor:
-    """Compute the intersection over union (B,) of the box and the cells of at least `threshold` of the map's range."""
+def iou(maps: Tensor, cover: Tensor, threshold: float = 0.5) -> Tensor:
+    """Compute the intersection over union (B,) of the region and the cells of at least `threshold` of a map's range."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     chosen = (maps >= low + threshold * (high - low)).to(maps.dtype)
-    cover = coverage(boxes, image, (maps.shape[1], maps.shape[2]))
     common = (chosen * cover).sum((1, 2))
     return common / (chosen.sum((1, 2)) + cover.sum((1, 2)) - common)
 

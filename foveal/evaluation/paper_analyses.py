@@ -17,6 +17,8 @@ Only sums of gates and selections are stored, so a loader may have any length.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import log2
+from statistics import linear_regression
 from typing import Any
 
 import numpy as np
@@ -24,16 +26,16 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.answers import run_model
-from foveal.core.batches import parts_of
 from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
-from foveal.core.validation import check_images, check_model, iter_batches, iter_images, iter_labelled, to_model
-from foveal.evaluation.localization import Batch, check_boxes
+from foveal.core.validation import check_model, iter_images, iter_labelled
+from foveal.evaluation.central_objects import enlarged, iter_boxed
+from foveal.evaluation.localization import Batch
 from foveal.evaluation.poses import deviation, normalised_corners, pose, undone
-from foveal.inspection.drawing.draw import Picture
+from foveal.evaluation.trends import share_between
 from foveal.inspection.drawing.paper_figures import draw_classes, draw_poses, draw_sizes
+from foveal.inspection.drawing.picture import Picture
 from foveal.inspection.watch import watch
-from foveal.ops.geometry import affine_grid, sample
 
 CHANNELS = 50  # channels in the figure by class, as in the paper's
 
@@ -60,6 +62,17 @@ class Excitation:
         """Compute the standard deviation between class means by place, averaged over channels; 0 is class-agnostic."""
         present = self.counts > 0
         return {path: mean[present].std(0, correction=0).mean().item() for path, mean in self.means.items()}
+
+    def variance_between(self) -> dict[str, float]:
+        """Compute the share of the gates' variance that is between classes (eta squared), by place, over all channels.
+
+        Gates that do not depend on the class have `chance()`; NaN if all gates of a place are constant.
+        """
+        return {path: share_between(self.counts, mean, self.deviations[path]) for path, mean in self.means.items()}
+
+    def chance(self) -> float:
+        """Compute the expected share of gates without dependence: (K - 1) / (N - 1), classes with images, images."""
+        return (int((self.counts > 0).sum()) - 1) / max(1, int(self.counts.sum()) - 1)
 
     def draw(self, classes: Sequence[str] | None = None, channels: int = CHANNELS) -> Picture:
         """Draw a panel for each place with a line for each class; for one or two classes, also the standard deviation.
@@ -97,6 +110,19 @@ class SelectionBySize:
     def differences(self) -> dict[str, Tensor]:
         """Compute, by place, the share of the last branch (largest kernel) minus that of the first: (S,)."""
         return {path: share[:, -1] - share[:, 0] for path, share in self.shares.items()}
+
+    def slopes(self) -> dict[str, float]:
+        """Compute, by place, the least-squares slope of `differences()` per octave (doubling) of the enlargement.
+
+        A line is fitted to means over images, which is the mean over images of the slopes of each.
+
+        Raises:
+            ValueError: If there are fewer than two different scales.
+        """
+        if len(set(self.scales)) < 2:
+            raise ValueError(f"scales={self.scales}: a slope needs two different ones at least")
+        octaves = [log2(scale) for scale in self.scales]
+        return {path: linear_regression(octaves, each.tolist()).slope for path, each in self.differences().items()}
 
     def draw(self) -> Picture:
         """Draw the share of each branch against the enlargement."""
@@ -252,16 +278,6 @@ def pose_before_and_after(model: nn.Module, loader: Iterable[Any]) -> Poses:
     return Poses(torch.cat(before), {path: torch.cat(parts) for path, parts in after.items()})
 
 
-def iter_boxed(loader: Iterable[Any], model: nn.Module) -> Iterator[Batch]:
-    """Yield images (B, C, H, W) on the model's device, and boxes (B, 4) on the CPU."""
-    for index, batch in enumerate(iter_batches(loader)):
-        parts = parts_of(batch, "loader")
-        if len(parts) < 3 or not all(isinstance(parts[at], Tensor) for at in (0, 2)):
-            raise ValueError(f"loader: batch {index} must have three parts: images, labels and boxes")
-        check_images(parts[0], f"loader: batch {index}: images")
-        yield to_model(parts[0], model), check_boxes(parts[2], parts[0])
-
-
 def passes(
     model: nn.Module, batches: Iterator[Batch], kind: str, axes: tuple[str, ...]
 ) -> Iterator[tuple[Batch, dict[str, Record]]]:
@@ -280,10 +296,3 @@ def passes(
             yield batch, found
     if empty:
         raise ValueError("loader: contains no images; at least one batch is needed")
-
-
-def enlarged(images: Tensor, scale: float) -> Tensor:
-    """Crop the centre of images (B, C, H, W), 1 / `scale` of each side, and resize it to full size."""
-    theta = torch.tensor([[[1 / scale, 0.0, 0.0], [0.0, 1 / scale, 0.0]]], device=images.device)
-    grid = affine_grid(theta, images.shape[2], images.shape[3])
-    return images if scale == 1 else sample(images, grid.expand(len(images), -1, -1, -1))

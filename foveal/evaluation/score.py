@@ -2,8 +2,9 @@
 
 Each place of attention is scored in three ways.
 
-- Localization: how well the weights match the true box (`foveal.evaluation.metrics`), compared with two nulls that do
-  not depend on the image.
+- Localization: how well the weights match the objects, given as boxes or masks (`foveal.evaluation.objects`), by three
+  metrics (`foveal.evaluation.metrics`), compared with two nulls that do not depend on the image. Several objects of an
+  image count together, and each alone; images without objects do not count.
 - Curves: how the answer changes when the pixels with the largest weights are removed, or are the only ones present
   (`foveal.evaluation.deletion_insertion`), compared with the same nulls.
 - Ablation: how much accuracy is lost when the weights of a place are replaced by others,
@@ -32,10 +33,10 @@ from foveal.core.answers import run_model
 from foveal.core.files import WRITTEN_BY
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import check_model, check_read_again, iter_labelled
+from foveal.data.annotated_data import AnnotationFacts
 from foveal.evaluation.deletion_insertion import DeletionInsertionResult
 from foveal.evaluation.localization import (
     Batch,
-    LocalizationResult,
     SaliencySource,
     best_thresholds,
     correct,
@@ -44,6 +45,7 @@ from foveal.evaluation.localization import (
     locate,
 )
 from foveal.evaluation.metrics import Interval, interval, shuffled_maps
+from foveal.evaluation.object_scores import LocalizationResult
 from foveal.inspection.replace import New, replace
 from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
@@ -69,6 +71,7 @@ class ScoreResult:
     curves: tuple[DeletionInsertionResult, ...]
     ablations: tuple[AblationResult, ...]
     left_out: tuple[str, ...] = ()  # what could not be measured of this network, and why
+    annotations: AnnotationFacts | None = None  # of the objects, where they were read from files
 
     def to_json(self) -> str:
         return json.dumps({"file": WRITTEN_BY, **asdict(self)}, indent=2) + "\n"
@@ -76,12 +79,7 @@ class ScoreResult:
     def __str__(self) -> str:
         lines = [f"accuracy {self.accuracy:.4f} of {self.images} images; means over images with 95 % intervals"]
         lines += [f"left out: {each}" for each in self.left_out]
-        for each in self.located:
-            beats = "beats both nulls" if each.beats_both else "not better than chance"
-            lines.append(
-                f"{each.path}: {each.metric} {each.attention}, over centred {each.vs_center_baseline}, "
-                f"over another image's {each.vs_shuffled_baseline}: {beats}"
-            )
+        lines += map(str, self.located)
         lines += map(str, self.curves)
         lines += [
             f"{each.path}: accuracy lost with weights of {each.replacement}: {each.accuracy_drop}"
@@ -106,10 +104,12 @@ def score(
         model: returns logits (B, K); for two classes also one logit z for each image, (B, 1) or (B,), with class 1
             where z > 0. A mapping's "logits", an object's `.logits` and the first element of a tuple or list are read
             as the logits. The model is scored in evaluation mode, and its modes are restored.
-        loader: batches of images (B, C, H, W) as the model expects them, labels and, where they are known, boxes
-            (B, 4): x0, y0, x1, y1 in pixels. Labels are integers (B,) or (B, 1) from 0, or one-hot rows (B, K); for a
-            model with one output also floats 0 and 1. A batch is a tuple, a list, or a dict with the keys `images`,
-            `image` or `pixel_values`, `labels` or `label`, and `boxes`; of tensors or NumPy arrays. The loader is read
+        loader: batches of images (B, C, H, W) as the model expects them, labels and, where they are known, objects:
+            boxes (B, 4) as x0, y0, x1, y1 in pixels, or (B, N, 4) with rows of zeros or -1 as padding; masks (B, H, W)
+            or (B, N, H, W) of 0 and 1; a list with boxes (N, 4), masks (N, H, W), or torchvision's detection target for
+            each image. Labels are integers (B,) or (B, 1) from 0, or one-hot rows (B, K); for a model with one output
+            also floats 0 and 1. A batch is a tuple, a list, or a dict with the keys `images`, `image` or
+            `pixel_values`, `labels` or `label`, and `boxes` or `masks`; of tensors or NumPy arrays. The loader is read
             several times, in the same order: a list or a DataLoader, not a generator; neighbouring images should be no
             more alike than others. For an image that is alone in its batch, nothing is computed that needs another one.
         choose: batches for every choice (threshold of the IoU, mean weights), those of the validation part; by default
@@ -144,7 +144,7 @@ def score(
         labelled = partial(iter_labelled, loader, model, source.outputs)
         chosen = labelled if choose is None else partial(iter_labelled, choose, model, source.outputs, "choose")
         thresholds = best_thresholds(source, chosen())
-        located, right, labels, beside = locate(source, labelled(), thresholds)
+        scores, right, labels, beside = locate(source, labelled(), thresholds)
         others = alternatives(source, chosen()) if source.attention else {}
         done, of, ablations = 2, 2 + sum(map(len, others.values())), []
         on_progress(1, of)
@@ -159,9 +159,8 @@ def score(
                     ablations.append(AblationResult(path, replacement, interval(lost)))
                 done += 1
                 on_progress(done, of)
-    return ScoreResult(
-        right.mean().item(), len(right), tuple(located), tuple(curves), tuple(ablations), source.left_out
-    )
+    located, left_out = tuple(scores.results()), (*source.left_out, *scores.left_out())
+    return ScoreResult(right.mean().item(), len(right), located, tuple(curves), tuple(ablations), left_out)
 
 
 def answered(source: SaliencySource, batches: Iterable[Batch], expected: Tensor) -> Tensor:

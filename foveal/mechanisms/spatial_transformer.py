@@ -10,9 +10,13 @@ the localisation is initialized to zero weights and the identity's bias, so that
 it learns at a lower rate than the network.
 
 Departures: outside the image the value is that of its border, not zero (see `foveal.ops.geometry.sample`). The
-localisation net reads the moments of its feature maps, so that one small net serves every image size. In the narrower
-families scales are regressed as logarithms, which cannot flip an image, and a homography's last row is bounded.
+localisation net reads the moments of its feature maps, so that one small net serves every image size; the paper's nets
+for digits (A.4), "convolutional" and "linear", are options, and interpolate images to 42x42 pixels first. In the
+narrower families scales are regressed as logarithms, which cannot flip an image, and a homography's last row is
+bounded.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.fx
@@ -28,6 +32,7 @@ for arithmetic_of_sizes in ("central_moments", "grid_of", "sample", "single_prec
     torch.fx.wrap(arithmetic_of_sizes)  # one operation in a traced graph
 
 EMPTY = 1e-3  # added to the mass of a map, so that an empty map has a centre
+SIDE = 42  # pixels, of the images that the paper's localisation nets take: the canvas of its `rts`
 COLOURS = 4  # most channels of an image; a map with more channels is a deep one
 
 
@@ -55,16 +60,85 @@ class Localisation(nn.Module):
         super().__init__()
         kernel_size, stride = (9, 4) if channels <= COLOURS else (3, 2)
         self.features = nn.Conv2d(channels, width, kernel_size, stride=stride, padding=kernel_size // 2)
-        self.regression = nn.Linear(6 * width, len(start))
-        nn.init.zeros_(self.regression.weight)
-        with torch.no_grad():
-            self.regression.bias.copy_(torch.tensor(start))
+        self.regression = constant(6 * width, start)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = F.relu(self.features(x))
-        dtype = vars(self.regression)["_parameters"]["weight"].dtype  # a constant while torch.fx traces
         with full_precision(x):
-            return self.regression(central_moments(maps).to(dtype))
+            moments = central_moments(maps)
+            return self.regression(moments.to(dtype_of(self.regression, moments)))
+
+
+class PaperLocalisation(nn.Module):
+    """A localisation net of the paper (A.4): (B, C, H, W), interpolated to 42x42 pixels, to a family's numbers (B, N).
+
+    Args:
+        features: layers from (B, C, 42, 42) to (B, width).
+        width: number of units of the last of them.
+        start: the N numbers returned at initialization for every input.
+    """
+
+    lr_scale = Localisation.lr_scale
+
+    def __init__(self, features: nn.Sequential, width: int, start: tuple[float, ...]):
+        super().__init__()
+        self.features = features
+        self.regression = constant(width, start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.regression(self.features(F.interpolate(x, (SIDE, SIDE), mode="bilinear")))
+
+
+def convolutional(channels: int, start: tuple[float, ...]) -> PaperLocalisation:
+    """Build the localisation net of the paper's convolutional networks, for C channels and N numbers.
+
+    The image is halved by averages; two 5x5 convolutions of 20 filters with 2x2 max pooling between them, a linear
+    layer of 20 units and the regression follow.
+    """
+    features = nn.Sequential(
+        nn.AvgPool2d(2),  # (B, C, 21, 21)
+        nn.Conv2d(channels, 20, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # (B, 20, 8, 8)
+        nn.Conv2d(20, 20, 5),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(20 * 4 * 4, 20),
+        nn.ReLU(),
+    )
+    return PaperLocalisation(features, 20, start)
+
+
+def linear(channels: int, start: tuple[float, ...]) -> PaperLocalisation:
+    """Build that of the fully connected networks: two linear layers of 32 units, and the regression."""
+    pixels = channels * SIDE**2
+    features = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+    return PaperLocalisation(features, 32, start)
+
+
+LOCALISATIONS: dict[str, Callable[[int, tuple[float, ...]], nn.Module]] = {
+    "moments": Localisation,
+    "convolutional": convolutional,
+    "linear": linear,
+}
+
+
+def constant(features: int, start: tuple[float, ...]) -> nn.Linear:
+    """Return a linear layer (B, features) to (B, N) that at initialization returns N numbers for every input."""
+    layer = nn.Linear(features, len(start))
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor(start))
+    return layer
+
+
+def dtype_of(layer: nn.Module, x: Tensor) -> torch.dtype:
+    """Return the dtype of a layer's weights, a constant while torch.fx traces; of x for a layer of packed integers.
+
+    A replica of DataParallel has no parameters; its weights are plain attributes.
+    """
+    weight = next(layer.parameters(), None)
+    return (vars(layer).get("weight", x) if weight is None else weight).dtype
 
 
 def central_moments(maps: Tensor) -> Tensor:
@@ -127,15 +201,16 @@ class SpatialTransformer(nn.Module):
         family (str): family of the transforms: "affine", "attention" (scale and translation), "rotation", "similarity"
             (all three), "projective" or "tps" (thin-plate spline).
         padding (str or float): "border", or the value outside the image.
-        localisation (nn.Module, optional): module from (B, C, H, W) to the family's numbers, instead of `Localisation`;
-            for "affine" those are theta (B, 2, 3), or (B, 6).
+        localisation (str or nn.Module): localisation net: "moments", or one of the paper's, "convolutional" or
+            "linear"; or a module from (B, C, H, W) to the family's numbers. For "affine" those are theta (B, 2, 3), or
+            (B, 6).
 
     Shape:
         Input: (B, C, H, W).
         Output: (B, C, H', W'), of `size`.
 
     Raises:
-        ValueError: an unknown `family` or `padding`; a `size` below one pixel.
+        ValueError: an unknown `family`, `padding` or `localisation`; a `size` below one pixel.
 
     >>> import torch
     >>> from foveal.mechanisms.spatial_transformer import SpatialTransformer
@@ -155,14 +230,16 @@ class SpatialTransformer(nn.Module):
         family: str = "affine",
         *,
         padding: str | float = "border",
-        localisation: nn.Module | None = None,
+        localisation: str | nn.Module = "moments",
     ):
         super().__init__()
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"size={size}: at least one pixel is needed")
         self.family = lookup("family", family, FAMILIES)
-        self.localisation = localisation or Localisation(channels, self.family.identity)
+        if isinstance(localisation, str):
+            localisation = lookup("localisation", localisation, LOCALISATIONS)(channels, self.family.identity)
+        self.localisation = localisation
         self.grid = Grid()
         self.sampler = Sampler(padding)
         facts = Facts(

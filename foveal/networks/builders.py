@@ -11,7 +11,9 @@ from torch import nn
 
 from foveal.networks.botnet import botnet50
 from foveal.networks.cifar import resnet, resnext29_16x32d
+from foveal.networks.co_localizer import CoLocalizer
 from foveal.networks.inception import inception_v3
+from foveal.networks.jaderberg import JaderbergCNN, JaderbergFCN
 from foveal.networks.ram import RAM
 from foveal.networks.residual_attention import ResidualAttentionNetwork
 from foveal.networks.shufflenet import shufflenet_v2_x1_0
@@ -29,6 +31,9 @@ UNTRAINED: dict[str, Callable[..., nn.Module]] = {
     "attention92": partial(ResidualAttentionNetwork, modules=(1, 2, 3)),
     "attention92_cifar": partial(ResidualAttentionNetwork, modules=(2, 2, 2), cifar=True),
     "botnet50": botnet50,
+    "co_localizer": CoLocalizer,
+    "jaderberg_cnn": JaderbergCNN,
+    "jaderberg_fcn": JaderbergFCN,
     "resnet20": resnet(20),
     "resnet32": resnet(32),
     "resnet56": resnet(56),
@@ -66,6 +71,9 @@ CONFIGS = {
     "resnext26_32x4d": config(224, 7, "conv1", "fc"),
     "shufflenet_v2_x1_0": config(224, 7, "conv1.0", "fc", mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD),
     **dict.fromkeys(("resnet20", "resnet32", "resnet56", "resnet110", "resnext29_16x32d"), SMALL_RESNET),
+    "co_localizer": config(84, 3, None, "head", **DIGITS),
+    "jaderberg_cnn": config(42, 5, "stem.1", "fc", **DIGITS),
+    "jaderberg_fcn": config(42, None, None, "fc", **DIGITS),
     "ram": config(60, None, None, "head", **DIGITS),
     "small_cnn": config(42, 5, "stem.0", "head", **DIGITS),
     "stn_cnn": config(42, 4, ("stn.localisation.features", "conv1"), "fc2", **DIGITS),
@@ -73,8 +81,14 @@ CONFIGS = {
 }
 
 
-def for_channels(stated: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return a network's properties with the channels of the images that it, or its first convolution, takes."""
+def for_images(stated: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Return a network's properties with the channels of the images that it, or its first convolution, takes.
+
+    A network with an `img_size` of its own takes images of that side alone.
+    """
+    if hasattr(model, "img_size"):
+        size = {"input_size": (stated["input_size"][0], model.img_size, model.img_size)}
+        stated = {**stated, **size, "pool_size": getattr(model, "pool_size", None)}
     stated_channels, *sides = stated["input_size"]
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     channels = getattr(model, "in_chans", None) or (first.in_channels if first else stated_channels)
@@ -91,7 +105,7 @@ def with_config(name: str, constructor: Callable[..., nn.Module]) -> Callable[..
         if pretrained and name in UNTRAINED:
             raise ValueError(f"pretrained=True: there are no pretrained weights of {name!r}; use pretrained=False")
         model: Any = constructor(**options, **({"pretrained": True} if pretrained else {}))
-        model.pretrained_cfg = model.default_cfg = {**for_channels(CONFIGS[name], model), "architecture": name}
+        model.pretrained_cfg = model.default_cfg = {**for_images(CONFIGS[name], model), "architecture": name}
         return model
 
     return build

@@ -39,7 +39,9 @@ REPORTED = {
 }
 
 SMALL = dict.fromkeys(("seresnet20", "seresnet32", "seresnet56", "seresnet110", "sknet29"), (3, 32, 32))
-IMAGES = {"se_inception_v3": (3, 299, 299), "small_cnn": (1, 42, 42), "stn_cnn": (1, 42, 42), **SMALL}
+SMALL_DIGITS = dict.fromkeys(("jaderberg_cnn", "jaderberg_fcn", "small_cnn", "stn_cnn"), (1, 42, 42))
+DIGITS = {"co_localizer": (1, 84, 84), **SMALL_DIGITS}
+IMAGES = {"se_inception_v3": (3, 299, 299), **DIGITS, **SMALL}
 IMAGENET = (3, 224, 224)  # image size of all other networks, with 1,000 classes; smaller image sizes have 10 classes
 
 

@@ -13,7 +13,7 @@ from foveal.core.names import first_line, one_line, unknown_name_error
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.networks.builders import OWN
 from foveal.networks.key_layouts import load_matched, match_keys
-from foveal.networks.options import check_no_file, check_options, option_names
+from foveal.networks.options import check_no_file, check_options, checkpoint_options, option_names
 from foveal.networks.recipes import RECIPES, list_models
 from foveal.networks.scaling import SCALES, scaling_options
 from foveal.networks.spec import named_options, parse_mechanism, parse_network
@@ -76,7 +76,8 @@ def create_model(
         own.update({key: options[key] for key in named_options(mechanism) if key in options})
     for_backbone = {key: value for key, value in options.items() if not any(key in own for _, own in mechanisms)}
     model = build_backbone(backbone, pretrained and not whole, **common, **for_backbone)
-    model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **for_backbone}}
+    stored = {key: value for key, value in for_backbone.items() if key not in checkpoint_options(backbone)}
+    model.__dict__["made_as"] = {"backbone": backbone, "options": {**common, **stored}}
     for mechanism, own in mechanisms:
         at = "input" if MECHANISMS[mechanism].attaches == "before" else recipe.at if recipe else None
         attach(model, mechanism, **{"at": at, "identity": identity, **own})
@@ -95,7 +96,8 @@ def check_named_options(backbone: str, named: dict[str, Any], mechanisms: list[t
     for key in {"num_classes", "in_chans"} & named.keys():
         raise ValueError(f"{backbone}:{key}={named[key]!r}: write create_model({backbone!r}, {key}={named[key]!r})")
     for_mechanisms = {"identity", *(key for mechanism, _ in mechanisms for key in named_options(mechanism))}
-    check_options(backbone, named, (option_names(known) | for_mechanisms) if mechanisms else option_names(known))
+    for_network = option_names(known) | checkpoint_options(known)
+    check_options(backbone, named, (for_network | for_mechanisms) if mechanisms else for_network)
     for mechanism, own in mechanisms:
         check_options(mechanism, own, named_options(mechanism))
 

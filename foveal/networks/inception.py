@@ -18,6 +18,8 @@ AUXILIARY_SIDE = 17  # minimum side of the auxiliary head's input map; an image 
 class AuxiliaryInceptionV3(InceptionV3):
     """timm's Inception-v3 that returns logits and auxiliary logits in training, and logits in evaluation."""
 
+    soft_labels = True  # its loss takes labels (B, K), too
+
     def forward_features(self, x: Tensor) -> Tensor:
         return self.forward_postaux(self.forward_preaux(x))
 

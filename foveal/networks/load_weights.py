@@ -15,7 +15,7 @@ from foveal.networks.recipes import RECIPES, WHOLE
 
 OFTEN = ("wide_resnet50_2", "efficientnet_b0", "convnext_tiny")  # common networks beside the backbones of our recipes
 VARIANTS = {  # options, by network or mechanism, of networks whose weights other people publish
-    "stn_cnn": "localisation=convolutional,padding=0",
+    "stn_cnn": "localisation=note,padding=0",
     "bam": "released=True",
     "eca": "kernel_size=3",
     "se": "bias=False",

@@ -44,18 +44,28 @@ ARCHITECTURE = """
 """
 TIMM_OPTIONS = frozenset(ARCHITECTURE.split())
 DEPTH = 4  # of tuples within tuples
+CHECKPOINTS = {"co_localizer": frozenset({"encoder"})}  # options that name a checkpoint: in a name, in no checkpoint
 READ_FILES = frozenset(("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"))
 
 
 def option_names(backbone: str) -> frozenset[str]:
-    """Return the options that a name or a checkpoint may carry for a backbone."""
+    """Return the options that a name or a checkpoint may carry for a backbone, without those of `CHECKPOINTS`."""
     build = OWN.get(backbone)
     if build is None:
         return TIMM_OPTIONS | set(SCALES)
     parameters = inspect.signature(build).parameters.values()
     passes_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
     named = {each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
-    return frozenset(named | set(SCALES) | (TIMM_OPTIONS if passes_on else set())) - {"pretrained"}
+    return (
+        frozenset(named | set(SCALES) | (TIMM_OPTIONS if passes_on else set()))
+        - {"pretrained"}
+        - checkpoint_options(backbone)
+    )
+
+
+def checkpoint_options(backbone: str) -> frozenset[str]:
+    """Return the options of a backbone that name a checkpoint with weights of a part of it."""
+    return CHECKPOINTS.get(backbone, frozenset())
 
 
 def check_options(what: str, options: Mapping[str, Any], allowed: Collection[str]) -> None:

@@ -60,7 +60,10 @@ RECIPES = {
     "sk_shufflenet_v2_x1_0": NetworkSpec("shufflenet_v2_x1_0", "sk"),
 }
 
-WHOLE = ("attention56", "attention92", "attention92_cifar", "botnet50", "ram", "small_cnn", "stn_cnn", "two_stn_cnn")
+WHOLE = (
+    "attention56", "attention92", "attention92_cifar", "botnet50", "co_localizer", "jaderberg_cnn", "jaderberg_fcn",
+    "ram", "small_cnn", "stn_cnn", "two_stn_cnn",
+)  # fmt: skip
 NAMES = (*RECIPES, *WHOLE)
 
 

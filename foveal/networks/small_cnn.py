@@ -42,7 +42,7 @@ class SmallCNN(TimmClassifier):
     """
 
     classifier = "head"
-    trunk = ("stem", "features")
+    trunk: tuple[str, ...] = ("stem", "features")
 
     def __init__(
         self,

@@ -1,22 +1,21 @@
 """Digit network with spatial transformers: a transformer in front of two convolutions and two linear layers.
 
 The architecture is that of the study note named in the README. The transformer's output has 28x28 pixels for every
-input, so the network accepts images of any size. With several parallel transformers it is the paper's network for the
-addition of two digits (Jaderberg et al., 2015, A.1).
+input, so the network accepts images of any size. Several parallel transformers each show a part of the image
+(Jaderberg et al., 2015, sec. 4.3).
 
 Departures from the note: the output is logits, not their log-softmax; the localisation network is `Localisation`;
-samples outside the image take the value of its border. `localisation="convolutional", padding=0` has neither of the
+samples outside the image take the value of its border. `localisation="note", padding=0` has neither of the
 last two: for images of 28x28 pixels it is the note's network, and `foveal.load_weights` reads its weights.
 """
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.core.names import lookup
-from foveal.mechanisms.spatial_transformer import Localisation, SpatialTransformer
+from foveal.mechanisms.spatial_transformer import LOCALISATIONS, SpatialTransformer, constant
 from foveal.networks.parallel_transformers import ParallelTransformers
 from foveal.networks.timm_classifier import TimmClassifier
 from foveal.ops.warps import FAMILIES
@@ -24,7 +23,7 @@ from foveal.ops.warps import FAMILIES
 SIDE = 28
 
 
-class ConvolutionalLocalisation(nn.Module):
+class NoteLocalisation(nn.Module):
     """The note's localisation net: (B, C, H, W) to a family's numbers (B, N).
 
     Two convolutions, each with max pooling, and two linear layers, for images of 28x28 pixels. An image of another size
@@ -45,18 +44,14 @@ class ConvolutionalLocalisation(nn.Module):
             nn.MaxPool2d(2),
             nn.ReLU(),
         )
-        last = nn.Linear(32, len(start))
-        self.regression = nn.Sequential(nn.Linear(10 * 3 * 3, 32), nn.ReLU(), last)
-        nn.init.zeros_(last.weight)
-        with torch.no_grad():
-            last.bias.copy_(torch.tensor(start))
+        self.regression = nn.Sequential(nn.Linear(10 * 3 * 3, 32), nn.ReLU(), constant(32, start))
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear")  # at 28x28 the same values
         return self.regression(self.features(x).flatten(1))
 
 
-LOCALISATIONS = {"moments": Localisation, "convolutional": ConvolutionalLocalisation}
+NETS = {**LOCALISATIONS, "note": NoteLocalisation}
 
 
 class STNCNN(TimmClassifier):
@@ -66,7 +61,7 @@ class STNCNN(TimmClassifier):
         num_classes: Number of classes.
         in_chans: Channels C of the images.
         transformers: Number of transformers: one affine transformer, or several that each show a part of the image.
-        localisation: Localisation net, "moments" (`Localisation`) or "convolutional" (`ConvolutionalLocalisation`).
+        localisation: Localisation net, "note" (`NoteLocalisation`), or one of those of a `SpatialTransformer`.
         padding: "border", or the value outside the image; 0 in the note.
         drop_rate: Dropout before the last layer.
 
@@ -88,10 +83,12 @@ class STNCNN(TimmClassifier):
         drop_rate: float = 0.5,
     ):
         super().__init__()
-        net = lookup("localisation", localisation, LOCALISATIONS)
+        net = lookup("localisation", localisation, NETS)
         self.stn: nn.Module
         if transformers == 1:
-            self.stn = SpatialTransformer(in_chans, SIDE, padding=padding, localisation=net(in_chans))
+            self.stn = SpatialTransformer(
+                in_chans, SIDE, padding=padding, localisation=net(in_chans, FAMILIES["affine"].identity)
+            )
         else:
             self.stn = ParallelTransformers(in_chans, transformers, SIDE, padding=padding, localisation=net)
         self.conv1 = nn.Conv2d(transformers * in_chans, 10, kernel_size=5)

@@ -59,7 +59,7 @@ def costs(
     Args:
         models: models by name.
         shape: (C, H, W) of an image.
-        batch_size: batch size of training.
+        batch_size: batch size of a training step, or of its micro-batches.
         layout: memory layout of the images.
 
     Returns:
@@ -122,7 +122,7 @@ def saved_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> in
         storage = value.untyped_storage()
         if storage.data_ptr() not in excluded_storages:
             saved[storage.data_ptr()] = storage.nbytes()
-        return value
+        return value.detach()  # a node that held its own output would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         out = forward()

@@ -80,7 +80,8 @@ def gain(comparison: ComparisonResult, row: ContenderResult) -> str:
     """Write by how much a contender is better, with its interval and its time."""
     verdict = comparison.verdicts[row.name]
     interval = f"{verdict.ci_low:.2f} to {verdict.ci_high:.2f}"
-    return f"error {verdict.mean:.2f} points lower ({interval}), at {times(comparison, row)} times the inference time"
+    lower = f"{comparison.plan.measure.error} {verdict.mean:.2f} points lower"
+    return f"{lower} ({interval}), at {times(comparison, row)} times the inference time"
 
 
 def no_answer(comparison: ComparisonResult, found: Mapping[str, Rows]) -> str:

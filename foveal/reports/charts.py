@@ -22,10 +22,11 @@ from matplotlib.transforms import ScaledTranslation
 from foveal.comparison.compare import ComparisonResult, ContenderResult
 from foveal.comparison.verdicts import FEWEST, LEVEL, Verdict
 from foveal.inspection.drawing.canvas import PLAIN_TEXT
-from foveal.inspection.drawing.draw import Picture
 from foveal.inspection.drawing.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION
+from foveal.inspection.drawing.picture import Picture
 from foveal.profiling.costs import BATCH
 from foveal.reports.ranking import ranked
+from foveal.training.run_figures import validation_figure
 from foveal.training.run_folder import read_lines
 
 COLOURS = (BLACK, ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY_BLUE)  # the first one is for the baseline
@@ -97,14 +98,15 @@ def accuracy_against_cost(compared: ComparisonResult) -> Chart | None:
         line = axis.plot(*zip(*on_front, strict=True), drawstyle="steps-post", color=GREY, linewidth=1, zorder=0)
         line[0].set_label("Pareto front")
         axis.set_xlabel(f"milliseconds for {BATCH} images")
-        axis.set_ylabel("test error, %")
+        axis.set_ylabel(f"test {compared.plan.measure.error}, %")
         axis.margins(0.08)
         low, _ = axis.get_ylim()
         axis.set_ylim(bottom=max(low, 0))
         figure.legend(loc="outside lower left", ncols=legend_columns(rows), frameon=False, fontsize=7)
     means = "; ".join(f"{row.name} {row.mean:.2f} % at {row.cost.batch:.1f} ms" for row in rows)
-    return Chart(figure, f"Test error against milliseconds for {BATCH} images: {means}. On the Pareto front: "
-                 f"{', '.join(row.name for row in rows if row.name in front)}.")  # fmt: skip
+    names = ", ".join(row.name for row in rows if row.name in front)
+    what = f"Test {compared.plan.measure.error} against milliseconds for {BATCH} images"
+    return Chart(figure, f"{what}: {means}. On the Pareto front: {names}.")
 
 
 def legend_columns(rows: Iterable[ContenderResult]) -> int:
@@ -165,10 +167,11 @@ def paired_differences(compared: ComparisonResult) -> Chart | None:
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
         axis.spines["left"].set_visible(False)
-        figure.supxlabel("worse than the baseline  ←  percentage points of accuracy  →  better", fontsize=8)
+        quality = compared.plan.measure.quality
+        figure.supxlabel(f"worse than the baseline  ←  percentage points of {quality}  →  better", fontsize=8)
     return Chart(
         figure,
-        f"Differences from the baseline, {base.name}, in percentage points of accuracy: {differences_text(verdicts)}.",
+        f"Differences from the baseline, {base.name}, in percentage points of {quality}: {differences_text(verdicts)}.",
     )
 
 
@@ -191,7 +194,7 @@ def learning_curves(compared: ComparisonResult, what: str) -> Chart | None:
 
     Args:
         compared: The comparison; the metrics of its runs are read from its folder.
-        what: "validation error, %" or "training loss".
+        what: "training loss", or what is written beside the axis of the validation error.
 
     Returns:
         The chart, or None if no run has finished an epoch.
@@ -235,7 +238,7 @@ def curves_of(compared: ComparisonResult, name: str, what: str) -> list[Curve]:
     lines = [[line for line in read_lines(folder) if "epoch" in line] for folder in compared.plan.runs(name).values()]
     if what == "training loss":
         return [{line["epoch"]: line["train_loss"] for line in each} for each in lines]
-    return [{line["epoch"]: 100 * (1 - line["validation_accuracy"]) for line in each} for each in lines]
+    return [{line["epoch"]: 100 * (1 - validation_figure(line)) for line in each} for each in lines]
 
 
 def mean_curve(seeds: Iterable[Curve]) -> Curve:

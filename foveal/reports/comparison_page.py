@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from foveal.comparison.compare import ComparisonResult, ContenderResult, Examination
-from foveal.comparison.jobs import workers
+from foveal.comparison.compare import ComparisonResult, ContenderResult
+from foveal.comparison.examine import Examination
 from foveal.comparison.plan import Plan
 from foveal.core.files import write_file
 from foveal.core.names import one_line, remark_lines
 from foveal.evaluation.audit import AuditResult
 from foveal.evaluation.metrics import Interval
-from foveal.inspection.drawing.draw import Picture
+from foveal.inspection.drawing.picture import Picture, save_pages
 from foveal.profiling.environment import cores, gpus, processor, versions
 from foveal.reports.answer import answer
 from foveal.reports.charts import accuracy_against_cost, learning_curves, paired_differences
@@ -63,11 +63,13 @@ def write_report(comparison: ComparisonResult) -> Path:
         costs=costs_table(comparison),
         trade=accuracy_against_cost(comparison),
         differences=paired_differences(comparison),
-        error_curves=learning_curves(comparison, "validation error, %"),
+        error_curves=learning_curves(comparison, f"validation {plan.measure.error}, %"),
         loss_curves=learning_curves(comparison, "training loss"),
         classes=by_class(comparison),
         learned=[learned_of(plan, row) for row in ranked(comparison) if worth_showing(row)],
         pairs=pairs_table(comparison),
+        measure=plan.measure,
+        micro_batch=plan.config.micro_batch if plan.config.grad_accum_steps > 1 else None,
         command=command(plan),
         provenance=provenance(comparison),
         coverage=coverage(plan),
@@ -82,16 +84,16 @@ def write_report(comparison: ComparisonResult) -> Path:
 
 @dataclass(frozen=True)
 class ByClass:
-    """Recall of the baseline by class, and the difference of each contender, in percentage points."""
+    """Recall, or average precision, of the baseline by class, and each contender's difference in percentage points."""
 
     head: list[str]
-    rows: list[tuple[str, str, list[tuple[str, str]]]]  # class, the baseline's recall, text and colour of each cell
+    rows: list[tuple[str, str, list[tuple[str, str]]]]  # class, the baseline's figure, text and colour of each cell
     of: int  # total number of classes
 
 
 def by_class(comparison: ComparisonResult) -> ByClass | None:
-    """Build the table by class, with the classes that differ most; None without a recall of the baseline."""
-    rows = {row.name: row.recall for row in comparison.rows if row.recall}
+    """Build the table by class, with the classes that differ most; None without figures of the baseline."""
+    rows = {row.name: found for row in comparison.rows if (found := row.recall or row.average_precision)}
     base = rows.pop(comparison.plan.baseline, None)
     if base is None or not rows:
         return None
@@ -116,7 +118,7 @@ class Learned:
     """Picture, audit and score of a contender's first seed that did not fail."""
 
     name: str
-    picture: Picture | None
+    pictures: list[Picture]
     no_picture: str  # the reason if there is no picture
     failed: str
     audit: AuditResult | None
@@ -134,33 +136,34 @@ def worth_showing(row: ContenderResult) -> bool:
 
 
 def learned_of(plan: Plan, row: ContenderResult) -> Learned:
-    """Collect picture, audit and score of a contender."""
-    picture, reason = picture_of(plan, row)
+    """Collect pictures, audit and score of a contender."""
+    pictures, reason = pictures_of(plan, row)
     found = row.examination or Examination()
     score = found.score
     located = [
-        [each.path, each.metric, *map(shown, (each.attention, each.vs_center_baseline, each.vs_shuffled_baseline))]
+        [each.path, each.measure, *map(shown, (each.attention, each.vs_center_baseline, each.vs_shuffled_baseline))]
         for each in (score.located if score else ())
     ]
     ablations = [
         [each.path, each.replacement, shown(each.accuracy_drop, 100)] for each in (score.ablations if score else ())
     ]
     images = score.images if score else 0
-    return Learned(row.name, picture, reason, found.failed, found.audit, located, ablations, images)
+    return Learned(row.name, pictures, reason, found.failed, found.audit, located, ablations, images)
 
 
-def picture_of(plan: Plan, row: ContenderResult) -> tuple[Picture | None, str]:
+def pictures_of(plan: Plan, row: ContenderResult) -> tuple[list[Picture], str]:
     """Draw and save the attention of the first seed that did not fail; else return the reason for a missing picture."""
     if row.first is None:
-        return None, "All its seeds failed."
+        return [], "All its seeds failed."
     folder = plan.runs(row.name)[row.first]
     try:
         data, functions = plan.config.data, plan.functions
-        picture = look(str(folder), [functions.get(data, data)], IMAGES, functions.get(plan.config.backbone)).picture
+        looked = look(str(folder), [functions.get(data, data)], IMAGES, functions.get(plan.config.backbone))
+        pictures = looked.pictures()
     except Exception as error:  # any exception: the report of long runs is written without the picture
-        return None, f"{type(error).__name__}: {one_line(error)}"
-    picture.save(plan.folder / f"{folder.name}.png")
-    return picture, ""
+        return [], f"{type(error).__name__}: {one_line(error)}"
+    save_pages(pictures, plan.folder / f"{folder.name}.png", overwrite=True)
+    return pictures, ""
 
 
 def shown(interval: Interval, times: float = 1.0) -> str:
@@ -207,7 +210,7 @@ def provenance(comparison: ComparisonResult) -> Iterator[tuple[str, str]]:
     yield "Seeds", ", ".join(map(str, plan.seeds))
     yield "Processor", f"{processor()}, {cores()} available cores"
     yield "GPU", gpus()
-    yield "Parallel runs", f"{workers()}, with one thread each"
+    yield "Parallel runs", f"{plan.parallel}, with one thread each"
     yield "System", f"{platform.system()} {platform.release()}"
     yield "Versions", versions()
     runs = [sum(read_times(folder)) for name in plan.models for folder in plan.runs(name).values() if finished(folder)]

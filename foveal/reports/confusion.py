@@ -1,4 +1,4 @@
-"""Confusion matrix of a run as a picture, and its figures by class as a table."""
+"""Figures of a run by class as a table, and its confusion matrix as a picture, where an image has one class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,27 +7,32 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from foveal.evaluation.classification import ClassFigures, figures_by_class
+from foveal.evaluation.classification import ClassFigures
 from foveal.inspection.drawing.canvas import PLAIN_TEXT
-from foveal.inspection.drawing.draw import Picture
-from foveal.training.class_figures import CLASSES, CONFUSION, CONFUSION_PICTURE, read_confusion
+from foveal.inspection.drawing.picture import Picture
+from foveal.training.class_figures import CLASSES, CONFUSION, CONFUSION_PICTURE, read_confusion, read_figures
 
 NUMBERED, NAMED = 25, 60  # at most: classes with counts in their cells; classes with names beside them
 ROWS = 30  # of a printed table
 LONGEST = 24  # characters of a class's name beside the matrix
-HEAD = ("class", "test images", "precision", "recall", "F1")
+HEAD = ("class", "test images", "precision", "recall", "F1", "AP")  # the last where an image has any number of classes
+NO_MATRIX = "no confusion matrix: an image has any number of classes"
 
 
 def write_confusion(folder: Path) -> tuple[list[list[str]], str]:
     """Draw the confusion matrix of a finished run into its folder; return its table by class and a remark on it.
 
-    Nothing is drawn, and the table is empty, for a run of an older version, which stored no matrix.
+    Nothing is drawn where an image has any number of classes. The table is empty for a run of an older version, which
+    stored no figures.
     """
-    if not (folder / CONFUSION).is_file():
+    if not (folder / CLASSES).is_file():
         return [], ""
+    table, remark = class_table(read_figures(folder))
+    if not (folder / CONFUSION).is_file():
+        return table, f"{remark}; {NO_MATRIX}" if remark else NO_MATRIX
     names, matrix = read_confusion(folder)
     draw_confusion(matrix, names).save(folder / CONFUSION_PICTURE)
-    return class_table(figures_by_class(matrix, names))
+    return table, remark
 
 
 def class_table(figures: Sequence[ClassFigures]) -> tuple[list[list[str]], str]:
@@ -38,7 +43,10 @@ def class_table(figures: Sequence[ClassFigures]) -> tuple[list[list[str]], str]:
     if len(figures) > ROWS:
         shown = sorted(figures, key=lambda each: -1.0 if each.f1 is None else each.f1)[:ROWS]
         remark = f"the {ROWS} classes with the lowest F1, of {len(figures):,}; all are in {CLASSES}"
-    return [[each.name, f"{each.images:,}", *map(percent, each.shares)] for each in shown], remark
+    several = any(each.average_precision is not None for each in figures)
+    shares = ((*each.shares, each.average_precision) if several else each.shares for each in shown)
+    rows = [[each.name, f"{each.images:,}", *map(percent, own)] for each, own in zip(shown, shares, strict=True)]
+    return rows, remark
 
 
 def percent(value: float | None) -> str:

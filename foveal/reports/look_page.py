@@ -11,12 +11,14 @@ from pathlib import Path
 
 from foveal.core.files import write_file
 from foveal.core.record import Record
-from foveal.inspection.drawing.draw import Picture, draw
+from foveal.inspection.drawing.canvas import ACROSS, NARROW
+from foveal.inspection.drawing.draw import draw_sheet, prepare
+from foveal.inspection.drawing.picture import Picture
 from foveal.reports.look import LookResult
 from foveal.reports.render import fill
 
 MOVED, OVER = {"transform", "crop"}, {"mask", "affinity"}
-NARROW = 4.8  # inches: width of a picture with two columns, which fits on a phone
+WIDE = {*MOVED, "glimpse"}  # kinds whose pictures need the width of a sheet
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,10 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
     places, undrawn = [], {}
     for number, (title, records) in enumerate(grouped.items(), start=1):
         try:
-            picture = draw(records, looked.images, looked.predictions, most=len(looked.images))
+            picture = section_picture(looked, records)
         except ValueError as error:
             undrawn[title] = str(error)
             continue
-        if records[0].kind in OVER or len(records) > 1:
-            picture.figure.set_figwidth(NARROW)
         facts = ". ".join(facts_of(record) for record in records)
         places.append(PageSection(f"place-{number}", title, records[0].mechanism, facts, picture))
     drawn = [record for view in places for record in grouped[view.title]]
@@ -53,7 +53,7 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
     page = fill(
         "look.html",
         title=f"Attention of {looked.model}",
-        summary=summary(drawn, len(places), len(images)),
+        summary=summary(drawn, len(places), len(images), bool(looked.grad_cam)),
         places=places,
         images=images,
         unseen=looked.seen.unseen,
@@ -67,7 +67,7 @@ def write_page(looked: LookResult, path: str | Path) -> Path:
 
 def by_place(looked: LookResult) -> dict[str, list[Record]]:
     """Group Records by place; the row gates and the column gates of one place share a picture."""
-    places: dict[str, list[Record]] = {}
+    places: dict[str, list[Record]] = {f"Grad-CAM of {each.path}": [each] for each in looked.grad_cam}
     for path in looked.seen.paths():
         record = looked.seen[path]
         halves = record.axes in ("B C H", "B C W")
@@ -78,10 +78,19 @@ def by_place(looked: LookResult) -> dict[str, list[Record]]:
 
 def image_view(looked: LookResult, records: Sequence[Record], index: int) -> PageSection:
     """Build the section of one image with all places."""
-    name, predicted = looked.names[index], looked.predictions[index]
-    alone = [replace(record, values=record.values[index : index + 1]) for record in records]
-    picture = draw(alone, looked.images[index : index + 1], [predicted])
-    return PageSection(f"image-{index + 1}", name, f"predicted {predicted}", f"Predicted: {predicted}", picture)
+    name, predicted = looked.names[index], looked.predictions[index] or "no class"
+    probabilities = ", ".join(f"{value:.3f}" for value in looked.probabilities[index])
+    picture = section_picture(looked, records, slice(index, index + 1))
+    facts = f"Predicted: {predicted}" + f", probability {probabilities}" * bool(probabilities)
+    return PageSection(f"image-{index + 1}", name, f"predicted {predicted}", facts, picture)
+
+
+def section_picture(looked: LookResult, records: Sequence[Record], shown: slice = slice(None)) -> Picture:
+    """Draw Records on some of the images, as narrow as their kinds permit, so that it is read on a phone too."""
+    chosen = [replace(record, values=record.values[shown]) for record in records]
+    across = ACROSS if any(record.kind in WIDE for record in records) else NARROW
+    images, texts = looked.images[shown], looked.captions[shown]
+    return draw_sheet(*prepare(chosen, images, texts, len(images), looked.opacity, across))
 
 
 def facts_of(record: Record) -> str:
@@ -96,9 +105,19 @@ def facts_of(record: Record) -> str:
     )
 
 
-def summary(records: Sequence[Record], places: int, images: int) -> str:
-    """Count places and images, and warn if weights of later places are drawn over an image that was transformed."""
+def summary(records: Sequence[Record], drawn: int, images: int, grad_cam: bool = False) -> str:
+    """Count places and images, and warn if weights of later places are drawn over an image that was transformed.
+
+    Args:
+        records: of the places that are drawn.
+        drawn: number of the places that are drawn, with Grad-CAM.
+        images: number of the images.
+        grad_cam: whether one of them is Grad-CAM.
+    """
+    places = drawn - grad_cam
     text = f"{places} place{'s' * (places != 1)} with attention, {images} image{'s' * (images != 1)}."
+    if grad_cam:
+        text += " None shows where on the image it attends: Grad-CAM shows which positions raise the predicted class."
     first = next((index for index, record in enumerate(records) if record.kind in MOVED), len(records))
     if any(record.kind in OVER for record in records[first:]):
         text += (

@@ -8,9 +8,10 @@ from torch import Tensor
 from foveal.core.answers import Answers
 from foveal.core.folders import check_folder_is_ours, locked_folder
 from foveal.core.names import slug
+from foveal.core.record import Record
 from foveal.inspection.drawing.draw import draw
-from foveal.inspection.recording import Recording
 from foveal.inspection.watch import watch
+from foveal.reports.look import captions, find_grad_cam
 from foveal.training.loaded_model import LoadedModel
 from foveal.training.predict import PredictedBatch
 
@@ -27,14 +28,15 @@ class PredictionPictures:
     def __init__(self, model: LoadedModel, folder: Path, overwrite: bool = False):
         check_folder_is_ours(folder, overwrite)
         self._model, self._folder, self._overwrite = model, folder, overwrite
-        self._seen: Recording | None = None
+        self._seen: list[Record] = []
         self._count = 0
 
     def answer(self, images: Tensor) -> Answers:
         """Answer for a batch of images, and keep its attention for `draw`."""
         with watch(self._model.network) as seen:
             answers = self._model.answers(images)
-        self._seen = seen
+        grad_cam, _ = find_grad_cam(self._model, seen, self._model.preprocessing.match_channels(images), answers)
+        self._seen = [*grad_cam, *seen]
         return answers
 
     def draw(self, batch: PredictedBatch) -> None:
@@ -43,12 +45,11 @@ class PredictionPictures:
         Raises:
             ValueError: a network without attention.
         """
-        records = list(self._seen or ())
-        predicted = self._model.names_of(batch.answers.classes())
+        predicted = captions(self._model.names_of(batch.answers), batch.answers.predicted_probabilities())
         images = self._model.preprocessing.match_channels(batch.images)
         with locked_folder(self._folder, self._overwrite):
             for index, name in enumerate(batch.names):
-                own = [replace(each, values=each.values[index : index + 1].float()) for each in records]
+                own = [replace(each, values=each.values[index : index + 1].float()) for each in self._seen]
                 picture = draw(own, images[index : index + 1], predicted[index : index + 1])
                 stem = slug(str(Path(name).with_suffix(""))).strip("-.")[-LONGEST:]
                 picture.save(self._folder / f"{self._count:06d}-{stem}.png")

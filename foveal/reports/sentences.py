@@ -43,7 +43,7 @@ def figures(comparison: ComparisonResult, row: ContenderResult) -> Iterator[str]
         interval = f" ({signed(verdict.ci_low)} to {signed(verdict.ci_high)})" if isfinite(verdict.ci_low) else ""
         yield f"{signed(verdict.mean)} points{interval}"
     if row.errors:
-        yield f"error {row.mean:.2f}{f' ± {row.spread:.2f}' * (len(row.errors) > 1)} %"
+        yield f"{comparison.plan.measure.error} {row.mean:.2f}{f' ± {row.spread:.2f}' * (len(row.errors) > 1)} %"
     if kind == "baseline":
         yield f"{row.cost.batch:.1f} ms for {BATCH} images"
         yield f"{row.cost.parameters:,} parameters"
@@ -79,7 +79,9 @@ def scope(comparison: ComparisonResult) -> Iterator[str]:
     if verdicts:
         both = any(row.name == plan.twin and row.errors for row in comparison.rows)
         base = f"the mean of {plan.baseline} and {plan.twin}" if both else plan.baseline
-        yield f"Differences are from {base}, in percentage points of accuracy: positive is better."
+        yield f"Differences are from {base}, in percentage points of {plan.measure.quality}: positive is better."
+    if plan.measure.explained:
+        yield plan.measure.explained
     if any(isfinite(each.ci_low) for each in verdicts):
         yield f"In brackets: the 95 % interval. {coverage(plan)}"
 

@@ -15,9 +15,6 @@ from foveal.profiling.costs import BATCH
 from foveal.reports.ranking import baseline_row, kind_of, ranked, times
 
 TIMES = "\u00d7"  # before a ratio to the baseline
-RESULTS = (
-    "contender", "verdict", "error, %", "difference", "95 % interval", "p", f"{TIMES} time", f"{TIMES} params",
-)  # fmt: skip
 LABELS = {  # of the kinds of rows that have no verdict
     "baseline": "the baseline", "twin": "the same network", "failed": "failed", "alone": "no verdict",
 }  # fmt: skip
@@ -26,12 +23,17 @@ COSTS = (
     "MB peak",
 )  # fmt: skip
 TABLES = ("results.csv", "results.json", "results.md", "costs.json")
-RUNS = ("contender", "model", "lr", "seed", "error_percent", "balanced_error_percent", "failed")
+ERROR, MULTI_LABEL_ERROR = "error_percent", "100_minus_map_percent"  # columns of `results.csv`
+BALANCED = "balanced_error_percent"
 
 
 def results_table(compared: ComparisonResult) -> list[list[str]]:
     """Build the table of verdicts, errors and costs as ratios to the baseline, best verdict first, with its head."""
-    return [list(RESULTS), *(results_line(compared, row) for row in ranked(compared))]
+    head = [
+        "contender", "verdict", f"{compared.plan.measure.error}, %", "difference", "95 % interval", "p",
+        f"{TIMES} time", f"{TIMES} params",
+    ]  # fmt: skip
+    return [head, *(results_line(compared, row) for row in ranked(compared))]
 
 
 def results_line(compared: ComparisonResult, row: ContenderResult) -> list[str]:
@@ -107,6 +109,7 @@ def write_tables(compared: ComparisonResult) -> None:
         "file": WRITTEN_BY,
         "plan": {name: value for name, value in asdict(replace(plan, functions={})).items() if name not in left_out},
         "baseline": plan.baseline,
+        "error": f"{plan.measure.error}, %",
         "rows": [figures_of(row) for row in compared.rows],
         "verdicts": {name: asdict(verdict) for name, verdict in compared.verdicts.items()},
         "mcnemar_by_seed": {
@@ -117,7 +120,8 @@ def write_tables(compared: ComparisonResult) -> None:
     write_file(folder / "results.json", as_json(everything))
     write_file(folder / "costs.json", as_json({"file": WRITTEN_BY, "contenders": costs}))
     lines = io.StringIO(newline="")
-    csv.writer(lines).writerows([RUNS, *([*map(as_cell, line)] for line in runs(compared))])
+    head = ("contender", "model", "lr", "seed", MULTI_LABEL_ERROR if plan.multi_label else ERROR, BALANCED, "failed")
+    csv.writer(lines).writerows([head, *([*map(as_cell, line)] for line in runs(compared))])
     write_file(folder / "results.csv", lines.getvalue())
     write_file(folder / "results.md", "\n".join(map(markdown, (results_table(compared), costs_table(compared)))))
 

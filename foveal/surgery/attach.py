@@ -27,7 +27,7 @@ from foveal.mechanisms.registry import MECHANISMS, short_name
 from foveal.surgery.attachments import Attachment, attachments, set_attachments
 from foveal.surgery.blocks import POSITIONS
 from foveal.surgery.fused.fused_blocks import restore_blocks, use_fused_blocks
-from foveal.surgery.insertion import Build, plan_insertions, plan_replacements, remove
+from foveal.surgery.insertion import Build, Trial, plan_insertions, plan_replacements, remove
 from foveal.surgery.insertion_points import InsertionPoint, insertion_point, outermost
 from foveal.surgery.placement import At, between_stages, default_paths, matching_paths
 from foveal.surgery.residual import residual_ends
@@ -55,8 +55,8 @@ def attach(
             paths (`*` matches within one path component, `**` across components), a list of patterns, or a predicate of
             path and module. "input" is the image itself, for a mechanism that is attached before a module; "residual"
             is the end of every residual branch, found by `foveal.surgery.residual`. The path of a known block means the
-            end of its branch. Default: every known block; for a mechanism attached between stages, every stage but the
-            last.
+            end of its branch. Default: every known block that the model runs; for a mechanism attached between stages,
+            every stage but the last.
         position (str): where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre"
             before the branch, "post" after the whole block, "identity" on the shortcut.
         identity (bool): keep the model's output unchanged until it is trained (in training mode up to rounding, where a
@@ -77,7 +77,8 @@ def attach(
             tensor.
         ValueError: an unknown name, option or position; nothing matches `at`, or something matches twice; no forward
             pass reaches a place, or no map (B, C, H, W) flows there; a block without such a position; the mechanism
-            cannot be attached there. The model is then unchanged.
+            cannot be attached there; the model is in DistributedDataParallel or FSDP, which take it with its
+            attachments. The model is then unchanged.
 
     >>> import foveal, torch
     >>> model = foveal.create_model("small_cnn", num_classes=10, in_chans=1).eval()
@@ -90,6 +91,7 @@ def attach(
     True
     """
     check_model(model)
+    check_not_distributed(model)
     cls, name = resolve(mechanism)
     attaches = getattr(cls, "attaches", "after")
     check_position(position, name, attaches, at)
@@ -99,9 +101,9 @@ def attach(
     check_options(cls, name, options)
     takes_identity = "identity" in inspect.signature(cls).parameters
     arguments = {**options, "identity": identity} if takes_identity else options
-    build = builder(model, cls, name, arguments)
+    build, trial = builder(model, cls, name, arguments), Trial(inputs, by_default=at is None)
     if attaches == "instead":
-        plan = plan_replacements(model, paths, name, build)
+        plan = plan_replacements(model, paths, name, build, trial)
     else:
         places = [
             InsertionPoint(path, outermost(model, path))
@@ -109,9 +111,9 @@ def attach(
             else insertion_point(model, path, attaches, position)
             for path in paths
         ]
-        plan = plan_insertions(model, places, name, attaches, build, inputs)
-    modules = tuple(step() for step in plan)
-    requested = (at,) if at in ("input", "residual") else tuple(paths)
+        plan = plan_insertions(model, places, name, attaches, build, trial)
+    modules = tuple(step() for step in plan.values())
+    requested = (at,) if at in ("input", "residual") else tuple(path for path in paths if path in plan)
     unchanged = getattr(cls, "starts_as_identity", False) or (identity and takes_identity)
     set_attachments(model, [*attachments(model), Attachment(name, requested, position, unchanged, options, modules)])
     return use_fused_blocks(model)
@@ -135,6 +137,19 @@ ATTACHES = {
     "instead": "instead of a convolution of the network",
     "network": "only in a network of its own",
 }
+
+
+DISTRIBUTED = ("torch.nn.parallel.distributed", "torch.distributed.fsdp")
+
+
+def check_not_distributed(model: nn.Module) -> None:
+    """Raise ValueError for a model in DistributedDataParallel or FSDP: they would not know of weights added later."""
+    for module in model.modules():
+        for cls in type(module).__mro__:
+            if cls.__module__.startswith(DISTRIBUTED):
+                raise ValueError(
+                    f"model: its weights are distributed by {cls.__name__}; attach and detach the plain model, before"
+                )
 
 
 def check_options(mechanism: type[nn.Module], name: str, options: dict[str, Any]) -> None:
@@ -204,7 +219,7 @@ def detach(model: nn.Module) -> nn.Module:
         nn.Module: the same model.
 
     Raises:
-        ValueError: nothing is attached.
+        ValueError: nothing is attached; the model is in DistributedDataParallel or FSDP.
 
     >>> import foveal
     >>> model = foveal.attach(foveal.create_model("small_cnn", num_classes=10, in_chans=1), "se")
@@ -213,6 +228,7 @@ def detach(model: nn.Module) -> nn.Module:
     >>> foveal.attachments(foveal.detach(model))
     []
     """
+    check_not_distributed(model)
     if not attachments(model):
         raise ValueError(f"nothing is attached to this {type(model).__name__}")
     restore_blocks(model)

@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch import nn
 from foveal.core.trial_pass import Inputs, eval_mode, record_channels
 from foveal.surgery.attachments import InsertedModule, plain_name
 from foveal.surgery.blocks import KnownBlock, known_block, path_within
-from foveal.surgery.insertion_points import InsertionPoint, get_module, ours, outermost, set_module, unwrapped
-from foveal.surgery.wrapper import Attached
+from foveal.surgery.insertion_points import InsertionPoint, get_module, ours, outermost, set_module
+from foveal.surgery.wrapper import Attached, unwrapped
 
 Build = Callable[..., nn.Module]
 
@@ -21,27 +22,60 @@ Build = Callable[..., nn.Module]
 Step = Callable[[], InsertedModule]
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a plan needs for its trial pass.
+
+    Attributes:
+        inputs: what the model is called with; None for images.
+        by_default: True if the user named no place.
+    """
+
+    inputs: Inputs | None
+    by_default: bool
+
+
 def plan_insertions(
-    model: nn.Module, places: list[InsertionPoint], name: str, attaches: str, build: Build, inputs: Inputs | None = None
-) -> list[Step]:
-    """Return the steps that insert a mechanism after or before each module, built for the channels that flow there.
+    model: nn.Module, places: list[InsertionPoint], name: str, attaches: str, build: Build, trial: Trial
+) -> dict[str, Step]:
+    """Return, by path, the steps that insert a mechanism after or before each module, built for the channels there.
 
     Raises:
         ValueError: a place is matched twice; no map (B, C, H, W) flows there; the mechanism refuses the channels.
     """
-    hosts = {place.host: place.before for place in places}
     twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
     if twice is not None:
         raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is matched twice")
-    found, stopped = record_channels(model, hosts, inputs)
-    for host, before in hosts.items():
-        channels = found.get(host) or declared_channels(get_module(model, host), before)
+    places, found, stopped = running_places(model, places, trial)
+    for place in places:
+        channels = found.get(place.host) or declared_channels(get_module(model, place.host), place.before)
         if channels is None:
-            raise ValueError(f"{host!r}: no forward pass reaches it (the trial pass stopped: {stopped}); give inputs=")
-        found[host] = channels
+            raise ValueError(
+                f"{place.host!r}: no forward pass reaches it (the trial pass stopped: {stopped}); give inputs="
+            )
+        found[place.host] = channels
     built = {place: build(place.path, found[place.host]) for place in places}
     deepest_first = sorted(built.items(), key=lambda item: -item[0].host.count("."))
-    return [insertion_step(model, at, name, module, attaches) for at, module in deepest_first]
+    return {at.path: insertion_step(model, at, name, module, attaches) for at, module in deepest_first}
+
+
+def running_places(
+    model: nn.Module, places: list[InsertionPoint], trial: Trial
+) -> tuple[list[InsertionPoint], dict[str, int], str]:
+    """Return the places that the model runs, the channels at each, and why the trial pass stopped early, if it did.
+
+    A network may hold blocks that it does not run, such as the last stages of an encoder under a shallow decoder. They
+    are left out of the default places.
+
+    Raises:
+        ValueError: the model does not run a place that the user named, or any default place.
+    """
+    found, stopped = record_channels(model, {place.host: place.before for place in places}, trial.inputs)
+    running = [place for place in places if stopped or place.host in found]
+    dead = next((place for place in places if place not in running), None)
+    if dead is not None and not (trial.by_default and running):
+        raise ValueError(f"{dead.host!r}: no forward pass reaches it; attention there would be dead")
+    return running, found, stopped
 
 
 def declared_channels(module: nn.Module | None, before: bool) -> int | None:
@@ -99,28 +133,36 @@ def free_name(host: nn.Module, name: str) -> str:
 def add_child(host: nn.Module, key: str, module: nn.Module, index: int) -> None:
     """Insert a child of a Sequential at an index."""
     later = [*host._modules][index:]
-    host._modules[key] = module  # add_module refuses a name that is also an attribute of a wrapper's host
+    host._modules[key] = module  # add_module of a wrapper adds to its host
     for name in later:
         host._modules[name] = host._modules.pop(name)
 
 
-def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Build) -> list[Step]:
-    """Return the steps that replace convolutions with their norm and activation."""
+def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Build, trial: Trial) -> dict[str, Step]:
+    """Return, by path, the steps that replace convolutions with their norm and activation."""
     for path in paths:
         within = next((other for other in paths if path.startswith(f"{other}.")), None)
         if within is not None:
             raise ValueError(f"at: {path!r} lies within {within!r}; {name} can replace only one of them")
-    return [replacement_step(model, path, name, build) for path in paths]
+    sites = {path: sequence_at(model, path) for path in paths}
+    steps = {path: replacement_step(model, path, sites[path], name, build) for path in paths}
+    places = [InsertionPoint(path, sites[path][0], before=True) for path in paths]
+    return {place.path: steps[place.path] for place in running_places(model, places, trial)[0]}
 
 
-def replacement_step(model: nn.Module, path: str, name: str, build: Build) -> Step:
-    """Return the step that makes a convolution with its norm and activation the first branch of a mechanism."""
+def sequence_at(model: nn.Module, path: str) -> list[str]:
+    """Return the paths of the convolution, norm and activation of a block, or the path of another module."""
     host, path = unwrapped(model.get_submodule(path)), outermost(model, path)
     block = known_block(host) or KnownBlock("", ("",))
     if not block.convolution:
         raise ValueError(f"{path!r}: a {type(host).__name__} has no sequence of convolution, norm and activation")
     within = [path_within(host, attribute) for attribute in block.convolution]
-    sites = [f"{path}.{attribute}" if attribute else path for attribute in within]
+    return [f"{path}.{attribute}" if attribute else path for attribute in within]
+
+
+def replacement_step(model: nn.Module, path: str, sites: list[str], name: str, build: Build) -> Step:
+    """Return the step that makes the convolution, norm and activation at `sites` the first branch of a mechanism."""
+    block = known_block(unwrapped(model.get_submodule(path)))
     parts = [model.get_submodule(site) for site in sites]
     conv, act = convolution_and_activation(parts, path, name)
     keys = ("conv", "norm", "act")[: len(parts)]
@@ -142,7 +184,7 @@ def replacement_step(model: nn.Module, path: str, name: str, build: Build) -> St
         if len(parts) == 1
         else [(f"{s}.", f"{into}{k}.") for s, k in zip(sites, keys, strict=True)]
     )
-    left = tuple(sites[1:2] if block.shared else sites[1:])
+    left = tuple(sites[1:2] if block and block.shared else sites[1:])
     own = tuple(
         plain_name(model, f"{sites[0]}.{key}") for key in module.state_dict() if not key.startswith("branches.0.")
     )

@@ -6,7 +6,7 @@ from torch import nn
 
 from foveal.surgery.attachments import attachments
 from foveal.surgery.blocks import known_block, path_within
-from foveal.surgery.wrapper import Attached
+from foveal.surgery.wrapper import Attached, unwrapped
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,6 @@ def outermost(model: nn.Module, path: str) -> str:
     return wrapper if isinstance(model.get_submodule(wrapper), Attached) else path
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the host of a wrapper, or the module itself."""
-    return module.get_submodule("host") if isinstance(module, Attached) else module
-
-
 def get_module(model: nn.Module, path: str) -> nn.Module | None:
     """Return the module at a path, or None in an empty slot."""
     parent, _, name = path.rpartition(".")
@@ -78,8 +73,6 @@ def set_module(model: nn.Module, path: str, module: nn.Module | None) -> None:
     """Set the module at a path."""
     parent, _, name = path.rpartition(".")
     owner = model.get_submodule(parent)
-    if name not in owner._modules:  # of a wrapper: a child of its host
-        owner = unwrapped(owner)
-    if module is None and name in owner._modules:
-        delattr(owner, name)
+    if module is None and isinstance(getattr(owner, name), nn.Module):
+        delattr(owner, name)  # an empty slot is no child
     setattr(owner, name, module)

@@ -4,13 +4,16 @@ Paths and names of weights stay those of the plain network: the wrapper has the 
 own, and lists the host's children as its children. Layer-wise learning rates, lists of weights without decay, paths of
 features and checkpoints therefore keep their meaning. The host itself is the child `host`, without names of its own, so
 that conversions of a BatchNorm reach it and replace only it.
+
+A path thus names the wrapper where the host was. What is read, set, deleted or registered there is the host's, except
+private attributes, which torch and other tools give to one object. `unwrapped` returns the host itself.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from foveal.mechanisms.cbam import CBAM, SpatialGate
 from foveal.mechanisms.squeeze_excite import SqueezeExcite
@@ -47,7 +50,7 @@ class Attached(nn.Module):
 
     def __init__(self, parts: OrderedDict[str, nn.Module]):
         super().__init__()
-        self._modules.update(parts)  # add_module refuses a name that is also an attribute of the host
+        self._modules.update(parts)  # add_module adds to the host
         self.training = self._modules["host"].training  # type: ignore[union-attr]
         self._register_state_dict_hook(drop_host_from_names)
 
@@ -60,12 +63,37 @@ class Attached(nn.Module):
         return getattr(modules["host"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        modules = self.__dict__.get("_modules", {})
-        own = name in self.__dict__ or name in modules or hasattr(type(self), name)
-        if own or not hasattr(modules.get("host"), name):
+        if self._is_own(name):
             super().__setattr__(name, value)
         else:
-            setattr(modules["host"], name, value)
+            setattr(self._modules["host"], name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_own(name):
+            super().__delattr__(name)
+        else:
+            delattr(self._modules["host"], name)
+
+    def _is_own(self, name: str) -> bool:
+        """Return True for an attribute of the wrapper itself; before it has a host, for every one."""
+        modules = self.__dict__.get("_modules", {})
+        own = name in self.__dict__ or name in modules or hasattr(type(self), name)
+        return own or name.startswith("_") or "host" not in modules
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a child to the host, or put another one in the place of the host or of a mechanism."""
+        if name in self._modules:
+            super().add_module(name, module)
+        else:
+            self.host.add_module(name, module)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a buffer to the host."""
+        self.host.register_buffer(name, tensor, persistent)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Add a parameter to the host."""
+        self.host.register_parameter(name, param)
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -115,6 +143,11 @@ class Attached(nn.Module):
                 x = module(x)
             maker = module if type(module) in FRESH_OUTPUT else None
         return x
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the host of a wrapper, or the module itself."""
+    return module.get_submodule("host") if isinstance(module, Attached) else module
 
 
 def drop_host_from_names(wrapper: nn.Module, state: Any, prefix: str, _: Any) -> None:

@@ -1,8 +1,7 @@
-"""Batches of a part of a data set: read by workers, without the images that cannot be read; a random stream of their
-own for training.
-"""
+"""Batches of a part of a data set: read by workers, without the images that cannot be read."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods
 from typing import Any, cast
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from foveal.data.parts import UNREAD, Part
+from foveal.data.labels import were_read
+from foveal.data.parts import Part
 
 LOADERS = "fork" if "fork" in get_all_start_methods() else "spawn"  # that of a job's process has no place for a loader
 FAILING = 0.05  # share of a part's images that may turn out to be unreadable while a run uses it
@@ -36,11 +36,21 @@ class UnreadImages:
         Raises:
             ValueError: more of them than the share `most`, and more than one.
         """
-        names = [part.names[index] for index in indices]
+        every = part.names
+        names = [every[index] for index in indices]
         fresh = {name: cast(Any, part).why_unread(index) for name, index in zip(names, indices, strict=True)
                  if name not in self.reasons}  # fmt: skip
-        self.reasons |= fresh
-        failed = len(self.reasons.keys() & set(part.names)) if fresh else 0
+        if fresh:
+            self.add_reasons(part, fresh)
+
+    def add_reasons(self, part: Part, reasons: Mapping[str, str]) -> None:
+        """Note images of a part by name, which another process may have found.
+
+        Raises:
+            ValueError: as `add`.
+        """
+        self.reasons |= reasons
+        failed = len(self.reasons.keys() & set(part.names))
         if failed > max(1, self.most * len(part)):
             first, reason = next(iter(self.reasons.items()))
             raise ValueError(
@@ -51,47 +61,51 @@ class UnreadImages:
 
 def read_batches(
     part: Part,
-    order: Tensor,
-    batch_size: int,
+    batches: Sequence[Tensor],
     workers: int,
     on_unread: Callable[[Part, list[int]], None],
-    generator: torch.Generator | None = None,
+    pinned: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Read a part in batches: indices (B,), images (B, C, H, W) uint8 and labels (B,).
+    """Read a part in batches: indices (B,), images (B, C, H, W) uint8 and labels (B,) or (B, K).
 
     Args:
         part: of a data set.
-        order: indices of the images, (N,).
-        batch_size: images in a batch; those that cannot be read are missing in theirs.
+        batches: indices of the images of each batch, (B,); images that cannot be read are missing in theirs, which may
+            become empty.
         workers: number of processes that read images.
         on_unread: called with the indices of such images.
-        generator: from which the loader draws seeds of its workers, also without any; if left out, torch's own.
+        pinned: place batches in memory from which a GPU copies them while the process goes on.
     """
+    own = torch.Generator()  # the loader draws seeds of its workers, also without any: torch's stream stays as it is
     loader = DataLoader(
-        cast("Dataset[Any]", part), batch_size, sampler=order.tolist(), num_workers=workers, collate_fn=as_it_comes,
-        multiprocessing_context=LOADERS if workers else None, generator=generator,
+        cast("Dataset[Any]", part), batch_sampler=[each.tolist() for each in batches], num_workers=workers,
+        collate_fn=as_it_comes, pin_memory=pinned,
+        multiprocessing_context=LOADERS if workers else None, generator=own,
     )  # fmt: skip
-    for indices, (images, labels) in zip(order.split(batch_size), loader, strict=False):
-        whole = labels != UNREAD
+    for indices, (images, labels) in zip(batches, loader, strict=False):
+        whole = were_read(labels)
         if whole.all():
             yield indices, images, labels
-            continue
-        on_unread(part, indices[~whole].tolist())
-        if whole.any():
+        else:
+            on_unread(part, indices[~whole].tolist())
             yield indices[whole], images[whole], labels[whole]
 
 
-def on_a_stream(state: Tensor, batches: Iterator[Any]) -> Iterator[Any]:
-    """Draw batches from a random stream that starts in `state`, independent of draws between them."""
-    while True:
-        between = torch.get_rng_state()
-        torch.set_rng_state(state)
-        batch = next(batches, None)
-        state = torch.get_rng_state()
-        torch.set_rng_state(between)
-        if batch is None:
-            return
-        yield batch
+@dataclass
+class Timed:
+    """Iterate over batches, and add up the seconds in which the caller waits for the next one."""
+
+    batches: Iterator[Any]
+    seconds: float = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(self.batches, None)
+            self.seconds += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
 
 
 def as_it_comes(batch: Any) -> Any:

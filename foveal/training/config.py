@@ -13,6 +13,7 @@ BATCH = 2**20  # images
 SEEDS = 10_000
 WORKERS = 1024  # processes
 ALPHA = 100  # of mixup and cutmix
+AMP_DTYPES = "bfloat16", "float16"
 BY_RECIPE: Any = None  # default of a field whose value is that of the recipe
 
 
@@ -21,34 +22,43 @@ class TrainConfig:
     """Training settings shared by all contenders of a comparison. Most names are those of timm's `train.py`.
 
     Attributes:
-        data: Data set: digits, mnist or fashion-mnist, also distorted (digits/rts), cifar10, or folder:PATH with
-            images, IDX files or a .npz file of MedMNIST; or a function, package.module:function.
+        data: Data set: digits, mnist or fashion-mnist, also distorted (digits/rts), kmnist, cifar10, cifar100;
+            folder:PATH with images, IDX files or a .npz file of MedMNIST; a .csv file of image paths and labels, or a
+            .json file of COCO's instances; wds/PATH with shards of WebDataset; hfds/NAME of Hugging Face; or a
+            function, package.module:function.
         recipe: Named values of `epochs`, `lr` and `warmup_epochs`: scratch-small, scratch or finetune, see
             `foveal.training.recipes`. If left out, it is chosen by backbone and weights.
         epochs: Number of passes over the training part; if left out, as many as the recipe needs steps.
-        batch_size: Number of images in a training step.
+        batch_size: Number of images in a training step, of all processes and micro-batches together.
+        grad_accum_steps: Number of micro-batches into which the images of a training step are divided, to save memory:
+            their gradients are added up, so that steps, schedule and losses stay the same; BatchNorm takes its
+            statistics from each micro-batch. In timm, `batch_size` is that of a micro-batch.
         opt: Optimizer, by timm's name.
         lr: Maximum learning rate; if left out, that of the recipe.
         weight_decay: Weight decay, not applied to biases, norms and other vectors.
         sched: Learning-rate schedule, by timm's name, updated after every batch.
         warmup_epochs: Number of epochs in which the learning rate increases to its maximum; if left out, that of the
             recipe.
+        clip_grad: Norm of all gradients of a step to which a larger one is reduced; 0 disables it.
         smoothing: Label smoothing, 0 to below 1.
         aa: Policy of timm's automatic augmentation for image files, such as rand-m9-mstd0.5-inc1 or augmix-m3, instead
             of random colours.
         mixup: Parameter alpha of mixup; 0 disables it.
         cutmix: Parameter alpha of CutMix; 0 disables it. With both, a batch has one or the other.
         reprob: Probability that a random rectangle of an image is erased.
-        class_weights: Weigh the loss of each class inversely to its number of training images.
+        class_weights: Weigh the loss of each class inversely to its number of training images; where an image has any
+            number of classes, its images so that those with and those without it count the same.
         ema: Decay of the exponential moving average of the weights, which is then validated, tested and saved; 0
             disables it. The decay increases to this value during training, as in timm with warm-up, so that the
             average of a short run does not depend on the initial weights.
-        amp: Train with automatic mixed precision in bfloat16.
+        amp: Train, validate and test with automatic mixed precision.
+        amp_dtype: Type of numbers of `amp`: bfloat16, or float16, for which the loss is scaled.
+        compile: Compile the network by torch.compile for training; validation and test run without, as prediction does.
         channels_last: Use the channels-last memory format, faster for convolutions on most machines.
         pretrained: Start from pretrained weights, with attention initialized as the identity.
-        image_size: Side in pixels to which the images of a folder are resized, 8 or more.
-        groups: CSV file with lines image,group for a folder of images; all images of a group are in the same part.
-        workers: Number of processes that load images.
+        image_size: Side in pixels to which images of files are resized, 8 or more.
+        groups: CSV file with lines image,group for image files; all images of a group are in the same part.
+        workers: Number of processes that load images, for each process that trains.
 
     Raises:
         TypeError: If a value is of another type.
@@ -64,11 +74,13 @@ class TrainConfig:
     recipe: str = BY_RECIPE
     epochs: int = BY_RECIPE
     batch_size: int = 32
+    grad_accum_steps: int = 1
     opt: str = "adamw"
     lr: float = BY_RECIPE
     weight_decay: float = 0.05
     sched: str = "cosine"
     warmup_epochs: float = BY_RECIPE
+    clip_grad: float = 0.0
     smoothing: float = 0.1
     aa: str | None = None
     mixup: float = 0.0
@@ -77,6 +89,8 @@ class TrainConfig:
     class_weights: bool = False
     ema: float = 0.0
     amp: bool = False
+    amp_dtype: str = "bfloat16"
+    compile: bool = False
     channels_last: bool = True
     pretrained: bool = False
     image_size: int = 224
@@ -87,7 +101,9 @@ class TrainConfig:
         check_types(self)
         check_range(self, "epochs", 1, EPOCHS)
         check_range(self, "batch_size", 1, BATCH)
+        check_range(self, "grad_accum_steps", 1, BATCH)
         check_range(self, "weight_decay", 0)
+        check_range(self, "clip_grad", 0)
         check_range(self, "warmup_epochs", 0, EPOCHS)
         check_range(self, "image_size", SMALLEST, LARGEST)
         check_range(self, "workers", 0, WORKERS)
@@ -100,10 +116,24 @@ class TrainConfig:
         check_range(self, "reprob", 0, 1)
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size={self.batch_size}: must be even, since mixup and cutmix mix pairs of images")
+        if self.batch_size % self.grad_accum_steps:
+            raise ValueError(
+                f"batch_size={self.batch_size}: must be a multiple of grad_accum_steps={self.grad_accum_steps}, the "
+                "number of micro-batches of a training step"
+            )
+        if self.amp_dtype not in AMP_DTYPES:
+            raise ValueError(f"amp_dtype={self.amp_dtype!r:.80}: must be {' or '.join(AMP_DTYPES)}")
+        if self.amp_dtype != AMP_DTYPES[0] and not self.amp:
+            raise ValueError(f"amp_dtype={self.amp_dtype!r}: has no effect without amp; add --amp")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing}: must be at least 0 and below 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema={self.ema}: must be at least 0 and below 1")
+
+    @property
+    def micro_batch(self) -> int:
+        """Number of images that are computed at the same time, in all processes together."""
+        return self.batch_size // self.grad_accum_steps
 
 
 @dataclass(frozen=True)
@@ -155,6 +185,9 @@ class RunConfig(TrainConfig):
         name: Name of the run; with the seed it determines the randomness within the network, such as dropout.
         copy: Number of a copy of the network, 0 to 9; each draws other initial weights. Its images stay the same.
         data_seed: Seed of the split and of the distortion, where foveal makes them.
+        tensorboard: Write the figures of `metrics.jsonl` for TensorBoard, too, into `tensorboard` in the run folder.
+        sync_bn: Take the statistics of BatchNorm from the images of all processes, where torchrun started several;
+            otherwise each takes them from its own share of a batch, and the running ones are averaged each epoch.
 
     Raises:
         TypeError: If a value is of another type.
@@ -171,6 +204,8 @@ class RunConfig(TrainConfig):
     name: str = ""
     copy: int = 0
     data_seed: int = 0
+    tensorboard: bool = False
+    sync_bn: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

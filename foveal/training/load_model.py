@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from accelerate import Accelerator
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -71,11 +72,19 @@ def load_model(model: str | Path, backbone: str | Function | None = None) -> Loa
             split=stored_split(place),
             data_seed=facts.get("data_seed", 0),
             inference=InferenceSettings.from_facts(facts),
+            multi_label=facts.get("multi_label", False),
         )
     if backbone is not None or names_function(model):
         raise ValueError(f"{model!r}: no run; a function builds the network of a run, as RUN --backbone {model}")
     network = create_model(model).eval()
     return LoadedModel(network, (), preprocessing_of(network))
+
+
+def load_on_device(model: str | Path, backbone: str | Function | None = None) -> LoadedModel:
+    """Load a network as `load_model` does, on the device that accelerate chooses: a GPU where there is one."""
+    opened = load_model(model, backbone)
+    opened.network.to(Accelerator().device)
+    return opened
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:

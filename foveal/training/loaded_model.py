@@ -18,11 +18,13 @@ from foveal.core.functions import Function, import_function, name_of, names_func
 from foveal.core.names import slug
 from foveal.core.validation import device_of, iter_images
 from foveal.data.image_source import ImageSource, check_pixels, image_source
+from foveal.data.labels import were_read
 from foveal.data.load_data import load_data
-from foveal.data.parts import UNREAD, Data, Part, listed, relabel
+from foveal.data.parts import Data, Part, listed, relabel
 from foveal.data.preprocessing import Preprocessing
 from foveal.training.batches import FAILING, UnreadImages
 from foveal.training.predict import Answer, PredictedBatch, PredictResult, join, predict_batches, predict_part
+from foveal.training.predictions import predicted_classes
 from foveal.training.run_facts import InferenceSettings
 from foveal.training.stored_split import StoredSplit
 
@@ -44,6 +46,7 @@ class LoadedModel:
     split: StoredSplit | None = None  # that its run stored
     data_seed: int = 0  # of its data's split and distortion
     inference: InferenceSettings = field(default_factory=InferenceSettings)  # of its run
+    multi_label: bool = False  # an image has any number of classes
 
     def load_data(self, spec: Source) -> Data:
         """Load a data set for this network: its size and channels checked, its labels as the network's outputs.
@@ -67,6 +70,7 @@ class LoadedModel:
         if not self.classes:
             self.check_outputs(data)
             return data
+        data.check_kind(self.multi_label)
         data = self.check_images(data, own)
         if data.preprocessing.value_range and not self.preprocessing.value_range:
             raise ValueError(
@@ -127,6 +131,7 @@ class LoadedModel:
         if self.inference.channels_last:
             prepared = prepared.contiguous(memory_format=torch.channels_last)
         answers = read_answers(run_model(self.network, prepared, name), len(images))
+        answers = replace(answers, multi_label=self.multi_label)
         return check_classes(answers, self.classes) if self.classes else answers
 
     def predict(self, images: Any, *, workers: int = 0) -> PredictResult:
@@ -158,9 +163,9 @@ class LoadedModel:
         """
         return Predictions(self, images, workers, answer or self.answers)
 
-    def names_of(self, classes: Tensor) -> list[str]:
-        """Return the names of classes; of a network by name their numbers."""
-        return [self.classes[index] if self.classes else str(index) for index in classes.tolist()]
+    def names_of(self, answers: Answers) -> list[str]:
+        """Return the name of each image's class, or of its classes; of a network by name the number."""
+        return predicted_classes(answers, self.classes or [*map(str, range(answers.logits.shape[1]))])
 
     def is_own(self, spec: Source) -> bool:
         """Return True if `spec` names the data set that the network was trained on, or if none is stored."""
@@ -186,7 +191,7 @@ class LoadedModel:
         Raises:
             ValueError: a label beyond the run's classes.
         """
-        largest = int(part.labels.max()) if len(part) else 0
+        largest = int(part.labels.max()) if len(part) and not self.multi_label else 0
         if self.classes and largest >= len(self.classes):
             raise ValueError(f"label {largest}: the network was trained on {len(self.classes)} classes, "
                              f"{listed(self.classes)}")  # fmt: skip
@@ -195,7 +200,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Batches:
-    """Preprocessed images, labels and, where they are known, boxes; can be read several times.
+    """Preprocessed images, labels and, where they are known, objects; can be read several times.
 
     Images that cannot be read are left out, and noted in `unread`.
     """
@@ -206,14 +211,14 @@ class Batches:
     most: int | None = None
     unread: UnreadImages = field(default_factory=lambda: UnreadImages("images", FAILING))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         boxes = getattr(self.part, "boxes", None)
         order = torch.randperm(len(self.part), generator=torch.Generator().manual_seed(ORDER))[: self.most]
         done = 0
         for chosen in order.split(BATCH):
             images, labels = self.part.__getitems__(chosen.tolist())
             done += len(chosen)
-            whole = labels != UNREAD
+            whole = were_read(labels)
             if not whole.all():
                 self.unread.add(self.part, chosen[~whole].tolist())
                 chosen, images, labels = chosen[whole], images[whole], labels[whole]
@@ -221,7 +226,7 @@ class Batches:
                 continue
             preprocessing = self.model.preprocessing
             batch = preprocessing.normalize(preprocessing.match_channels(images)), labels
-            yield batch if boxes is None or boxes.ndim > 2 else (*batch, boxes[chosen])  # of one object in each
+            yield batch if boxes is None else (*batch, boxes[chosen])
             self.on_batch(done, len(order))
 
 
@@ -264,7 +269,7 @@ class Predictions:
         """Answer in the precision of the run; float32 logits on the CPU."""
         model = self._model
         check_pixels(images, model.preprocessing)
-        with torch.autocast(device_of(model.network).type, torch.bfloat16, enabled=model.inference.amp):
+        with model.inference.autocast(device_of(model.network)):
             answers = self._answer(images)
         return replace(answers, logits=answers.logits.float().cpu())
 
@@ -285,8 +290,10 @@ def text_of(spec: Source) -> str:
 def path_of(spec: Source) -> str:
     """Resolve the path of a data set that is a folder or a file, so that two spellings of it are equal."""
     text = text_of(spec)
-    path = Path(text.removeprefix("folder:"))
-    return str(path.resolve()) if text.startswith("folder:") or path.exists() else text
+    prefix = next((each for each in ("folder:", "wds/", "hfds/") if text.startswith(each)), "")
+    path = Path(text.removeprefix(prefix))
+    resolved = prefix.replace("folder:", "") + str(path.resolve())
+    return resolved if prefix == "folder:" or path.exists() else text
 
 
 def by(shape: Sequence[int]) -> str:

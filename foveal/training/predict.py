@@ -4,7 +4,7 @@ Axes: B batch, C channel, H W image, N images, K class.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from foveal.core.answers import Answers
 from foveal.data.parts import Part
 from foveal.training.batches import UnreadImages, read_batches
+from foveal.training.predictions import predicted_classes
 
 Answer = Callable[[Tensor], Answers]  # of images (B, C, H, W)
 
@@ -23,7 +24,7 @@ class PredictedBatch:
 
     names: list[str]
     images: Tensor  # (B, C, H, W), uint8, or normalized floats of a loader
-    labels: Tensor | None  # (B,) int64, None where they are not known
+    labels: Tensor | None  # (B,) int64 or (B, K), None where they are not known
     answers: Answers
 
 
@@ -35,7 +36,7 @@ class PredictResult:
         names: of the images: paths, or their numbers.
         classes: names of the K classes; their numbers for a network that stores no names.
         answers: logits (N, K).
-        labels: classes of the images, (N,) int64; None where they are not known.
+        labels: classes of the images, (N,) int64, or (N, K) of a multi-label network; None where they are not known.
         skipped: images that could not be read, with the reason.
     """
 
@@ -50,8 +51,8 @@ class PredictResult:
 
     @property
     def predicted(self) -> list[str]:
-        """The most probable class of each image."""
-        return [self.classes[index] for index in self.answers.classes().tolist()]
+        """The most probable class of each image; of a multi-label network the classes of each, joined by `|`."""
+        return predicted_classes(self.answers, self.classes)
 
     @property
     def probabilities(self) -> Tensor:
@@ -71,10 +72,11 @@ def predict_part(
     part: Part, labelled: bool, answer: Answer, unread: UnreadImages, batch_size: int, workers: int
 ) -> Iterator[PredictedBatch]:
     """Predict the images of a part in order; those that cannot be read are added to `unread`."""
-    order, own = torch.arange(len(part)), torch.Generator()  # the caller's random stream stays as it is
-    for indices, images, labels in read_batches(part, order, batch_size, workers, unread.add, own):
-        names = [str(part.names[index]) for index in indices.tolist()]
-        yield PredictedBatch(names, images, labels if labelled else None, answer(images))
+    batches, every = torch.arange(len(part)).split(batch_size), part.names
+    for indices, images, labels in read_batches(part, batches, workers, unread.add):
+        if len(indices):
+            names = [str(every[index]) for index in indices.tolist()]
+            yield PredictedBatch(names, images, labels if labelled else None, answer(images))
 
 
 def predict_batches(batches: Iterable[Tensor], answer: Answer) -> Iterator[PredictedBatch]:
@@ -99,7 +101,7 @@ def join(batches: Iterable[PredictedBatch], classes: Sequence[str], skipped: dic
         answers.append(batch.answers)
         labels += [] if batch.labels is None else [batch.labels]
     check_any(len(names), skipped)
-    whole = Answers(torch.cat([each.logits for each in answers]), answers[0].outputs)
+    whole = replace(answers[0], logits=torch.cat([each.logits for each in answers]))
     named = tuple(classes) or tuple(map(str, range(whole.logits.shape[1])))
     return PredictResult(names, named, whole, torch.cat(labels) if labels else None, skipped)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from foveal.core.functions import names_function
@@ -17,14 +18,20 @@ from foveal.surgery.attachments import plain_state_dict
 from foveal.training.checkpoint import Checkpoint, read_checkpoint
 from foveal.training.config import RunConfig
 from foveal.training.optimizer_state import OPTIMIZER
+from foveal.training.precision import check_stored_scaler
 from foveal.training.recreate import MODULES, MODULES_PER_TENSOR, at_most, check_sizes, typed
-from foveal.training.run_folder import is_number
+from foveal.training.run_figures import is_number
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # tensors of the shape of their weight
 
 
 def check_resumable(
-    path: str, checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer, average: str | None
+    path: str,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scaler: GradScaler,
+    average: str | None,
 ) -> None:
     """Check that a checkpoint holds the weights and the optimizer's state of a run.
 
@@ -33,6 +40,7 @@ def check_resumable(
         checkpoint: its content.
         model: the run's network.
         optimizer: its optimizer.
+        scaler: scale of its loss.
         average: prefix of the weights of the moving average; None if the run has none.
 
     Raises:
@@ -46,6 +54,7 @@ def check_resumable(
         if average is not None:
             check_weights(checkpoint.part(average), model)
         check_groups(facts["parameter_groups"], optimizer)
+        check_stored_scaler(facts, scaler)
         check_state({**checkpoint.part(OPTIMIZER), **facts["optimizer"]}, optimizer)
     except ValueError as error:
         raise ValueError(f"checkpoint {path!r} {error}; it cannot be continued, so train anew") from error

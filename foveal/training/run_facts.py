@@ -4,19 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from foveal.data.preprocessing import Preprocessing
-from foveal.training.config import BATCH, SEEDS
+from foveal.training.config import AMP_DTYPES, BATCH, SEEDS
 from foveal.training.recreate import typed
-from foveal.training.run_folder import check_epoch, is_count, is_list
+from foveal.training.run_figures import check_epoch, is_count, is_list
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
     """How a run evaluates its validation and test parts. Another way rounds in another way."""
 
-    amp: bool = False  # in bfloat16
+    amp: bool = False
     channels_last: bool = False
     batch_size: int = 64
+    amp_dtype: str = AMP_DTYPES[0]
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "InferenceSettings":
@@ -30,7 +33,14 @@ class InferenceSettings:
         size = stated.get("batch_size", cls.batch_size)
         if not is_count(size) or size > BATCH:
             raise ValueError(f"states batch_size={size!r:.80}; a number of images, 1 to {BATCH:,}, is needed")
-        return cls(amp, layout, size)
+        dtype = stated.get("amp_dtype", cls.amp_dtype)
+        if dtype not in AMP_DTYPES:
+            raise ValueError(f"states amp_dtype={dtype!r:.80}; {' or '.join(AMP_DTYPES)} is needed")
+        return cls(amp, layout, size, dtype)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return a context in which a network computes in the run's precision."""
+        return torch.autocast(device.type, getattr(torch, self.amp_dtype), enabled=self.amp)
 
 
 def check_run_facts(facts: Mapping[str, Any]) -> None:
@@ -57,6 +67,7 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
             raise ValueError(f"states {name}={facts[name]!r:.80}; a string is needed")
     if not 0 <= typed({"data_seed": 0, **facts}, "data_seed", int) < SEEDS:
         raise ValueError(f"states data_seed={facts['data_seed']}; a number from 0 to {SEEDS - 1:,} is needed")
+    typed({"multi_label": False, **facts}, "multi_label", bool)
     InferenceSettings.from_facts(facts)
     for number, line in enumerate(typed({"lines": [], **facts}, "lines", list), start=1):
         check_epoch(f"states lines, {number}", line, number)

@@ -4,6 +4,8 @@ A folder of images is split each time that it is read. An image that is added, r
 the parts, so that a test image may be one that the run was trained on.
 """
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,11 @@ class StoredSplit:
 
     parts: dict[str, list[str]]
     root: str | None = None
+    labels: str | None = None  # see `digest_of`; None for a run of an older version
 
     def check_same(self, data: Data, way_out: str) -> None:
-        """Check that a run's own data still holds the images that it was trained on, in the same parts.
+        """Check that a run's own data still holds the images that it was trained on, in the same parts, as they were
+        labelled.
 
         Raises:
             ValueError: it does not; the message counts the images, and ends with `way_out`.
@@ -33,6 +37,10 @@ class StoredSplit:
             raise ValueError(
                 f"data {data.name!r}: its images are not those that the run was trained on: "
                 f"{changes(self.parts, data.split)}; restore them, or {way_out}"
+            )
+        if self.labels is not None and self.labels != digest_of(data):
+            raise ValueError(
+                f"data {data.name!r}: its labels are not those that the run was trained on; restore them, or {way_out}"
             )
 
     def check_apart(self, data: Data) -> None:
@@ -46,13 +54,18 @@ class StoredSplit:
         if self.root is None or root is None:  # no files, whose names are those of single images
             return
         learned = {name for part in LEARNED for name in self.parts[part]}
-        files, copied = {f"{self.root}/{name}" for name in learned}, every(data.split) == every(self.parts)
-        seen = [name for name in data.test.names if f"{root}/{name}" in files or (copied and name in learned)]
+        files, copied = {path_in(self.root, name) for name in learned}, every(data.split) == every(self.parts)
+        seen = [name for name in data.test.names if path_in(root, name) in files or (copied and name in learned)]
         if seen:
             raise ValueError(
                 f"data {data.name!r}: {len(seen):,} of its {len(data.test):,} test images, as {seen[0]!r}, are images "
                 "that the run was trained or chosen on; name other images, or the run's data as the run did"
             )
+
+
+def path_in(root: str, name: str) -> str:
+    """Return the absolute path of an image, which may be named by an absolute one, or by one that leaves its folder."""
+    return os.path.normpath(os.path.join(root, name))
 
 
 def every(parts: Mapping[str, Sequence[str]]) -> set[str]:
@@ -66,8 +79,17 @@ def root_of(data: Data) -> str | None:
 
 
 def facts_of(data: Data) -> dict[str, Any]:
-    """Return what a run stores of its data: names by part, their folder, the files left out, and notes."""
-    return {**data.split, "root": root_of(data), "skipped": data.skipped, "notes": data.remarks}
+    """Return what a run stores of its data: names by part, their folder, the files left out, notes, and a digest."""
+    facts = {"root": root_of(data), "skipped": data.skipped, "notes": data.remarks, "labels": digest_of(data)}
+    return {**data.split, **facts}
+
+
+def digest_of(data: Data) -> str:
+    """Return a digest of the classes, and of the labels of all images in their order."""
+    found = hashlib.sha256("\n".join(data.classes).encode())
+    for part in PARTS:
+        found.update(getattr(data, part).labels.numpy().tobytes())
+    return found.hexdigest()
 
 
 def stored_split(folder: Path) -> StoredSplit | None:
@@ -79,7 +101,7 @@ def stored_split(folder: Path) -> StoredSplit | None:
     if not (folder / SPLIT).is_file():
         return None
     stated = read_split(folder)
-    return StoredSplit({part: stated[part] for part in PARTS}, stated["root"])
+    return StoredSplit({part: stated[part] for part in PARTS}, stated["root"], stated["labels"])
 
 
 def check_resumed(folder: Path, data: Data) -> None:

@@ -49,6 +49,7 @@ def test_networks_of_the_benchmark_are_known(room):
         assert timm.is_model(plain)
 
 
+@pytest.mark.exhaustive
 def test_bench_yields_results_after_each_part():
     parts = [[*found] for found in bench(["watching", "watching"], [1], 2)]
     assert parts == [["watching"], ["watching"]]

@@ -35,6 +35,7 @@ def test_audit_command_exits_with_1_on_faults(run_command, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_score_command_separates_a_trained_transformer_from_chance(run_command, tmp_path, monkeypatch):
     parts = digits.digits(0)
     few = {**parts, "test": digits.take(parts["test"].images, parts["test"].labels, np.arange(0, 1500, 12))}

@@ -23,7 +23,9 @@ def test_look_command_refuses_the_users_files_before_it_draws(run_command, tmp_p
     assert "mine.png' exists, and foveal did not write it" in err
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(
+    "suffix", ["png", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("svg", "pdf"))]
+)
 def test_look_command_replaces_its_own_files(run_command, tmp_path, image, suffix):
     for _ in range(2):
         code, out, err = run_command("look", "small_cnn+se", image, "--output", f"seen.{suffix}")
@@ -45,7 +47,7 @@ def test_look_command_refuses_other_endings_and_empty_paths(run_command, image):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+@pytest.mark.parametrize("suffix", [pytest.param("onnx", marks=pytest.mark.exhaustive), "pt2"])
 def test_export_command_replaces_its_own_file_alone(run_command, tmp_path, suffix):
     command = ("export", "small_cnn+se", "--output", f"model.{suffix}")
     for _ in range(2):

@@ -18,7 +18,7 @@ from foveal.comparison.jobs import Failed
 from foveal.comparison.plan import Plan, epochs_done
 from foveal.reports.tables import costs_table, results_table, write_tables
 from foveal.training.config import CompareConfig
-from foveal.training.run_folder import Result
+from foveal.training.run_figures import Result
 
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 import foveal
 from foveal.comparison import compare as comparing
+from foveal.comparison.examine import Examination
 from foveal.comparison.jobs import JobPool, guarded
 from foveal.comparison.verdicts import TOO_FEW
 from foveal.core.names import slug
@@ -63,7 +64,7 @@ def check_row(row: comparing.ContenderResult, own: list[Predictions], classes: l
 def check_examination(row: comparing.ContenderResult, run: Path) -> None:
     """Compare the accuracy of the score, and the images of the audit, with the files of the first run."""
     if row.model == "small_cnn":
-        assert row.examination == comparing.Examination()
+        assert row.examination == Examination()
         return
     assert row.examination.score.accuracy == pytest.approx(1 - row.errors[0] / 100, abs=1e-6)
     assert row.examination.score.images == len(read_predictions(run))
@@ -123,7 +124,7 @@ def cases(draw):
     return counts, contenders, draw(st.integers(1, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=PHASES)
 @given(cases())
 @example(({"b": 2, "é": 30, "B": 21}, ["se", "twin=none", "none"], 3))

@@ -64,6 +64,7 @@ print([(row.model, row.errors, row.failed, row.examination.failed) for row in re
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_compare_of_a_script_from_standard_input(tmp_path):
     """Black and white images, which are learned without an error."""
     done = subprocess.run(

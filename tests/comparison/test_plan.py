@@ -10,7 +10,6 @@ from comparisons import COST
 from helpers import write_halves
 
 import foveal
-from foveal.comparison import plan as plans
 from foveal.comparison.contenders import CONTENDERS, by_name, network_name
 from foveal.comparison.plan import Plan, make_plan
 from foveal.core.folders import locked_folder
@@ -30,6 +29,8 @@ def test_by_name_splits_contenders_into_name_and_network():
     }
     assert network_name("resnet18", "none") == "resnet18"
     assert network_name("resnet18", "stn+se") == "resnet18+stn+se"
+    assert network_name("jaderberg_fcn", ":transformers=2") == "jaderberg_fcn:transformers=2"
+    assert network_name("jaderberg_fcn:img_size=28", ":transformers=2") == "jaderberg_fcn:img_size=28,transformers=2"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,8 @@ def test_by_name_splits_contenders_into_name_and_network():
         (["none", "se", "none"], "contender 'none' is named twice; give one of them another name: twin=none"),
         (["a/b=se", "a-b=none"], "contender 'a-b' is named twice"),
         (["=se"], "contender '=se': must have the form"),
+        (["none", ":widths=(8,8,8,8)"], "contender ':widths=(8,8,8,8)': no option of the backbone but :transformers=N"),
+        (["none", ":transformers=100"], "contender ':transformers=100': no option of the backbone but :transformers=N"),
         (["twin="], "contender 'twin=': must have the form"),
         (["none", "wider"], "contender 'wider': needs a contender with attention, to"),
         (["se", "wider:match=weight"], "unknown match 'weight'"),
@@ -76,6 +79,20 @@ def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tm
     }  # fmt: skip
 
 
+def test_make_plan_continues_a_comparison_of_an_older_version_with_its_settings_alone(tmp_path):
+    """Its file lacks settings, which had the values that are now their defaults."""
+    with locked_folder(tmp_path / "cmp"):
+        make_plan(["none", "se"], CONFIG, tmp_path / "cmp").write()
+    path = tmp_path / "cmp/comparison.json"
+    stated = json.loads(path.read_text())
+    for name in ("grad_accum_steps", "amp_dtype", "compile"):
+        del stated[name]
+    path.write_text(json.dumps(stated))
+    make_plan(["none", "se"], CONFIG, tmp_path / "cmp")
+    with pytest.raises(ValueError, match="contains a comparison with another grad_accum_steps, 1;"):
+        make_plan(["none", "se"], replace(CONFIG, grad_accum_steps=2), tmp_path / "cmp")
+
+
 def test_make_plan_refuses_the_folder_of_another_comparison(tmp_path):
     with locked_folder(tmp_path / "cmp"):
         make_plan(["none", "twin=none"], CONFIG, tmp_path / "cmp").write()
@@ -96,9 +113,8 @@ def plan_of(folder: Path, seeds: int = 3, **models: str) -> Plan:
     return Plan(folder, replace(CONFIG, seeds=seeds), models, same, dict.fromkeys(models, 60.0))
 
 
-def test_plan_minutes_count_what_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(plans, "workers", lambda: 2)
-    plan = plan_of(tmp_path)
+def test_plan_minutes_count_what_is_left(tmp_path):
+    plan = replace(plan_of(tmp_path), parallel=2)
     assert plan.minutes == 3.0  # six runs of a minute, two at a time
     plan.runs("se")[1].mkdir()
     (plan.runs("se")[1] / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2.0, "validation_accuracy": 0.5}\n')

@@ -32,7 +32,7 @@ def test_compare_fails_a_run_whose_split_another_file_changed(tmp_path, monkeypa
     found, _ = compared(tmp_path, monkeypatch, add)
     (failed,) = [row for row in found.rows if row.failed]
     assert failed.name == "se"
-    assert failed.failed[0].startswith("its images are not those of 'none', since files changed in between")
+    assert failed.failed[0].startswith("its images or labels are not those of 'none', since files changed in between")
     assert found.pairs == {}
 
 

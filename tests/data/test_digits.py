@@ -115,6 +115,21 @@ def test_load_data_reads_cifar10_from_local_files(cifar10):
     assert images[1, :, 5, 9].tolist() == [13, 5, 9]  # red, green, blue at row 5, column 9
     assert len(cifar10.preprocessing.mean) == len(cifar10.preprocessing.std) == 3
     assert cifar10.preprocessing.mean[1] == cifar10.preprocessing.mean[2] == pytest.approx(15.5 / 255)
+    by_timm = foveal.load_data("torch/cifar10")
+    assert by_timm.split == cifar10.split
+    assert (by_timm.name, by_timm.classes, by_timm.preprocessing) == (
+        "torch/cifar10",
+        cifar10.classes,
+        cifar10.preprocessing,
+    )
+
+
+def test_load_data_reads_kmnist_by_timms_name_from_local_files(tmp_path, monkeypatch):
+    write_idx(tmp_path / "KMNIST" / "raw")
+    monkeypatch.setenv("FOVEAL_DATA", str(tmp_path))
+    data = foveal.load_data("torch/kmnist")
+    assert data.classes == ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+    assert data.split == foveal.load_data("kmnist").split
 
 
 def test_load_data_shifts_and_mirrors_cifar10_by_seed(cifar10):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveal.data.distortions import DISTORTIONS, distort, ink_boxes
+from foveal.data.distortions import DISTORTIONS, distort, grid_back, ink_boxes, warp, whole_corners
 from foveal.ops.geometry import CORNERS, sample
 from foveal.ops.warps import CONTROL, grid_of, outline
 
@@ -111,3 +111,48 @@ def test_distort_noise_covers_the_whole_image():
     background = noisy.images[bare.images == 0].double()
     assert abs(background.mean() - 25.5 / (2 * torch.pi) ** 0.5) < 0.2  # half of a normal, the other half at black
     assert torch.equal(noisy.boxes, bare.boxes)
+
+
+def test_distort_shifted_moves_a_digit_and_cuts_it():
+    images = torch.zeros(400, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 13, 9] = 255  # row 13, column 9
+    truth = distort(images, "shifted", seed=0)
+    left = truth.images.flatten(1).amax(1) > 0
+    place = truth.images[left].flatten(1).argmax(1)
+    rows, columns = place // 28, place % 28
+    assert (rows.min(), rows.max()) == (1, 25)
+    assert (columns.min(), columns.max()) == (0, 21)  # from -3, where the pixel has left the canvas
+    assert 0.04 < 1 - left.float().mean() < 0.2  # 3 of 25 moves
+    moves = 14 * truth.theta[:, :, 2]
+    assert (moves.min(), moves.max()) == (-12, 12)
+
+
+def test_distort_cluttered84_adds_pieces_of_six_pixels():
+    """A white source: each piece is a white square of 6x6, and the digit's frame is white."""
+    images = torch.full((50, 1, 28, 28), 255, dtype=torch.uint8)
+    drawn = distort(images, "cluttered84", seed=0)
+    plain = warp(images, drawn.theta, 84)
+    assert drawn.images.shape == (50, 1, 84, 84)
+    added = (drawn.images > plain).flatten(1).sum(1)
+    assert added.max() <= 16 * 36
+    assert added.float().mean() > 0.7 * 16 * 36 * (1 - (28 / 84) ** 2)  # less what covers each other and the digit
+    assert torch.equal(drawn.boxes, distort(images, "translated84", seed=0).boxes)
+
+
+@pytest.mark.parametrize("kind", ["translated", "cluttered100", "scene"])
+def test_warp_copies_digits_that_move_by_whole_pixels(kind):
+    images = torch.randint(256, (40, 1, 28, 28), dtype=torch.uint8)
+    draw, canvas = DISTORTIONS[kind].draw, DISTORTIONS[kind].canvas
+    theta = draw(40, 28, canvas, torch.Generator().manual_seed(0))
+    assert whole_corners(theta, 28, canvas) is not None
+    sampled = sample(images.float(), grid_back(theta, canvas), padding=0.0).round().to(torch.uint8)
+    assert torch.equal(warp(images, theta, canvas), sampled)
+
+
+def test_whole_corners_of_an_image_that_is_cut_turned_or_between_pixels_are_none():
+    theta = torch.tensor([[[0.5, 0.0, -0.25], [0.0, 0.5, 0.5]]])  # 28 of 56 pixels: column 7, row 28
+    assert whole_corners(theta, 28, 56).tolist() == [[7, 28]]
+    for row, column, value in [(0, 2, 0.51), (0, 2, 0.75), (1, 2, -0.75), (0, 1, 0.1), (0, 0, 0.6)]:
+        other = theta.clone()
+        other[0, row, column] = value
+        assert whole_corners(other, 28, 56) is None

@@ -47,7 +47,7 @@ def examined(monkeypatch):
     names = []
 
     def noted(path, whole):
-        names.append(path.name)
+        names.append(os.path.basename(path))
         return examine(path, whole)
 
     monkeypatch.setattr(module, "examine", noted)

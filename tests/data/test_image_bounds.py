@@ -41,13 +41,13 @@ def write_png(path, width, height, rows=1):
 )
 def test_images_that_are_too_large_are_refused_before_they_are_decoded(tmp_path, size, reason):
     path = write_png(tmp_path / "x.png", *size)
-    begin = time.perf_counter()
+    begin = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert examine(path).reason == reason
         with pytest.raises(ValueError, match=re.escape(f"image {str(path)!r}: {reason}") + "$"):
             read(path)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_images_at_the_limits_are_read(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 import foveal
 from foveal.cli import main as cli
 from foveal.data.file_facts import examine
-from foveal.data.image_files import read
+from foveal.data.image_files import read, why_not
 from foveal.data.preprocessing import Preprocessing
 from foveal.reports.look import collect_images
 from foveal.training.config import RunConfig
@@ -79,9 +79,9 @@ def test_a_range_may_be_given_and_is_checked(tmp_path):
     assert data.test.value_range == (0, 8190)
     with pytest.raises(ValueError, match=r"value_range=\(5, 5\)"):
         foveal.load_data(tmp_path, value_range=(5, 5))
-    with pytest.raises(ValueError, match="value_range='\\(0, 9\\)': 'digits' is no folder of image files"):
+    with pytest.raises(ValueError, match="value_range='\\(0, 9\\)': 'digits' is no data of image files"):
         foveal.load_data("digits", value_range=(0, 9))
-    with pytest.raises(ValueError, match=r"groups='mine.csv': 'digits' is no folder"):
+    with pytest.raises(ValueError, match=r"groups='mine.csv': 'digits' is no data of image files"):
         foveal.load_data("digits", groups="mine.csv")
 
 
@@ -120,6 +120,19 @@ def test_sixteen_bits_in_colour_are_scaled_too(tmp_path):
     assert examine(tmp_path / "rgb.png").values == (0, 4095)
 
 
+def test_read_takes_the_content_of_a_file_instead_of_its_path(tmp_path):
+    write_png16(tmp_path / "deep.png", np.stack([ramp(0, 4095), ramp(4095, 0), ramp(9, 99)], axis=2))
+    grey, sideways = Image.fromarray(ramp(0, 255).astype(np.uint8)), Image.Exif()
+    sideways[274] = 6  # the tag of the orientation: turn by a quarter
+    grey.convert("RGB").save(tmp_path / "turned.jpg", exif=sideways)
+    Image.merge("LA", (grey, grey)).save(tmp_path / "alpha.png")
+    for name in ("deep.png", "turned.jpg", "alpha.png"):
+        path = tmp_path / name
+        assert np.array_equal(read(path.read_bytes(), (0, 4095)), read(path, (0, 4095))), name
+    assert "no value range is known" in why_not((tmp_path / "deep.png").read_bytes())
+    assert why_not(b"text") == "not an image by its content"
+
+
 @pytest.mark.parametrize("kind", ["float", "signed", "nan"])
 def test_pixels_without_a_common_range_are_left_out(tmp_path, kind):
     values = {"float": np.ones((9, 9), np.float32), "signed": np.full((9, 9), -1, np.int32)}
@@ -145,10 +158,10 @@ def test_a_run_stores_the_range_and_look_uses_it(deep_run, monkeypatch, capsys):
     assert opened.preprocessing == trained.preprocessing
     assert opened.preprocessing.value_range is not None
     files = [str(deep_run / "all" / name) for name in trained.test.names]
-    images, _, _, notes = collect_images(files, 6, opened)
+    images, _, _, notes, _ = collect_images(files, 6, opened)
     assert torch.equal(images, trained.test.__getitems__(range(len(files)))[0])
     assert "stored in the run, become 0 to 255" in notes["16-bit images"]
-    dark, _, _, _ = collect_images([str(deep_run / "all/cat/0.png")], 1, opened)
+    dark, *_ = collect_images([str(deep_run / "all/cat/0.png")], 1, opened)
     assert dark.max() < 60  # alone it is no brighter
     folder_of(deep_run / "bright", 8000)
     other = opened.load_data(deep_run / "bright")
@@ -169,7 +182,7 @@ def test_a_run_on_8_bits_refuses_files_of_16(deep_run):
     with pytest.raises(ValueError, match="16-bit values, and the run stores no range"):
         collect_images([file], 1, eight)
     by_name = LoadedModel(opened.network, (), plain)
-    images, _, _, notes = collect_images([file, str(deep_run / "all/cat/9.png")], 2, by_name)
+    images, _, _, notes, _ = collect_images([file, str(deep_run / "all/cat/9.png")], 2, by_name)
     assert images[0].max() < 30 < 250 < images[1].max()  # one range for both
     assert "found on these images" in notes["16-bit images"]
 
@@ -260,7 +273,7 @@ def test_a_path_may_be_a_path(tmp_path, monkeypatch):
         assert foveal.load_data(spec, image_size=16).classes == ("cat", "dog")
     with pytest.raises(ValueError, match="there is no such folder"):
         foveal.load_data(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"a file; a folder, or a \.npz file of MedMNIST, is needed"):
+    with pytest.raises(ValueError, match=r"a folder, a \.npz file of MedMNIST, or a \.csv or \.json file"):
         foveal.load_data(tmp_path / "digits/cat/0.png")
     with pytest.raises(ValueError, match="unknown data ''"):
         foveal.load_data("")

@@ -155,12 +155,15 @@ READ = [  # layout, classes, images of the three parts, what the notes or the sk
 ]
 REFUSED = [  # layout, and the reason with the way out
     (lambda root: imagenet(root, loose=True), "the images in 'val' are in no folder of a class"),
-    (pets, r"images in 'images' .* labels, as annotations/list.txt, .* sort them into one folder for each class"),
+    (
+        pets,
+        r"images in 'images' .* labels, as annotations/list.txt, .* sort them into such folders, or name a CSV file",
+    ),
     (flowers, r"images in 'jpg' are not in one .* as imagelabels.mat, setid.mat, are not read; sort"),
     (cars, r"images in 'cars_test' are not in one folder for each class; .* devkit/cars_meta.mat"),
     (kaggle, r"images in 'train' are not in one .* sample_submission.csv, train.csv, are not read; sort"),
     (brain_tumours, "a folder 'Training' and none for validation; make all three"),
-    (yolo, "images in 'train' are not in one folder for each class; sort them into one folder for each class"),
+    (yolo, "images in 'train' are not in one folder for each class; sort them into such folders, or name a CSV file"),
     (intel, "seg_test, seg_train are parts by their names, not classes; folders train, val and test are read"),
     (mixed, "the folder 'images' is no class by its name"),
 ]

@@ -116,5 +116,5 @@ def test_load_own_names_a_function_that_fails():
 
 def test_load_data_takes_a_function_or_its_name():
     assert foveal.load_data(halves).split == foveal.load_data("own_functions:halves").split
-    with pytest.raises(ValueError, match=r"groups='g\.csv': 'own_functions:halves' is no folder of image files"):
+    with pytest.raises(ValueError, match=r"groups='g\.csv': 'own_functions:halves' is no data of image files"):
         foveal.load_data(halves, groups="g.csv")

@@ -37,6 +37,7 @@ def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_comparison_of_the_readme_runs(tmp_path):
     """Its figures depend on the machine; their form does not."""
     (code, _), *_ = [example for example in examples(ROOT / "README.md") if JOBS in example[0]]

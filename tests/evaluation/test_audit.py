@@ -361,6 +361,7 @@ class TestResult:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mechanism", ["se", "cbam", "stn"])
 def test_audit_of_a_trained_network_has_no_fault(mechanism, tmp_path):
     pytest.importorskip("mlxtend")

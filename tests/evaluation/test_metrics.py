@@ -8,7 +8,6 @@ import torch
 from foveal.core.record import Record
 from foveal.evaluation.metrics import (
     centered_maps,
-    coverage,
     energy,
     interval,
     iou,
@@ -17,10 +16,15 @@ from foveal.evaluation.metrics import (
     polygon,
     shuffled_maps,
 )
+from foveal.evaluation.regions import Region, region_of_all
 
 
 def record(values: torch.Tensor, kind: str, axes: str) -> Record:
     return Record(path="here", mechanism="m", kind=kind, domain="spatial", axes=axes, value_range=(0, 1), values=values)
+
+
+def box(*corners: float) -> Region:
+    return region_of_all(torch.tensor([corners], dtype=torch.float32))
 
 
 def bright(row: int, column: int, side: int = 4) -> torch.Tensor:
@@ -29,33 +33,26 @@ def bright(row: int, column: int, side: int = 4) -> torch.Tensor:
     return maps
 
 
-def test_coverage_of_a_half_covered_cell_is_a_half():
-    cover = coverage(torch.tensor([[10.0, 0.0, 30.0, 20.0]]), (40, 80), (2, 4))  # cells of 20x20 pixels
-    assert cover[0].tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0, 0]]
-
-
 def test_pointing_hits_and_misses():
-    box = torch.tensor([[8.0, 0.0, 16.0, 8.0]])  # the upper right quarter of 16x16
-    assert pointing(bright(0, 2), box, (16, 16)).tolist() == [1]
-    assert pointing(bright(3, 2), box, (16, 16)).tolist() == [0]
-    assert pointing(torch.ones(1, 4, 4), box, (16, 16)).tolist() == [0.25]  # a map that says nothing
+    holds = box(8, 0, 16, 8).holds((16, 16), (4, 4))[None]  # the upper right quarter
+    assert pointing(bright(0, 2), holds).tolist() == [1]
+    assert pointing(bright(3, 2), holds).tolist() == [0]
+    assert pointing(torch.ones(1, 4, 4), holds).tolist() == [0.25]  # a map that says nothing
 
 
 def test_energy_of_a_flat_map_is_the_area_of_the_box():
-    box = torch.tensor([[2.0, 3.0, 10.0, 9.0]])
+    cover = box(2, 3, 10, 9).coverage((16, 20), (5, 7))[None]
     flat = torch.ones(1, 5, 7)
-    assert energy(flat, box, (16, 20)).item() == pytest.approx(8 * 6 / (16 * 20))
-    assert energy(torch.zeros(1, 5, 7), box, (16, 20)).tolist() == [0]
+    assert energy(flat, cover).item() == pytest.approx(8 * 6 / (16 * 20))
+    assert energy(torch.zeros(1, 5, 7), cover).tolist() == [0]
 
 
 def test_iou_of_a_cell_with_a_box_twice_its_size():
-    box = torch.tensor([[4.0, 4.0, 12.0, 8.0]])
-    assert iou(bright(1, 1), box, (16, 16)).item() == pytest.approx(0.5)
+    assert iou(bright(1, 1), box(4, 4, 12, 8).coverage((16, 16), (4, 4))[None]).item() == pytest.approx(0.5)
 
 
 def test_iou_of_a_uniform_map_is_that_of_the_whole_image():
-    box = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
-    assert iou(torch.ones(1, 4, 4), box, (16, 16)).tolist() == [0.25]
+    assert iou(torch.ones(1, 4, 4), box(0, 0, 8, 8).coverage((16, 16), (4, 4))[None]).tolist() == [0.25]
 
 
 def test_null_maps_keep_the_weights_and_move_them():
@@ -79,7 +76,7 @@ def test_looked_at_of_a_transform_is_the_sampled_region():
     theta = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]]])  # the upper right quarter
     maps = looked_at(record(theta, "transform", "B 2 3"), (8, 8))
     assert maps is not None
-    assert iou(maps, torch.tensor([[4.0, 0.0, 8.0, 4.0]]), (8, 8)).tolist() == [1]
+    assert iou(maps, box(4, 0, 8, 4).coverage((8, 8), (8, 8))[None]).tolist() == [1]
 
 
 def test_looked_at_of_an_affinity_is_what_each_position_receives():

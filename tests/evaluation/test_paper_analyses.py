@@ -8,7 +8,7 @@ from torch import nn
 
 import foveal
 from foveal.core.record import Facts, Tap
-from foveal.evaluation.paper_analyses import enlarged
+from foveal.evaluation.central_objects import enlarged
 
 
 class RecordedWeights(nn.Module):

@@ -29,7 +29,7 @@ PUBLIC = {
     "CompareConfig", "Record", "RunConfig", "Tap", "TrainConfig", "attach", "attachments", "audit", "class_activation",
     "compare", "create_model", "deploy", "detach", "draw", "excitation_by_class", "export", "list_mechanisms",
     "list_models", "load_data", "load_model", "load_weights", "no_fast_path", "pose_before_and_after", "prune_constant",
-    "replace", "score", "selection_by_size", "train", "watch", "write_report",
+    "replace", "reproduce", "score", "selection_by_size", "train", "watch", "write_report",
 }  # fmt: skip
 SYMBOLS = {"RAM.__init__", "SelectiveKernel.__init__"}  # more than seven arguments: symbols of their papers
 

@@ -109,5 +109,5 @@ def test_draw_puts_windows_back(tmp_path):
     seen, _ = watch_once(model.eval(), x)
     picture = foveal.draw(seen, x)
     titles = [axes.get_title() for part in picture.figure.subfigs for axes in part.get_axes()]
-    assert "layers.0.blocks.1.attn\ncentre, 4 windows" in titles
-    assert "rollout of 2 layers\nmean of queries" in titles
+    assert "layers.0.blocks.1.\nattn\ncentre, 4 windows" in titles
+    assert "rollout\n2 layers\nmean of queries" in titles

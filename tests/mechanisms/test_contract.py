@@ -104,6 +104,8 @@ TABLE = {
     "stn, similarity": transformer(family="similarity"),
     "stn, projective": transformer("B 3 3", family="projective"),
     "stn, tps": transformer("B P 2", family="tps"),
+    "stn, convolutional": transformer(localisation="convolutional"),
+    "stn, linear": transformer(localisation="linear"),
 }
 
 
@@ -111,6 +113,8 @@ OWN_OPERATORS = (  # rows that run another operator than the rows before
     *("se", "sk", "eca", "ge, local", "ge, theta, local", "gc", "coord", "cbam", "nl, subsampling", "mhsa", "bam"),
     *("residual mask", "stn", "stn, similarity", "stn, projective", "stn, tps"),
 )
+
+EXPORTED_LATER = ("stn, convolutional", "stn, linear")  # the ordinary tests export the transformer with another net
 
 
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
@@ -258,7 +262,11 @@ DYNAMIC = (  # torch.export treats a map that a stride brings down to one positi
 )
 
 
-@rows
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=[pytest.mark.exhaustive] * (name in EXPORTED_LATER)) for name, row in TABLE.items()],
+    ids=TABLE,
+)
 def test_mechanism_exports_for_any_batch_and_size_without_tap(row):
     module = moved_from_start(row).eval()
     exported = torch.export.export(module, (torch.randn(2, CHANNELS, 12, 12),), dynamic_shapes=DYNAMIC)
@@ -278,7 +286,13 @@ def test_mechanism_is_traced_by_fx(row, training):
 
 
 @pytest.mark.slow
-@own_operators
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.exhaustive] * (name not in ("se", "sk", "cbam", "stn")))
+        for name in OWN_OPERATORS
+    ],
+)  # the others in CI
 def test_mechanism_runs_in_onnx_at_another_batch_and_size(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

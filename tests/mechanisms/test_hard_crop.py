@@ -212,6 +212,7 @@ class TestContract:
         assert not [node for node in exported.graph.nodes if "tap" in str(node.target)]
 
     @pytest.mark.slow
+    @pytest.mark.exhaustive
     def test_hard_crop_runs_in_onnx_at_another_batch_and_size(self, tmp_path):
         onnxruntime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
@@ -275,6 +276,7 @@ class TestInNetwork:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hard_crop_costs_as_much_as_its_patches(capsys):
     """Compare memory for the backward pass and time with the same network on the whole image."""
     images, cropping = torch.rand(1, 3, 512, 512), "resnet18+hard_crop:patches=4,size=32"
@@ -320,6 +322,7 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hard_crop_finds_the_digit_in_a_scene(tmp_path, monkeypatch):
     """Train as in the docstring, on a quarter of the scene with a quarter of the pieces, for a few epochs."""
     pytest.importorskip("mlxtend")

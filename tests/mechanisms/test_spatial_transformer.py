@@ -107,6 +107,7 @@ def test_spatial_transformers_in_series_record_and_learn():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_spatial_transformer_in_a_resnet_trains_and_is_drawn(tmp_path):
     """Train on bright squares at random places whose size is the class, with a transformer before the second stage."""
     torch.manual_seed(0)

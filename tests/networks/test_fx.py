@@ -4,12 +4,13 @@ import warnings
 
 import pytest
 import torch
-from helpers import randomise_norms
+from helpers import randomise_norms, vary_weights
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import foveal
+from foveal.mechanisms.registry import MECHANISMS as ALL
 
 MECHANISMS = ("se", "sk:groups=8", "cbam", "bam", "ge:extent=4", "mhsa", "stn")
 
@@ -48,10 +49,26 @@ def test_fx_quantization_takes_a_network_with_attention(mechanism):
     assert 0 < difference < 0.2
 
 
+EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
+TRACED = [
+    pytest.param(name, marks=[] if name in ("se", "stn", "nl") else EXHAUSTIVE)
+    for name, each in ALL.items()
+    if each.attaches != "network"
+]
+OPTIONS = {"sk": ":groups=8", "ge": ":extent=4", "hard_crop": ":size=24"}
+
+
 @torch.no_grad()
-def test_torchscript_is_made_by_tracing():
-    model, images = network("se"), torch.randn(2, 3, 40, 40)
+@pytest.mark.parametrize("name", TRACED)
+def test_torchscript_is_made_by_tracing(name):
+    """A traced network runs at another batch size and another image size; scripting is refused in one line."""
+    model = vary_weights(network(f"{name}{OPTIONS.get(name, '')}"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        traced = torch.jit.trace(model, images)
-    torch.testing.assert_close(traced(images), model(images))
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and shapes are constants for Python
+        traced = torch.jit.trace(model, torch.randn(2, 3, 40, 40))
+        with pytest.raises(TypeError, match=r"torch.jit.script: \w+ cannot be scripted; use torch.jit.trace"):
+            torch.jit.script(model)
+    with foveal.no_fast_path():
+        for shape in ((2, 3, 40, 40), (3, 3, 48, 56)):
+            images = torch.randn(shape)
+            torch.testing.assert_close(traced(images), model(images), atol=1e-4, rtol=1e-4)

@@ -77,6 +77,8 @@ def test_load_weights_uses_a_named_layout_alone():
         foveal.load_weights(model, state, layout="authors")
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_load_weights_names_the_nearest_network():
     model = foveal.create_model("small_cnn")
     for state, nearest in (

@@ -42,10 +42,10 @@ MATCHES = [  # of a backbone, the attention whose cost is met, and how closely
     ("small_cnn", "small_cnn+stn", SMALL, 0.05),
     ("resnet20", "resnet20+se", SMALL, 0.05),
     ("resnet18", "seresnet18", IMAGENET, 0.03),
-    ("resnet50", "seresnet50", IMAGENET, 0.03),
-    pytest.param("resnext50_32x4d", "sknet50", IMAGENET, 0.03, marks=pytest.mark.slow),
-    pytest.param("convnext_atto", "convnext_femto", IMAGENET, 0.03, marks=pytest.mark.slow),
-    pytest.param("vit_tiny_patch16_224", "vit_tiny_patch16_224:depth=14", IMAGENET, 0.03, marks=pytest.mark.slow),
+    pytest.param("resnet50", "seresnet50", IMAGENET, 0.03, marks=pytest.mark.exhaustive),
+    pytest.param("resnext50_32x4d", "sknet50", IMAGENET, 0.03, marks=pytest.mark.exhaustive),
+    pytest.param("convnext_atto", "convnext_femto", IMAGENET, 0.03, marks=pytest.mark.exhaustive),
+    pytest.param("vit_tiny_patch16_224", "vit_tiny_patch16_224:depth=14", IMAGENET, 0.03, marks=pytest.mark.exhaustive),
 ]
 
 

@@ -51,7 +51,7 @@ def test_load_weights_of_the_notes_spatial_transformer_network_keeps_outputs():
     """The transforms are far from the identity, and show what lies outside the image: zeros there, as in the note."""
     theirs = as_trained(Net())
     theirs.fc_loc[2].bias += torch.tensor([0.3, 0.2, 0.4, -0.2, 0.3, 0])
-    ours = foveal.create_model("stn_cnn:localisation=convolutional,padding=0", num_classes=10, in_chans=1).eval()
+    ours = foveal.create_model("stn_cnn:localisation=note,padding=0", num_classes=10, in_chans=1).eval()
     assert foveal.load_weights(ours, theirs.state_dict()) == "study-note"
     x = torch.randn(4, 1, 28, 28)
     with foveal.watch(ours) as seen:
@@ -60,14 +60,16 @@ def test_load_weights_of_the_notes_spatial_transformer_network_keeps_outputs():
     torch.testing.assert_close(seen["stn"].values, theta)
     assert theta.std(0).min() > 0  # each image has a transform of its own
     assert difference(output.log_softmax(1), theirs(x)) < 1e-5
-    border = foveal.create_model("stn_cnn:localisation=convolutional", num_classes=10, in_chans=1).eval()
+    border = foveal.create_model("stn_cnn:localisation=note", num_classes=10, in_chans=1).eval()
     foveal.load_weights(border, theirs.state_dict())
     assert difference(border(x).log_softmax(1), theirs(x)) > 1e-2
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "blocks", [(3, 4, 6, 3), pytest.param((3, 4, 23, 3), marks=pytest.mark.slow)], ids=["SKNet50", "SKNet101"]
+    "blocks",
+    [(3, 4, 6, 3), pytest.param((3, 4, 23, 3), marks=[pytest.mark.slow, pytest.mark.exhaustive])],
+    ids=["SKNet50", "SKNet101"],
 )
 def test_load_weights_of_the_notes_sknets_keeps_outputs(blocks):
     theirs = as_trained(SKNet(20, blocks))
@@ -104,9 +106,10 @@ def test_load_weights_of_the_notes_se_inception_names_its_uncalled_layers(auxili
     assert difference(ours(x), theirs(x)) < 1e-5
 
 
+@pytest.mark.exhaustive
 def test_load_weights_names_the_options_that_fit():
     model = foveal.create_model("small_cnn")
-    for theirs, name in ((Net, "stn_cnn:localisation=convolutional,padding=0"), (SKNet, "sknet50")):
+    for theirs, name in ((Net, "stn_cnn:localisation=note,padding=0"), (SKNet, "sknet50")):
         with pytest.raises(ValueError, match=f"match best {name!r}, in the layout 'study-note'"):
             foveal.load_weights(model, theirs().state_dict())
 

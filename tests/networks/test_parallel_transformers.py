@@ -32,6 +32,7 @@ class TestParallelTransformers:
             ParallelTransformers(1, count=0)
 
     @pytest.mark.slow
+    @pytest.mark.exhaustive
     def test_parallel_transformers_stay_apart_on_two_objects(self):
         """A cross or a square on each of two channels, anywhere; the class is the number of squares."""
         torch.manual_seed(0)

@@ -173,6 +173,7 @@ def test_ram_exports_for_any_batch_and_size_without_tap():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ram_runs_in_onnx_at_another_batch_and_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

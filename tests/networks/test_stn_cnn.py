@@ -16,7 +16,7 @@ def test_stn_cnn_accepts_any_image_size(side):
 
 @pytest.mark.parametrize("name", ["stn_cnn", "two_stn_cnn"])
 def test_stn_cnn_accepts_any_image_size_with_the_notes_localisation(name):
-    model = foveal.create_model(f"{name}:localisation=convolutional,padding=0", num_classes=10, in_chans=1)
+    model = foveal.create_model(f"{name}:localisation=note,padding=0", num_classes=10, in_chans=1)
     assert model(torch.rand(2, 1, 42, 60)).shape == (2, 10)
 
 

@@ -1,5 +1,6 @@
 """Costs of a network: multiply-adds, parameters, memory."""
 
+import weakref
 from functools import partial
 
 import torch
@@ -49,3 +50,17 @@ def test_saved_bytes_and_peak_bytes_by_hand():
     assert saved_bytes(partial(loss_of, model, images), model.parameters()) == 2 * 4000
     weights = 400
     assert 2 * 4000 + weights <= peak_bytes(model, images) <= 4 * 4000 + 3 * weights + 100
+
+
+def test_saved_bytes_frees_what_the_pass_saved():
+    kept = []
+
+    class Noting(Powers):
+        def forward(self, x):
+            answer = super().forward(x)
+            kept.append(weakref.ref(answer.untyped_storage()))
+            return answer
+
+    model = Noting()
+    saved_bytes(partial(loss_of, model, torch.rand(10, 100)), model.parameters())
+    assert [each() for each in kept] == [None]

@@ -9,7 +9,7 @@ from comparisons import BASE, make_comparison
 from PIL import Image
 
 from foveal.cli.main import app
-from foveal.comparison.compare import Examination
+from foveal.comparison.examine import Examination
 from foveal.evaluation.audit import AuditResult
 from foveal.evaluation.findings import Finding
 from foveal.evaluation.metrics import Interval
@@ -57,7 +57,7 @@ def examined() -> Examination:
     """Results of an audit and a score, as stored in a comparison."""
     lost = Interval(0.031, 0.02, 0.042)
     audit = AuditResult({"features.0.attention": 0.04}, [Finding("features.0.attention", "constant", 1e-9)], 500)
-    located = LocalizationResult("features.0.attention", "pointing", lost, lost, lost)
+    located = LocalizationResult("features.0.attention", "pointing", "all", 1500, lost, lost, lost)
     score = ScoreResult(0.9, 1500, (located,), (), (AblationResult("features.0.attention", "mean", lost),))
     return Examination(audit, score)
 
@@ -194,10 +194,12 @@ EXTREMES = {
 
 
 FAST = "all failed", "one seed"
+MARKS = pytest.mark.slow, [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 @pytest.mark.parametrize(
-    "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in EXTREMES]
+    "case",
+    [case if case in FAST else pytest.param(case, marks=MARKS[case.startswith("many with")]) for case in EXTREMES],
 )
 def test_write_report_makes_a_valid_page_of_any_comparison(case, tmp_path, browser):
     errors, classes = EXTREMES[case]

@@ -11,7 +11,6 @@ from torch import nn
 
 import foveal
 from foveal.core.record import Record
-from foveal.inspection.drawing.draw import draw
 from foveal.inspection.finding.find import Places
 from foveal.inspection.recording import Recording
 from foveal.reports.look import LookResult
@@ -41,9 +40,7 @@ def look_result():
     with foveal.watch(model) as seen, torch.no_grad():
         model(images / 255)
     predictions = ["cat", "dog & co"]
-    return LookResult(
-        "runs/mine", draw(seen, images, predictions), seen, images, NAMES, predictions, {"c.png": "no such file"}
-    )
+    return LookResult("runs/mine", seen, images, NAMES, predictions, [[0.75], [0.5]], {"c.png": "no such file"})
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +75,13 @@ def test_write_page_has_a_picture_for_each_place_and_image(look_result, page):
         "Skipped images",
     ]  # fmt: skip
     assert len(read.pictures) == len(places) + len(NAMES)
-    assert read.pictures[-1]["alt"].endswith("predicted: dog & co")
+    assert read.pictures[-1]["alt"].endswith("predicted: dog & co p = 0.50")
     assert text.count("never called") == 3
     assert "<dt>c.png</dt><dd>no such file</dd>" in text
     assert "first.stem.0.stn transforms the image" in text
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.exhaustive)])
 def test_write_page_shows_the_chosen_place_in_a_browser(page, width):
     with chromium() as browser, opened(browser, page, width) as shown:
         check_page(shown)
@@ -100,7 +97,7 @@ def test_write_page_shows_the_chosen_place_in_a_browser(page, width):
         visible[0].get_by_role("link", name="Next").click()
         assert [each.is_visible() for each in sections.all()].count(True) == 1
         shown.get_by_role("link", name="a <b>.png").click()
-        assert shown.locator("section:visible").locator("p").first.inner_text() == "Predicted: cat"
+        assert shown.locator("section:visible").locator("p").first.inner_text() == "Predicted: cat, probability 0.750"
         shown.get_by_role("link", name="Show all").click()
         assert sections.first.is_visible()
         assert sections.last.is_visible()
@@ -130,13 +127,15 @@ def test_summary_warns_where_the_image_was_moved_before():
     moving = mask("b", kind="transform", axes="B 2 3", values=torch.zeros(1, 2, 3))
     assert "b transforms the image" in summary([moving, mask()], 2, 1)
     assert summary([mask(), moving], 2, 1) == "2 places with attention, 1 image."
+    assert summary([mask()], 3, 1, grad_cam=True).startswith("2 places with attention, 1 image. None shows where")
 
 
 def test_write_page_lists_places_without_a_picture(look_result, tmp_path):
     seen = Recording(Places(dict.fromkeys("ab", SimpleNamespace(how="by its class")), {}))
     seen._add(mask("a"))
     seen._add(mask("b", kind="affinity", axes="B G Q K", values=torch.ones(1, 2, 4, 7)))
-    alone = replace(look_result, seen=seen, images=look_result.images[:1], names=["a"], predictions=["cat"], skipped={})
+    alone = replace(look_result, seen=seen, images=look_result.images[:1], names=["a"], predictions=["cat"])
+    alone = replace(alone, probabilities=[[0.5]], skipped={})
     text = write_page(alone, tmp_path / "look.html").read_text()
     assert "<dt>b</dt><dd>&#39;b&#39;: its 7 keys are no map of the image</dd>" in text
     assert "not recorded" not in text
@@ -148,6 +147,6 @@ def test_by_place_joins_gates_of_rows_and_columns():
     images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     with foveal.watch(model) as seen, torch.no_grad():
         model(images / 255)
-    places = by_place(LookResult("", draw(seen, images), seen, images, ["a"], ["0"], {}))
+    places = by_place(LookResult("", seen, images, ["a"], ["0"], [[0.5]], {}))
     assert len(places) == len(seen) / 2 == 8
     assert [record.axes for record in places["layer1.0.se"]] == ["B C H", "B C W"]

@@ -50,9 +50,9 @@ def test_look_feeds_the_pixels_of_the_evaluation_bitwise(run, monkeypatch):
     monkeypatch.setattr("foveal.reports.look.load_model", lambda *_: opened)
     files = [str(root / "all" / name) for name in data.test.names]
     given = inputs_of(opened.network, lambda: look(str(root / "run"), files, most=len(files)))
-    assert torch.equal(given, expected)
+    assert torch.equal(given[: len(expected)], expected)  # then Grad-CAM runs the network again
     by_name = inputs_of(opened.network, lambda: look(str(root / "run"), [config.data], most=len(files)))
-    assert torch.equal(by_name, expected)
+    assert torch.equal(by_name[: len(expected)], expected)
 
 
 def test_load_model_batches_feed_the_same_pixels(run):

@@ -93,6 +93,6 @@ def test_answers_that_are_no_logits_are_refused(answer, message):
 def test_answers_in_another_form_are_read():
     opened = LoadedModel(Answering(lambda z: {"logits": z}), "abc", Preprocessing((3, 1, 1), (0.5,) * 3, (0.5,) * 3))
     images = torch.tensor([[0, 9, 5], [7, 2, 3]], dtype=torch.uint8)[:, :, None, None]
-    assert opened.names_of(opened.answers(images).classes()) == ["b", "a"]
+    assert opened.names_of(opened.answers(images)) == ["b", "a"]
     with pytest.raises(ValueError, match="4 channels"):
         opened.answers(torch.zeros(1, 4, 1, 1, dtype=torch.uint8))

@@ -277,7 +277,9 @@ def test_attach_keeps_the_interface_of_timm(mechanism):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mechanism", ["se", "sk", "cbam"])
+@pytest.mark.parametrize(
+    "mechanism", ["se", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("sk", "cbam"))]
+)
 def test_attach_keeps_models_compilable_and_exportable(mechanism):
     torch._dynamo.reset()
     model = randomise_norms(ResNet(BasicBlock, [1, 1, 1, 1])).eval()

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from helpers import contents, randomise_norms
+from helpers import check_nothing_is_left, contents, randomise_norms
 from torch import nn
 from torchvision.models import detection
 
@@ -99,16 +99,6 @@ def made(library, name):
 @pytest.mark.parametrize(("library", "name"), [(library, name) for library in NETWORKS for name in NETWORKS[library]])
 def test_detach_leaves_nothing_of_attach(library, name):
     check_nothing_is_left(made(library, name))
-
-
-def check_nothing_is_left(model):
-    hooked = next(module for module in model.modules() if not [*module.children()])
-    hooked.register_forward_hook(lambda *_: pytest.fail("the trial ran the user's hooks"))
-    before = contents(model)
-    foveal.attach(model, "se")
-    foveal.attach(model, "cbam")
-    foveal.detach(model)
-    assert contents(model) == before
 
 
 class Two(nn.Module):
@@ -222,3 +212,55 @@ def test_attach_does_not_mix_what_two_trial_passes_saw():
     model = foveal.attach(TakesThree(), "se", at=["front", "stem"], reduction=1)
     assert [model.front.fc1.in_features, model.stem.se.fc1.in_features] == [3, 5]
     assert model(torch.rand(1, 3, 12, 12)).shape == (1, 8, 10, 10)
+
+
+@pytest.mark.parametrize("head", [nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(8 * 10 * 10, 2))])
+@pytest.mark.parametrize(("mechanism", "at"), [("se", "0.front"), ("stn", "0.front"), ("stn", "input")])
+def test_attach_takes_the_channels_of_the_image_that_the_model_takes(head, mechanism, at):
+    """Also where no pass ends, because the head is for another image size."""
+    model, x = nn.Sequential(TakesThree(), head), torch.rand(1, 3, 12, 12)
+    plain = model(x)
+    foveal.attach(model, mechanism, at=at, **({"reduction": 1} if mechanism == "se" else {}))
+    torch.testing.assert_close(model(x), plain, atol=1e-5, rtol=0)
+
+
+def test_attach_refuses_a_place_of_an_image_whose_channels_no_pass_finds():
+    model = nn.Sequential(TakesThree())
+    model[0].stem = nn.Conv2d(7, 5, 3)
+    with pytest.raises(
+        ValueError, match=r"'0.front': no forward pass reaches it \(the trial pass stopped: .*give inputs="
+    ):
+        foveal.attach(model, "se", at="0.front")
+    foveal.attach(model, "se", at="0.front", inputs=torch.rand(1, 7, 12, 12), reduction=1)
+    assert model(torch.rand(1, 7, 12, 12)).shape == (1, 8, 10, 10)
+
+
+class Shallow(nn.Module):
+    """A network that does not run the last two stages of its encoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = torchvision.models.resnet18(), nn.Conv2d(128, 2, 1)
+
+    def forward(self, x):
+        x = self.encoder.maxpool(self.encoder.bn1(self.encoder.conv1(x)))
+        return self.head(self.encoder.layer2(self.encoder.layer1(x)))
+
+
+@pytest.mark.parametrize(("mechanism", "end"), [("se", "bn2.se"), ("sk", "conv1")])
+def test_attach_leaves_blocks_that_the_model_does_not_run_out_of_the_default_places(mechanism, end):
+    with torch.device("meta"):
+        model = Shallow()
+    foveal.attach(model, mechanism)
+    [attachment] = foveal.attachments(model)
+    blocks = [f"encoder.layer{stage}.{block}" for stage in (1, 2) for block in (0, 1)]
+    assert list(attachment.at) == blocks
+    assert {module.path for module in attachment.modules} == {f"{block}.{end}" for block in blocks}
+    foveal.detach(model)
+    with pytest.raises(
+        ValueError, match=r"'encoder.layer3.0.\w+': no forward pass reaches it; attention there would be"
+    ):
+        foveal.attach(model, mechanism, at="encoder.layer3.0")
+    model.forward = lambda x: model.head(model.encoder.conv1(x).repeat(1, 2, 1, 1))
+    with pytest.raises(ValueError, match=r"no forward pass reaches it; attention there would be dead"):
+        foveal.attach(model, mechanism)

@@ -1,18 +1,18 @@
-"""Augmentation of batches: shares of classes, erased pixels, weights of classes."""
+"""Augmentation of batches: shares of classes, erased pixels."""
 
 import pytest
 import torch
 
 from foveal import RunConfig
 from foveal.data.load_data import load_data
-from foveal.training.augmentation import BatchAugmentation, class_weights
+from foveal.training.augmentation import BatchAugmentation
 from foveal.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
 
 def augmented(config: RunConfig, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return next(BatchAugmentation(config, 3, CPU)(iter([(images, labels)])))
+    return next(BatchAugmentation(config, 3, CPU)(iter([(torch.arange(len(labels)), images, labels)]), epoch=0))
 
 
 def test_without_settings_a_batch_stays_as_it_is():
@@ -36,12 +36,6 @@ def test_reprob_erases_a_rectangle():
     erased, _ = augmented(RunConfig(reprob=1.0), torch.full((2, 1, 16, 16), 7.0), torch.tensor([0, 1]))
     share = (erased != 7).float().mean((1, 2, 3))
     assert ((share >= 0.01) & (share <= 0.34)).all()
-
-
-def test_class_weights_give_each_class_the_same_weight_in_all():
-    """Classes 0 and 2 with 3 and 1 of four images, two classes: 4 / (2 * 3) and 4 / (2 * 1)."""
-    weights = class_weights(torch.tensor([0, 0, 0, 2]), 3)
-    assert weights.tolist() == pytest.approx([2 / 3, 0, 2])
 
 
 def batches_of(model: str) -> list[torch.Tensor]:

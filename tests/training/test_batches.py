@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import foveal
-from foveal.data.parts import UNREAD
+from foveal.data.labels import UNREAD
 from foveal.reports.look import look
 from foveal.training.batches import UnreadImages, read_batches
 from foveal.training.config import RunConfig
@@ -44,7 +44,7 @@ def test_read_batches_leaves_out_images_that_cannot_be_read(data, workers):
     assert labels.tolist() == [part.labels[2], UNREAD]
     assert part.labels[3] != UNREAD
     unread = UnreadImages("photos", 0.5)
-    found = list(read_batches(part, torch.arange(len(part)), 5, workers, unread.add))
+    found = list(read_batches(part, torch.arange(len(part)).split(5), workers, unread.add))
     assert [indices.tolist() for indices, _, _ in found] == [[0, 1, 2, 4], [5, 6, 7, 8, 9], [10, 11]]
     assert torch.equal(found[0][1][2], images[0])
     assert all(torch.equal(labels, part.labels[indices]) for indices, _, labels in found)
@@ -52,12 +52,15 @@ def test_read_batches_leaves_out_images_that_cannot_be_read(data, workers):
     assert unread.reasons[name].startswith("cannot be read: ")
 
 
-def test_read_batches_skips_a_batch_without_any_image(data):
+def test_read_batches_keeps_a_batch_without_any_image(data):
     part = replace(data.validation)
     for index in (0, 1):
         break_file(part, index)
-    found = list(read_batches(part, torch.arange(4), 2, 0, UnreadImages("photos", 0.5).add))
-    assert [indices.tolist() for indices, _, _ in found] == [[2, 3]]
+    found = list(read_batches(part, torch.arange(4).split(2), 0, UnreadImages("photos", 0.5).add))
+    assert [(indices.tolist(), len(images), len(labels)) for indices, images, labels in found] == [
+        ([], 0, 0),
+        ([2, 3], 2, 2),
+    ]
 
 
 def test_unread_images_above_the_share_are_refused(data):
@@ -106,13 +109,14 @@ def test_batches_of_a_loaded_model_and_look_name_what_they_leave_out(data, tmp_p
     foveal.train(config, tmp_path / "run")
     opened = foveal.load_model(tmp_path / "run")
     part = opened.load_data(config.data).test
-    name = break_file(part, 2)
+    count = len(part)
+    name = break_file(part, count // 2)
     batches = opened.batches(part)
     assert sum(len(labels) for _, labels in batches) == len(part) - 1
     assert list(batches.unread.reasons) == [name]
     monkeypatch.setattr(LoadedModel, "load_data", lambda *_: replace(data, test=part))
     looked = look(str(tmp_path / "run"), [config.data], most=4)
-    assert looked.names == [part.names[index] for index in (0, 1, 3)]
+    assert looked.names == [part.names[index] for index in (0, count // 4, 3 * count // 4)]
     assert list(looked.skipped) == [name]
 
 

@@ -176,8 +176,11 @@ def test_names_data_tells_data_sets_from_files(tmp_path):
     assert not names_data("nowhere/x.JPG")
 
 
-@pytest.mark.parametrize("stated", [{"batch_size": 0}, {"batch_size": True}, {"amp": 1}, {"channels_last": "no"}, []])
+@pytest.mark.parametrize(
+    "stated",
+    [{"batch_size": 0}, {"batch_size": True}, {"amp": 1}, {"channels_last": "no"}, {"amp_dtype": "float8"}, []],
+)
 def test_inference_settings_of_a_checkpoint_are_checked(stated):
     with pytest.raises(ValueError, match="states "):
         check_run_facts({"inference": stated})
-    assert InferenceSettings.from_facts({}) == InferenceSettings(False, False, 64)
+    assert InferenceSettings.from_facts({}) == InferenceSettings(False, False, 64, "bfloat16")

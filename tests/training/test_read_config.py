@@ -16,8 +16,8 @@ def test_read_config_reads_what_was_written(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(asdict(CONFIG)))
     assert read_config(path, RunConfig) == CONFIG
-    path.write_text("model: resnet20+se\nlr: 1\n")  # a file of an older version lacks fields
-    assert read_config(path, RunConfig) == RunConfig(model="resnet20+se", lr=1.0)
+    path.write_text("model: resnet20+se\nlr: 1\namp: true\n")  # a file of an older version lacks fields
+    assert read_config(path, RunConfig) == RunConfig(model="resnet20+se", lr=1.0, amp=True, amp_dtype="bfloat16")
 
 
 BROKEN = {
@@ -85,6 +85,13 @@ def test_files_that_are_no_text_or_no_object_are_one_line(tmp_path):
         ({"epochs": 0}, "epochs=0: must be from 1 to 100,000"),
         ({"batch_size": 2**40}, "must be from 1 to 1,048,576"),
         ({"smoothing": float("nan")}, "smoothing=nan: must be at least 0 and below 1"),
+        ({"grad_accum_steps": 0}, "grad_accum_steps=0: must be from 1 to 1,048,576"),
+        (
+            {"grad_accum_steps": 5},
+            "batch_size=32: must be a multiple of grad_accum_steps=5, the number of micro-batches",
+        ),
+        ({"amp": True, "amp_dtype": "half"}, "amp_dtype='half': must be bfloat16 or float16"),
+        ({"amp_dtype": "float16"}, "amp_dtype='float16': has no effect without amp; add --amp"),
         ({"ema": 1.0}, "ema=1.0: must be at least 0 and below 1"),
     ],
 )

@@ -77,6 +77,7 @@ RESUMED = {
         lambda _, tensors: tensors.pop("optimizer.1.exp_avg"),
         "other values of the optimizer for weight 1",
     ),
+    "scaler": (lambda facts, _: facts.update(scaler={"scale": 1.0}), "states scaler={'scale': 1.0}; nothing is needed"),
     "classes": (lambda facts, _: facts.update(classes=["a"]), "states 1 classes, and its network has num_classes=2"),
 }
 

@@ -24,7 +24,8 @@ from foveal.training.config import RunConfig
 from foveal.training.load_model import load_model
 from foveal.training.loaded_model import LoadedModel
 from foveal.training.predictions import predicted_right
-from foveal.training.run_folder import Result, finished
+from foveal.training.run_figures import Result
+from foveal.training.run_folder import finished
 
 LEVELS = {"black": 20, "grey": 120, "white": 230}
 

@@ -15,6 +15,7 @@ from foveal.core.folders import locked_folder
 from foveal.reports.look import look
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
+from foveal.training.stored_split import StoredSplit, digest_of
 
 SETTINGS = {"image_size": 16, "epochs": 2, "batch_size": 4, "lr": 3e-3}
 
@@ -188,3 +189,14 @@ def test_a_comparison_is_not_continued_with_other_images(place, tmp_path):
     remove(place / "all")
     with pytest.raises(ValueError, match=r"1 removed, as 'dark/03.png'.*; restore them, or train in another folder"):
         make_plan(["none", "se"], config, tmp_path / "cmp")
+
+
+def test_labels_that_changed_are_refused_and_those_of_older_runs_taken(tmp_path):
+    data = foveal.load_data(write_classes(tmp_path / "all"), image_size=16)
+    swapped = replace(data, test=replace(data.test, labels=1 - data.test.labels))
+    stored = StoredSplit(data.split, None, digest_of(data))
+    stored.check_same(data, "stop")
+    with pytest.raises(ValueError, match="its labels are not those that the run was trained on; restore them, or stop"):
+        stored.check_same(swapped, "stop")
+    replace(stored, labels=None).check_same(swapped, "stop")
+    assert digest_of(replace(data, classes=("light", "dark"))) != digest_of(data)

@@ -111,7 +111,7 @@ def cases(draw):
     return counts, draw(st.sampled_from(["RGB", "L", "P", "RGBA", "1"])), options
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(max_examples=30, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(cases())
 def test_train_gives_the_reference_figures_or_refuses(case):

@@ -9,7 +9,7 @@ from foveal.data.parts import Data, InMemory
 from foveal.data.preprocessing import Preprocessing
 from foveal.training import train as training
 from foveal.training.config import RunConfig
-from foveal.training.train import share_right
+from foveal.training.evaluate import share_right
 
 
 def share(right: int, of: int) -> float:

@@ -1,11 +1,12 @@
-"""Panels of affinities: the weights of one query over all keys, as a map over the image, averaged over the heads.
+"""Panel of maps over the images: masks, and affinities as what one query reads from all keys, the mean of the heads.
 
 One weight among many is small, so the scale of a column ends at its largest weight; its colour bar shows the range. The
 weights of tokens outside the map, such as a class token or registers, are not drawn. Windows are put back on the map; a
 query reads from its own window alone.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 
 import torch
 from matplotlib.figure import SubFigure
@@ -13,29 +14,41 @@ from torch import Tensor
 
 from foveal.core.layout import Layout, Windows
 from foveal.core.record import Record
-from foveal.inspection.drawing.maps import Column, Query, draw_columns
+from foveal.inspection.drawing.canvas import TITLE, Sheet, title_height, wrapped
+from foveal.inspection.drawing.maps import Column, Query, beside, columns_height, draw_columns, mask_column
 from foveal.inspection.rollout import can_roll_out, count_tokens, layouts, rollout
 
 AXES = ("B H W Y X", "B G H W Y X", "B G Q K", "B N G Q K", "B G N Q K")
 Size = tuple[int, int]  # height and width of the image
 
 
-def draw_affinities(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Draw for each place the weights of its query; at the end the rollout of layers over the same tokens."""
-    size = images.shape[2], images.shape[3]
-    columns = [column(record, size) for record in records]
-    columns += [rolled(layers, size) for layers in rollouts(records)]
-    part.suptitle("what a query reads from where, mean of the heads; an orange frame is the query", fontsize=9)
-    draw_columns(part, columns, images)
+def map_columns(records: list[Record], sheet: Sheet) -> list[Column]:
+    """Return the columns of masks and affinities."""
+    columns = [mask_column(each) if each.kind == "mask" else column(each, sheet.size) for each in records]
+    return beside(columns, sheet)
 
 
-def count_columns(records: list[Record]) -> int:
-    """Return the number of columns: one for each Record and one for each rollout."""
-    return len(records) + len(rollouts(records))
+def heading(records: list[Record], sheet: Sheet) -> str:
+    """Return the line above the maps of Records."""
+    reads = "what a query (orange frame) reads, mean of the heads; " * any(each.kind == "affinity" for each in records)
+    return wrapped(f"{reads}marks in a bar: smallest and largest weight", sheet.width)
+
+
+def maps_height(records: list[Record], sheet: Sheet) -> float:
+    """Return the height in inches of the maps of Records."""
+    return 0.1 + title_height([heading(records, sheet)]) + columns_height(map_columns(records, sheet), sheet)
+
+
+def draw_maps(part: SubFigure, records: list[Record], sheet: Sheet) -> None:
+    """Draw the maps of masks and affinities over their images."""
+    part.suptitle(heading(records, sheet), fontsize=TITLE)
+    draw_columns(part, map_columns(records, sheet), sheet)
 
 
 def no_map(record: Record, size: Size) -> str:
-    """Return the reason why an affinity is not a map over the image, or ""."""
+    """Return the reason why a mask or an affinity is not a map over the image, or ""."""
+    if record.kind == "mask":
+        return ""
     if record.domain == "channel":
         return "its keys are channels"
     if record.axes.endswith("Y X") or layouts(record, size)[1]:
@@ -91,16 +104,17 @@ def reading(weights: Tensor, queries: Layout | Windows | None) -> tuple[Tensor, 
     return weights[:, queries.middle], "centre"
 
 
-def rollouts(records: list[Record]) -> list[list[Record]]:
-    """Return the groups of layers to roll out: several layers over the same tokens each."""
+def rollouts(records: list[Record], size: Size) -> list[Record]:
+    """Return a mask for each group of several layers over the same tokens: the rollout of these layers."""
     layers: dict[int, list[Record]] = {}
-    for record in filter(can_roll_out, records):
-        layers.setdefault(count_tokens(record), []).append(record)
-    return [group for group in layers.values() if len(group) > 1]
+    for record in records:
+        if can_roll_out(record) and not no_map(record, size):
+            layers.setdefault(count_tokens(record), []).append(record)
+    return [rolled(group, size) for group in layers.values() if len(group) > 1]
 
 
-def rolled(layers: list[Record], size: Size) -> Column:
-    """Return the column of a rollout."""
+def rolled(layers: list[Record], size: Size) -> Record:
+    """Return the rollout of layers as a mask over the image."""
     tokens = layouts(layers[0], size)[1]
     if tokens is None:
         raise ValueError(f"{layers[0].path!r}: {no_map(layers[0], size)}")
@@ -109,8 +123,11 @@ def rolled(layers: list[Record], size: Size) -> Column:
     read, query = (
         (matrix[:, 0], "class token") if whole.starts_with_class_token else (matrix.mean(1), "mean of queries")
     )
-    maps = whole.map(read)
-    return Column(f"rollout of {len(layers)} layers\n{query}", maps, scale(maps))
+    title = f"{len(layers)} layers\n{query}"
+    return replace(
+        layers[0], mechanism="rollout", kind="mask", axes="B H W", value_range=(0.0, inf), path=title,
+        values=whole.map(read), tokens=None,
+    )  # fmt: skip
 
 
 def scale(maps: Tensor) -> tuple[float, float]:

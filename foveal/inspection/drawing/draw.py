@@ -4,12 +4,10 @@ Images are shown unchanged, in their own colours; under a map they are repeated 
 of their Record's `value_range`, with a colour bar; no value is rescaled without a visible scale.
 """
 
-import base64
-import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from html import escape
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -18,76 +16,26 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from foveal.core.batches import as_tensor
-from foveal.core.files import WRITTEN_BY, write_file
-from foveal.core.names import lookup
 from foveal.core.record import Record
-from foveal.inspection.drawing.affinities import AXES, count_columns, draw_affinities, no_map
-from foveal.inspection.drawing.bars import draw_gates, draw_selections, gates_height
-from foveal.inspection.drawing.canvas import PLAIN_TEXT, WIDTH, as_pictures
-from foveal.inspection.drawing.maps import columns_height, draw_masks, marginals
-from foveal.inspection.drawing.regions import PATHS, draw_crops, draw_glimpses, draw_transforms
+from foveal.inspection.drawing.affinities import rollouts
+from foveal.inspection.drawing.canvas import ACROSS, PLAIN_TEXT, TICK, Sheet, as_pictures, title_height, wrapped
+from foveal.inspection.drawing.images import draw_images, images_height
+from foveal.inspection.drawing.maps import OPACITY, marginals
+from foveal.inspection.drawing.panels import PANELS, Panel, not_shown, refusal
+from foveal.inspection.drawing.picture import Picture
 
-DPI = 110
-SUFFIX_FIELDS = {"png": "Software", "svg": "Creator", "pdf": "Creator"}  # of a file's metadata, for its origin
 NAMED = 4  # places named in the alt text
 
 
-class Picture:
-    """Drawing that can be saved, shown by a notebook, or inserted into an HTML page.
-
-    Attributes:
-        figure: matplotlib figure.
-        alt_text: description for screen readers.
-    """
-
-    def __init__(self, figure: Figure, alt_text: str):
-        self.figure, self.alt_text = figure, alt_text
-        self._png: bytes | None = None
-
-    def save(self, path: str | Path) -> Path:
-        """Write a PNG, SVG or PDF, by the suffix of `path`; return the path.
-
-        Raises:
-            ValueError: another suffix.
-            OSError: the file cannot be written.
-        """
-        path = Path(path)
-        kind = path.suffix.lower().removeprefix(".")
-        lookup("ending of a picture", kind, SUFFIX_FIELDS)
-        return write_file(path, self.png() if kind == "png" else self.rendered(kind))
-
-    def png(self) -> bytes:
-        """Return the drawing as a PNG; it is rendered once."""
-        if self._png is None:
-            self._png = self.rendered("png")
-        return self._png
-
-    def rendered(self, kind: str) -> bytes:
-        """Render the drawing as "png", "svg" or "pdf"."""
-        buffer = io.BytesIO()
-        metadata: dict[str, Any] = {SUFFIX_FIELDS[kind]: WRITTEN_BY}
-        if kind != "png":
-            metadata["Date" if kind == "svg" else "CreationDate"] = None  # equal files for equal drawings
-        self.figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
-        return buffer.getvalue()
-
-    def _repr_png_(self) -> bytes:
-        return self.png()
-
-    def __html__(self) -> str:
-        """Return an `img` element with embedded data; templates call this method by its name."""
-        return (
-            f'<img alt="{escape(self.alt_text)}" src="data:image/png;base64,{base64.b64encode(self.png()).decode()}">'
-        )
-
-    def _repr_html_(self) -> str:
-        return self.__html__()
-
-
 def draw(
-    seen: Iterable[Record], images: Any, predictions: Sequence[str | int] | None = None, *, most: int = 6
+    seen: Iterable[Record],
+    images: Any,
+    predictions: Sequence[str | int] | None = None,
+    *,
+    most: int = 6,
+    opacity: float = OPACITY,
 ) -> Picture:
-    """Draw all recorded attention on one sheet.
+    """Draw all recorded attention on one sheet, with the images and their predictions.
 
     Args:
         seen (Recording or Iterable[Record]): the result of `foveal.watch`, or some Records.
@@ -95,14 +43,16 @@ def draw(
             to three channels, uint8 or in [0, 1]: as they were before any normalisation.
         predictions (Sequence[str], optional): the model's prediction for each image: a text, or a class's number.
         most (int): maximum number of images to show.
+        opacity (float): of maps over their images, from 0 to 1, which shows the maps alone.
 
     Returns:
         Picture: shown by a notebook; `save(path)` writes PNG, SVG or PDF, `alt_text` describes it.
 
     Raises:
         TypeError: predictions that are no list of texts or whole numbers.
-        ValueError: `most` below 1; no Record that can be drawn, such as statistics; images that are normalised, or
-            not as many as the Records contain; predictions that are not one for each image, such as logits.
+        ValueError: `most` below 1; `opacity` outside [0, 1]; no Record that can be drawn, such as statistics; images
+            that are normalised, or not as many as the Records contain; predictions that are not one for each image,
+            such as logits.
 
     >>> import foveal, torch
     >>> model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1).eval()
@@ -113,46 +63,93 @@ def draw(
     >>> picture.alt_text
     '2 images with gate of features.0.attention, gate of features.2.attention, gate of features.3.attention'
     """
+    return draw_sheet(*prepare(seen, images, predictions, most, opacity))
+
+
+def draw_pages(
+    seen: Iterable[Record],
+    images: Any,
+    predictions: Sequence[str | int] | None = None,
+    *,
+    most: int = 6,
+    opacity: float = OPACITY,
+) -> list[Picture]:
+    """Draw as `draw` does, on as many sheets as the places need: each panel has at most the places of a page."""
+    records, sheet = prepare(seen, images, predictions, most, opacity)
+    drawn = {panel: [each for each in records if panel.draws(each, sheet.size)] for panel in PANELS}
+    count = max(ceil(len(chosen) / panel.page) for panel, chosen in drawn.items()) or 1
+    left_out = [each for each in records if not any(panel.draws(each, sheet.size) for panel in PANELS)]
+    pages = [[each for chosen in drawn.values() for each in part_of(chosen, page, count)] for page in range(count)]
+    pages[-1] += left_out
+    return [draw_sheet(page, sheet) for page in pages]
+
+
+def part_of(records: Sequence[Record], index: int, count: int) -> Sequence[Record]:
+    """Return a part of Records that are divided evenly into `count` parts, in order."""
+    first, end = (ceil(at * len(records) / count) for at in (index, index + 1))
+    return records[first:end]
+
+
+def prepare(
+    seen: Iterable[Record], images: Any, predictions: Any, most: int, opacity: float, across: int = ACROSS
+) -> tuple[list[Record], Sheet]:
+    """Check what is handed over to `draw`; return the Records, as they are drawn, of the images that are shown."""
     if most < 1:
         raise ValueError(f"most={most}: at least one image is needed")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity={opacity}: a number from 0 to 1 is needed")
     recorded = list(seen)
     if not all(isinstance(record, Record) for record in recorded):
         raise ValueError("statistics cannot be drawn, only the values of images: use watch(model, keep='values')")
-    records = [record for record in recorded if record.kind in PANELS]
-    if not records:
+    if not recorded:
         raise ValueError("nothing to draw: no Record was seen")
     pictures = as_pictures(images)
-    for record in records:
+    for record in recorded:
         if len(record.values) != len(pictures):
             raise ValueError(f"{len(pictures)} images, but {record.path!r} has {len(record.values)}")
-    shown, texts = pictures[:most], read_predictions(predictions, len(pictures))
-    size = shown.shape[2], shown.shape[3]
-    records = marginals([record_head(record, len(shown)) for record in records])
-    refused = {record.path: why for record in records if (why := refusal(record, size))}
-    groups = []
-    for kind, panel in PANELS.items():
-        chosen = [record for record in records if record.kind == kind and not refusal(record, size)]
-        groups += [(panel, chosen)] if chosen else []
-    if not groups:
-        path, why = next(iter(refused.items()))
-        raise ValueError(f"{path!r}: {why}")
-    figure = draw_groups(groups, shown, texts, not_shown(refused))
-    return Picture(figure, in_words(records, texts[: len(shown)], len(shown)))
+    texts = read_predictions(predictions, len(pictures))
+    sheet = Sheet(pictures[:most], texts[:most], opacity, across)
+    records = marginals([record_head(record, len(sheet.images)) for record in recorded])
+    return [*records, *rollouts(records, sheet.size)], sheet
 
 
 @rc_context(PLAIN_TEXT)
-def draw_groups(
-    groups: Sequence[tuple["Panel", list[Record]]], shown: Tensor, texts: Sequence[str], lines: list[str]
-) -> Figure:
-    """Draw each group of Records with its panel, one below another, and the lines on what is not shown."""
-    heights = [panel.height(chosen, shown) for panel, chosen in groups] + ([0.1 + 0.16 * len(lines)] if lines else [])
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, (panel, chosen) in zip(parts, groups, strict=False):
-        panel.fill(part, chosen, shown, texts)
-    if lines:
-        parts[-1].text(0.01, 0.5, "\n".join(lines), fontsize=7, va="center")
-    return figure
+def draw_sheet(records: list[Record], sheet: Sheet) -> Picture:
+    """Draw Records panel by panel, one below another, and lines on what is not shown.
+
+    Raises:
+        ValueError: no Record that can be drawn.
+    """
+    refused = {each.path: why for each in records if (why := refusal(each, sheet.size))}
+    drawn = {panel: [each for each in records if panel.draws(each, sheet.size)] for panel in PANELS}
+    panels = [(panel, chosen) for panel, chosen in drawn.items() if chosen]
+    if not panels:
+        path, why = next(iter(refused.items()))
+        raise ValueError(f"{path!r}: {why}")
+    blocks: list[tuple[float, Callable[[SubFigure], None]]] = [
+        (panel.height(chosen, sheet), filling(panel, chosen, sheet)) for panel, chosen in panels
+    ]
+    if not any(panel.shows_images for panel, _ in panels):
+        blocks.insert(0, (images_height(sheet), partial(draw_images, sheet=sheet)))
+    if refused:
+        lines = wrapped("\n".join(not_shown(refused)), sheet.width, TICK)
+        blocks.append((0.1 + title_height([lines]), partial(write_lines, lines=lines)))
+    heights = [height for height, _ in blocks]
+    figure = Figure(figsize=(sheet.width, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, (_, fill) in zip(parts, blocks, strict=True):
+        fill(part)
+    return Picture(figure, in_words(records, sheet))
+
+
+def filling(panel: Panel, records: list[Record], sheet: Sheet) -> Callable[[SubFigure], None]:
+    """Return a function that draws Records with their panel on a part of a figure."""
+    return lambda part: panel.fill(part, records, sheet)
+
+
+def write_lines(part: SubFigure, lines: str) -> None:
+    """Write lines of text on a part of a figure."""
+    part.text(0.01, 0.5, lines, fontsize=TICK, va="center")
 
 
 def read_predictions(predictions: Any, images: int) -> list[str]:
@@ -177,67 +174,16 @@ def read_predictions(predictions: Any, images: int) -> list[str]:
     return [str(each) for each in values]
 
 
-def in_words(records: Sequence[Record], predictions: Sequence[str], images: int) -> str:
+def in_words(records: Sequence[Record], sheet: Sheet) -> str:
     """Return the alt text of a drawing: the number of images, the first places by name, the predictions."""
     places = [f"{record.kind} of {' '.join(record.path.split()) or record.mechanism}" for record in records]
     named = ", ".join(places[:NAMED]) + (f" and {len(places) - NAMED} more" if len(places) > NAMED else "")
-    suffix = f"; predicted: {', '.join(map(str, predictions))}" if predictions else ""
+    predicted = ", ".join(" ".join(each.split()) for each in sheet.predictions)
+    suffix = f"; predicted: {predicted}" if sheet.predictions else ""
+    images = len(sheet.images)
     return f"{images} image{'s' * (images != 1)} with {named}{suffix}"
-
-
-def refusal(record: Record, size: tuple[int, int]) -> str:
-    """Return the reason why a Record cannot be drawn, or ""."""
-    panel = PANELS[record.kind]
-    if record.axes not in panel.axes:
-        return f"no picture shows a {record.kind} of axes {record.axes!r}"
-    return panel.refuses(record, size)
-
-
-def not_shown(refused: dict[str, str]) -> list[str]:
-    """Return a line for each reason why places are left out."""
-    places: dict[str, list[str]] = {}
-    for path, why in refused.items():
-        places.setdefault(why, []).append(path)
-    return [
-        f"not shown: {', '.join(each[:3])}{f' and {len(each) - 3} more' if len(each) > 3 else ''}: {why}"
-        for why, each in places.items()
-    ]
 
 
 def record_head(record: Record, count: int) -> Record:
     """Return the Record of the first `count` images, on the CPU in single precision."""
     return replace(record, values=record.values[:count].detach().float().cpu())
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Panel for one kind of Record.
-
-    Attributes:
-        axes: axes of the Records that it can draw.
-        height: function from Records and images to the height in inches.
-        fill: function that draws Records on a part of the figure.
-        refuses: function that returns the reason why a Record of these axes cannot be drawn, or "".
-    """
-
-    axes: tuple[str, ...]
-    height: Callable[[list[Record], Tensor], float]
-    fill: Callable[[SubFigure, list[Record], Tensor, Sequence[str] | None], None]
-    refuses: Callable[[Record, tuple[int, int]], str] = lambda record, size: ""
-
-
-PANELS = {
-    "transform": Panel(
-        ("B 2 3", "B 3 3", "B P 2"), lambda records, images: 0.5 + 1.55 * len(records) * len(images), draw_transforms
-    ),
-    "mask": Panel(("B H W",), lambda records, images: columns_height(len(records), images), draw_masks),
-    "affinity": Panel(
-        AXES, lambda records, images: 0.3 + columns_height(count_columns(records), images), draw_affinities, no_map
-    ),
-    "gate": Panel(("B C",), lambda records, images: gates_height(len(records)), draw_gates),
-    "selection": Panel(("B K C",), lambda records, images: 3.0, draw_selections),
-    "glimpse": Panel(
-        ("B T 2",), lambda records, images: 0.3 + 3.1 * -(-len(records) * len(images) // PATHS), draw_glimpses
-    ),
-    "crop": Panel(("B K 2 3",), lambda records, images: 0.5 + 2.2 * len(records) * len(images), draw_crops),
-}

@@ -1,4 +1,4 @@
-"""Maps over their images: columns of weights, each with its own scale; masks as such columns.
+"""Maps over their images, and beside them where there is room: columns of weights, each with its own scale.
 
 Below a map is the image in grey, of reduced contrast, so that the colours of the map are those of its scale.
 """
@@ -15,15 +15,24 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from foveal.core.record import Record
-from foveal.inspection.drawing.canvas import BOX, SCALE, WIDTH, fitting, show
+from foveal.inspection.drawing.canvas import (
+    BOX,
+    SCALE,
+    SIDE,
+    TICK,
+    TITLE,
+    Sheet,
+    show,
+    show_captioned,
+    title_height,
+    wrapped,
+)
 
 SHARES = 1e-3  # tolerance for the sum of a softmax in single precision
-BAND = 7  # columns of weights in a band at most; more continue in a band below
-ROOM = 5  # columns for which there is room at least, including the image's
-SIDE = 1.6  # largest side of a map, in inches
 OPACITY = 0.6  # of a map over its image
 DARK, LIGHT = 0.3, 0.9  # grey of the darkest and the lightest point of an image under a map
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
+SCALE_HEIGHT = 0.42  # inches: a colour bar with its numbers
 
 PLANES: dict[str, Callable[[Tensor], Tensor]] = {  # weights of channels and positions, as (B, C, H or 1, W or 1)
     "B C H W": lambda values: values,
@@ -50,78 +59,90 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """Column of one map for each image, (B, Y, X), all on one scale."""
+    """Column of one map for each image, (B, Y, X), all on one scale; over the images, or `alone` beside them."""
 
     title: str
     maps: Tensor
     scale: tuple[float, float]
     query: Query | None = None
+    alone: bool = False
+
+    def heading(self) -> str:
+        return wrapped(self.title, SIDE)
 
 
-def bands(columns: int) -> tuple[int, int]:
-    """Return the number of columns in a band, and the number of bands."""
-    below = ceil(columns / BAND)
-    return ceil(columns / below), below
+def mask_column(record: Record) -> Column:
+    """Return the column of a mask."""
+    return Column(f"{record.mechanism}\n{record.path}", record.values, mask_scale(record))
 
 
-def columns_height(columns: int, images: Tensor) -> float:
-    """Return the height in inches of `columns` columns of maps."""
-    beside, below = bands(columns)
-    height, width = images.shape[2:]
-    side = min(SIDE, 0.95 * WIDTH / max(beside + 1, ROOM))
-    return below * (0.75 + len(images) * (side * height / width + 0.04))
+def beside(columns: Sequence[Column], sheet: Sheet) -> list[Column]:
+    """Return columns each with one beside it that shows the map alone, if they fit side by side; else unchanged."""
+    if 2 * len(columns) + 1 > sheet.across:
+        return list(columns)
+    return [each for column in columns for each in (column, replace(column, title="beside the image", alone=True))]
 
 
-def draw_columns(part: SubFigure, columns: Sequence[Column], images: Tensor) -> None:
-    """Draw each image, then each column's map over the image; below, the scale of each column."""
-    beside, below = bands(len(columns))
-    ratios = ([1.0] * len(images) + [0.06]) * below
-    axes = part.subplots(len(ratios), max(beside + 1, ROOM), squeeze=False, height_ratios=ratios)
+def bands(columns: Sequence[Column], sheet: Sheet) -> list[Sequence[Column]]:
+    """Divide columns evenly into bands, one below another, each with a column for the images."""
+    width = ceil(len(columns) / ceil(len(columns) / (sheet.across - 1)))
+    return [columns[first : first + width] for first in range(0, len(columns), width)]
+
+
+def columns_height(columns: Sequence[Column], sheet: Sheet) -> float:
+    """Return the height in inches of columns of maps."""
+    titles = [title_height([column.heading() for column in band]) for band in bands(columns, sheet)]
+    return sum(titles) + len(titles) * (len(sheet.images) * sheet.height + SCALE_HEIGHT)
+
+
+def draw_columns(part: SubFigure, columns: Sequence[Column], sheet: Sheet) -> None:
+    """Draw each image with its prediction, then each column's map over the image; below, the scale of each column."""
+    below = bands(columns, sheet)
+    ratios = ([sheet.height] * len(sheet.images) + [0.08]) * len(below)
+    axes = part.subplots(len(ratios), sheet.across, squeeze=False, height_ratios=ratios)
     for axis in axes.flat:
         axis.set_axis_off()
-    for band, rows in enumerate(axes.reshape(below, len(images) + 1, -1)):
+    for band, rows in zip(below, axes.reshape(len(below), len(sheet.images) + 1, -1), strict=True):
         pictures = list(rows[:-1, 0])
-        for axis, image in zip(pictures, images, strict=True):
-            show(axis, image, margin=0)
-        pictures[0].set_title("input", fontsize=8)
-        for (*cells, bar), column in zip(rows.T[1:], columns[band * beside : (band + 1) * beside], strict=False):
-            draw_column(part, column, images, pictures, cells, bar)
+        for index, axis in enumerate(pictures):
+            show_captioned(axis, sheet, index)
+        pictures[0].set_title("image", fontsize=TITLE)
+        for (*cells, bar), column in zip(rows.T[1:], band, strict=False):
+            draw_column(part, column, sheet, pictures, cells, bar)
 
 
 def draw_column(
-    part: SubFigure, column: Column, images: Tensor, pictures: Sequence[Axes], cells: Sequence[Axes], bar: Axes
+    part: SubFigure, column: Column, sheet: Sheet, pictures: Sequence[Axes], cells: Sequence[Axes], bar: Axes
 ) -> None:
-    """Draw the maps of one column over the images, their query and their colour bar."""
-    height, width = images.shape[2:]
+    """Draw the maps of one column over the images or beside them, their query and their colour bar."""
+    height, width = sheet.size
     low, high = column.scale
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    for picture, axis, image, weights in zip(pictures, cells, images, column.maps, strict=True):
-        show(axis, in_grey(image), margin=0)
+    opacity = 1.0 if column.alone else sheet.opacity
+    for picture, axis, image, weights in zip(pictures, cells, sheet.images, column.maps, strict=True):
+        if not column.alone:
+            show(axis, in_grey(image), margin=0)
         drawn = axis.imshow(
-            weights.numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest", extent=extent, alpha=OPACITY
+            weights.numpy(), vmin=low, vmax=high, cmap=SCALE, interpolation="nearest", extent=extent, alpha=opacity
         )
         if column.query:
-            for framed in (picture, axis):
+            for framed in (axis,) if column.alone else (picture, axis):
                 column.query.frame(framed, height, width)
-    cells[0].set_title(column.title, fontsize=fitting(column.title, 0.9 * columns_width(pictures[0])))
+    cells[0].set_title(column.heading(), fontsize=TITLE)
     bar.set_axis_on()
     bar.set_facecolor(str((DARK + LIGHT) / 2))
     part.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[low, high], format="%.2g")
-    bar.tick_params(labelsize=6)
+    bar.tick_params(labelsize=TICK)
     first, last = bar.get_xticklabels()
     first.set_horizontalalignment("left")  # both within the bar, clear of a neighbour's
     last.set_horizontalalignment("right")
+    for edge in (column.maps.min().item(), column.maps.max().item()):
+        bar.axvline(edge, color="black", linewidth=1.5)
 
 
 def in_grey(image: Tensor) -> Tensor:
     """Return the luminance of an image (3, H, W) as grey of reduced contrast, (3, H, W)."""
     return DARK + (LIGHT - DARK) * torch.einsum("chw,c->hw", image, LUMA).expand(3, -1, -1)
-
-
-def columns_width(axis: Axes) -> float:
-    """Return the distance from one column to the next, in inches."""
-    spec = axis.get_subplotspec()
-    return WIDTH / spec.get_gridspec().ncols if spec else WIDTH
 
 
 def by_owner(records: list[Record]) -> list[tuple[str, list[Record]]]:
@@ -150,13 +171,6 @@ def marginals(records: list[Record]) -> list[Record]:
             gate = values.mean((2, 3))
             found.append(replace(product, axes="B C", values=gate, path=f"{owner}\nmean over positions"))
     return found
-
-
-def draw_masks(part: SubFigure, records: list[Record], images: Tensor, predictions: Sequence[str] | None) -> None:
-    """Draw masks as columns over their images."""
-    titles = [f"{record.mechanism}\n{record.path}" for record in records]
-    columns = [Column(title, record.values, mask_scale(record)) for title, record in zip(titles, records, strict=True)]
-    draw_columns(part, columns, images)
 
 
 def mask_scale(record: Record) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from foveal.inspection.drawing.canvas import BOX, PLAIN_TEXT, WIDTH, fitting
+from foveal.inspection.drawing.canvas import BOX, PLAIN_TEXT, TICK, WIDTH, wrapped
 from foveal.inspection.drawing.palette import BLUE, GREEN, LIGHT_GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY_BLUE, VERMILION, YELLOW, LIGHT_GREY)
@@ -55,7 +55,7 @@ def draw_classes(
                 axis.fill_between(x, line - spread, line + spread, color=colour, alpha=0.25, linewidth=0)
         axis.plot(x, mean[-1, channels], color="black", linewidth=0.8, linestyle="--", label="all")
         axis.set_ylim(0, 1)
-        axis.set_title(path, fontsize=fitting(path, 0.85 * WIDTH / BESIDE))
+        axis.set_title(wrapped(path, 0.85 * WIDTH / BESIDE, TICK), fontsize=TICK)
     axes[0].set_ylabel("mean gate", fontsize=7)
     heading = "mean gate of each class" + (", and its standard deviation over the images" if len(names) <= 2 else "")
     figure.suptitle(f"{heading}; {shown} channels, spread evenly, at most", fontsize=9)
@@ -90,6 +90,37 @@ def draw_sizes(shares: Mapping[str, Tensor], scales: Sequence[float]) -> Figure:
         label.set(rotation=40, ha="right", rotation_mode="anchor")
     figure.suptitle("mean selection by depth, the central object enlarged", fontsize=9)
     axes[0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@rc_context(PLAIN_TEXT)
+def draw_trend(
+    name: str,
+    values: Mapping[str, Sequence[float]],
+    intervals: Mapping[str, tuple[float, float, float]],
+    reference: float,
+) -> Figure:
+    """Draw a figure by depth: a point for each trained network, the mean with its interval, and a reference line.
+
+    Args:
+        name: of the figure, on the vertical axis.
+        values: by place, in the order of the network, those of the trained networks.
+        intervals: by place, mean, low and high; low and high are NaN where there is no interval.
+        reference: value where there is no dependence.
+    """
+    figure, (axis,) = panels(1, beside=1, tall=2.6)
+    axis.axhline(reference, color="black", linewidth=0.8, linestyle="--", label=f"no dependence: {reference:.2g}")
+    for place, path in enumerate(intervals):
+        label = "" if place else "one trained network"
+        beside = [place + 0.02 * len(values)] * len(values[path])
+        axis.scatter(beside, values[path], s=14, color=ORANGE, linewidths=0, label=label)
+    means, lows, highs = zip(*intervals.values(), strict=True)
+    axis.vlines(range(len(means)), lows, highs, color=BLUE, linewidth=1.2)
+    axis.plot(means, marker="o", markersize=4, linewidth=1, color=BLUE, label="mean, and its 95 % interval")
+    axis.set_ylabel(wrapped(name, 2.4, TICK), fontsize=7)
+    axis.set_xticks(range(len(intervals)), list(intervals), fontsize=7, rotation=40, ha="right", rotation_mode="anchor")
+    axis.grid(alpha=0.3)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
     return figure
 
 

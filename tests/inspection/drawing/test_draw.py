@@ -1,18 +1,22 @@
 """Figures of Records: what is drawn where, on which scale, and what cannot be drawn."""
 
 import base64
+import io
 import re
 from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import foveal
 from foveal.core.layout import Tokens, Windows
 from foveal.core.record import Record
-from foveal.inspection.drawing.canvas import BOX
-from foveal.inspection.drawing.draw import draw
+from foveal.inspection.drawing.canvas import BOX, LETTER, TITLE, wrapped
+from foveal.inspection.drawing.draw import draw, draw_pages
+from foveal.inspection.drawing.picture import save_pages
 from foveal.inspection.drawing.regions import GRID_POINTS
 from foveal.ops.warps import CONTROL
 
@@ -93,8 +97,8 @@ def test_draw_keeps_the_stated_scale_of_masks_and_gates():
 
 
 def mask_columns(picture):
-    """Title, drawn values of the first image and scale of each mask."""
-    titled = [axis for axis in axes_of(picture) if axis.get_title() not in ("", "input")]
+    """Title, drawn values of the first image and scale of each mask that is drawn over its image."""
+    titled = [axis for axis in axes_of(picture) if axis.get_title() not in ("", "image", "beside the image")]
     return [
         (axis.get_title(), axis.images[-1].get_array().tolist(), axis.images[-1].get_clim())
         for axis in titled
@@ -131,19 +135,20 @@ def test_draw_scales_shares_to_the_largest():
 def test_draw_gives_each_scale_a_colour_bar():
     masks = [record("mask", "B H W", torch.ones(3, 2, 2), value_range=within) for within in ((0.0, 1.0), (1.0, 2.0))]
     bars = [axis.get_xticks().tolist() for axis in axes_of(draw(masks, IMAGES)) if len(axis.get_xticks()) == 2]
-    assert bars == [[0.0, 1.0], [1.0, 2.0]]
+    assert bars == [[0.0, 1.0]] * 2 + [[1.0, 2.0]] * 2  # over the image, and beside it
 
 
 def test_draw_stacks_selections_up_to_one():
     values = torch.tensor([0.25, 0.75]).view(1, 2, 1).expand(3, 2, 6)
-    axis = axes_of(draw([record("selection", "B K C", values)], IMAGES))[0]
+    axis = axes_of(draw([record("selection", "B K C", values)], IMAGES))[-1]
     heights = [bar.get_height() for bar in axis.patches]
     assert heights == [0.25, 0.75]
 
 
 def test_draw_sorts_gates_and_shows_their_range():
     values = torch.tensor([[0.2, 0.9, 0.4], [0.4, 0.7, 0.4], [0.3, 0.8, 0.4]])
-    (axis,) = axes_of(draw([record("gate", "B C", values, value_range=(0.0, 2.0))], IMAGES))
+    *_, axis = axes_of(draw([record("gate", "B C", values, value_range=(0.0, 2.0))], IMAGES))
+    assert axis.get_title().endswith("SD over images 0.054")  # (2 * sqrt(2 / 3) * 0.1 + 0) / 3
     bars, band, line = axis.patches
     assert bars.get_data().values.tolist() == pytest.approx([0.8, 0.4, 0.3])
     assert line.get_data().values.tolist() == pytest.approx([0.8, 0.4, 0.3])
@@ -154,7 +159,7 @@ def test_draw_sorts_gates_and_shows_their_range():
 
 def test_draw_arranges_many_gates_in_a_grid():
     seen = [record("gate", "B C", torch.rand(3, 4), path=f"layer{place}.se") for place in range(6)]
-    axes = axes_of(draw(seen, IMAGES))
+    axes = axes_of(draw(seen, IMAGES, most=1))[5:]  # after the image
     assert [axis.get_title() for axis in axes] == [f"layer{place}.se\ntest" for place in range(6)]
     assert len({axis.get_position().x0 for axis in axes}) == 3
 
@@ -165,7 +170,7 @@ def test_draw_shows_gates_of_channel_and_position_as_map_and_bars():
     picture = draw([record("gate", "B C H W", values, path="layer1.ge")], IMAGES)
     assert mask_columns(picture) == [("test\nlayer1.ge\nmean over channels", [[0.5, 1.0]], (0.0, 1.0))]
     axis = axes_of(picture)[-1]
-    assert axis.get_title() == "layer1.ge\nmean over positions\ntest"
+    assert axis.get_title() == "layer1.ge\nmean over positions\ntest\nSD over images 0"
     assert axis.patches[0].get_data().values.tolist() == [1.0, 0.5]
 
 
@@ -223,16 +228,97 @@ def test_draw_shows_a_rollout_of_layers_of_the_same_tokens():
         "blocks.0.attn\nclass token",
         "blocks.1.attn\nclass token",
         "stage.attn\ncentre",
-        "rollout of 2 layers\nclass token",
+        "rollout\n2 layers\nclass token",
     ]
     assert drawn[-1][1] == [[0.0] * 3] * 3
+
+
+PREDICTIONS = ["seven\np = 0.97", "five\np = 0.60", "six\np = 1.00"]
+
+
+@pytest.mark.parametrize("kind", ["gate", "selection", "mask"])
+def test_draw_shows_each_image_with_its_prediction(kind):
+    axes, shape = {"gate": ("B C", (3, 4)), "selection": ("B K C", (3, 2, 4)), "mask": ("B H W", (3, 2, 2))}[kind]
+    shown = axes_of(draw([record(kind, axes, torch.full(shape, 0.5))], IMAGES, PREDICTIONS, most=2))
+    captioned = {axis.texts[0].get_text(): axis.images[0].get_array() for axis in shown if axis.texts}
+    assert list(captioned) == ["seven, p = 0.97", "five, p = 0.60"]
+    for image in captioned.values():
+        assert np.array_equal(image, IMAGES[0].permute(1, 2, 0).expand(-1, -1, 3) / 255)
+
+
+def test_draw_of_few_maps_shows_each_beside_its_image_too():
+    """Two maps fit twice beside the images; three are drawn over them alone."""
+    masks = [record("mask", "B H W", torch.full((3, 2, 2), 0.5), path=f"layer{place}") for place in range(3)]
+    over, alone = (axis for axis in axes_of(draw(masks[:1], IMAGES, most=1)) if axis.get_title() not in ("", "image"))
+    assert [each.get_alpha() for each in over.images] == [None, 0.6]  # the image in grey, and the map
+    assert [each.get_alpha() for each in alone.images] == [1.0]
+    assert alone.get_title() == "beside the image"
+    titles = [[axis.get_title() for axis in axes_of(draw(masks[:count], IMAGES))] for count in (2, 3)]
+    assert [each.count("beside the image") for each in titles] == [2, 0]
+
+
+def test_draw_opacity_is_that_of_the_maps():
+    mask = record("mask", "B H W", torch.full((3, 2, 2), 0.5))
+    axes = axes_of(draw([mask], IMAGES, opacity=0.25))
+    assert [axis.images[-1].get_alpha() for axis in axes if axis.get_title().startswith("test")] == [0.25]
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=f"opacity={wrong}: a number from 0 to 1 is needed"):
+            draw([mask], IMAGES, opacity=wrong)
+
+
+def test_draw_pages_divides_the_places_evenly():
+    """Eight masks need two pages of four; ten gates are divided too, the one transform is on the first page."""
+    masks = [record("mask", "B H W", torch.ones(3, 2, 2), path=f"mask{place}") for place in range(8)]
+    gates = [record("gate", "B C", torch.ones(3, 4), path=f"gate{place}") for place in range(10)]
+    channels = record("affinity", "B G Q K", torch.eye(9).expand(3, 2, 9, 9), path="xca", domain="channel")
+    pages = draw_pages([quarter(), *masks, *gates, channels], IMAGES, most=1)
+    titles = [[axis.get_title().split("\n")[-2:] for axis in axes_of(page)] for page in pages]
+    named = [{name for title in page for name in title if name[:4] in ("mask", "gate")} for page in titles]
+    assert named == [
+        {*(f"mask{place}" for place in range(first, first + 4)), *(f"gate{place}" for place in range(begin, begin + 5))}
+        for first, begin in ((0, 0), (4, 5))
+    ]
+    assert [["(b) learned box"] in page for page in titles] == [True, False]
+    assert pages[1].figure.subfigs[-1].texts[0].get_text() == "not shown: xca: its keys are channels"
+    assert len(draw_pages(masks[:4], IMAGES)) == 1
+
+
+def test_save_pages_numbers_them_and_refuses_a_file_of_the_user(tmp_path):
+    masks = [record("mask", "B H W", torch.ones(3, 2, 2), path=f"mask{place}") for place in range(8)]
+    pages = draw_pages(masks, IMAGES, most=1)
+    (tmp_path / "seen-2.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"seen-2\.png' exists, and foveal did not write it"):
+        save_pages(pages, tmp_path / "seen.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["seen-2.png"]
+    paths = save_pages(pages, tmp_path / "seen.png", overwrite=True)
+    assert [path.name for path in paths] == ["seen.png", "seen-2.png"]
+    assert [path.read_bytes() for path in paths] == [page.png() for page in pages]
+
+
+def test_draw_pages_rolls_out_all_layers():
+    layers = [
+        record("affinity", "B G Q K", torch.eye(10).expand(3, 2, 10, 10), path=f"blocks.{place}.attn")
+        for place in range(6)
+    ]
+    titles = [title for page in draw_pages(layers, IMAGES) for title, *_ in mask_columns(page)]
+    assert titles[-1] == "rollout\n6 layers\nclass token"
+    assert len(titles) == 7
+
+
+def test_wrapped_breaks_after_dots_and_never_shrinks():
+    letters = lambda count: (count + 0.5) * LETTER * TITLE / 72  # noqa: E731 (inches)
+    assert wrapped("layer1.0.se\nsqueeze_excite", letters(11)) == "layer1.0.se\nsqueeze_\nexcite"
+    assert wrapped("encoder.layers.11", letters(15)) == "encoder.layers.\n11"
+    assert wrapped("a" * 7, letters(3)) == "aaa\naaa\na"
+    assert wrapped("one two", letters(3)) == "one\ntwo"
+    assert wrapped("", 1.0) == ""
 
 
 def test_draw_wraps_many_columns():
     masks = [record("mask", "B H W", torch.ones(3, 2, 2), path=f"layer{place}") for place in range(16)]
     picture = draw(masks, IMAGES)
     assert [title for title, *_ in mask_columns(picture)] == [f"test\nlayer{place}" for place in range(16)]
-    assert [axis.get_title() for axis in axes_of(picture)].count("input") == 3
+    assert [axis.get_title() for axis in axes_of(picture)].count("image") == 4
 
 
 def test_draw_names_records_without_a_picture():
@@ -254,7 +340,7 @@ def test_draw_labels_of_many_selections_do_not_overlap():
     seen = [record("selection", "B K C", values, path=f"layer{1 + at // 4}.{at % 4}.conv2") for at in range(16)]
     picture = draw(seen, IMAGES)
     picture.png()
-    (axis,) = axes_of(picture)
+    *_, axis = axes_of(picture)
     starts = [label.get_window_extent().x1 for label in axis.get_xticklabels()]
     heights = [label.get_fontsize() * picture.figure.dpi / 72 for label in axis.get_xticklabels()]
     slope = torch.tensor(40.0).deg2rad().sin().item()  # sloping lines are apart by the sine of their distance
@@ -265,11 +351,13 @@ def test_draw_labels_of_many_selections_do_not_overlap():
 
 
 def test_draw_html_has_an_escaped_description():
-    """The img holds the PNG, and its text is escaped."""
+    """The img holds the drawing as WebP, and its text is escaped."""
     picture = draw([quarter(), replace(quarter(), path="b")], IMAGES, ["<7>", "5", "6"], most=2)
-    alt, data = re.fullmatch(r'<img alt="([^"<>]*)" src="data:image/png;base64,(.*)">', picture.__html__()).groups()
+    alt, data = re.fullmatch(r'<img alt="([^"<>]*)" src="data:image/webp;base64,(.*)">', picture.__html__()).groups()
     assert unescape(alt) == "2 images with transform of layer1.se, transform of b; predicted: <7>, 5"
-    assert base64.b64decode(data) == picture.png()
+    embedded, drawn = (Image.open(io.BytesIO(each)).convert("RGB") for each in (base64.b64decode(data), picture.png()))
+    difference = np.asarray(embedded, dtype=float) - np.asarray(drawn)
+    assert abs(difference).mean() < 2
     assert picture._repr_html_() == picture.__html__()
     many = [replace(quarter(), path=f"at{index}") for index in range(7)]
     assert draw(many, IMAGES, most=1).alt_text.endswith("transform of at3 and 3 more")
@@ -312,7 +400,7 @@ def test_draw_glimpses_with_numbers_and_squares():
     picture = draw([record], torch.zeros(2, 1, 8, 8), ["seven", "five"])
     axes = [axis for part in picture.figure.subfigs for axis in part.get_axes() if axis.images]
     assert len(axes) == 2
-    assert axes[0].get_title() == "glimpse: seven"
+    assert axes[0].get_title() == "glimpse\nseven"
     assert axes[0].lines[0].get_xydata().tolist() == [[1.5, 1.5], [5.5, 3.5]]
     assert [text.get_text() for text in axes[0].texts] == ["1", "2"]
     boxes = [square.get_bbox().bounds for square in axes[0].patches]
@@ -359,7 +447,7 @@ class TestDrawAffinities:
         assert weights.shape == (3, 6)
         assert (weights[0, 5], weights[2, 0], weights.sum()) == (0.75, 0.25, 1.0)
         assert drawn.get_clim() == (0.0, 0.75)
-        for axis in axes[:2]:
+        for axis in axes[:3]:
             (frame,) = axis.patches
             assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((11.5, 3.5), 4.0, 4.0)
         assert axes[1].get_title().endswith("centre")

@@ -1,0 +1,81 @@
+"""Figures that an experiment states: the test error, and what is measured of a stored network in a job of its own.
+
+A measurement gives a value for each place of a network, and a figure is made of them. The libraries are imported in the
+functions, since `foveal reproduce` lists figures without them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+SCALES = (1.0, 1.25, 1.5, 1.75, 2.0)  # of the central object, as in Figures 3 and 4 of Li et al., 2019
+Measure = Callable[[Path], dict[str, float]]  # from the folder of a run to a value for each place
+
+
+def shares_between_classes(run: Path) -> dict[str, float]:
+    """Measure the share of variance of each place's gates that is between classes, on the test part."""
+    from foveal.evaluation.paper_analyses import excitation_by_class
+    from foveal.training.load_model import load_on_device
+
+    opened = load_on_device(run)
+    data = opened.load_data(opened.data or "")
+    return excitation_by_class(opened.network, opened.batches(data.test), data.classes).variance_between()
+
+
+def slopes_by_size(run: Path) -> dict[str, float]:
+    """Measure how the share of each place's largest kernel changes with each doubling of the central object."""
+    from foveal.evaluation.central_objects import iter_central
+    from foveal.evaluation.paper_analyses import selection_by_size
+    from foveal.training.load_model import load_on_device
+
+    opened = load_on_device(run)
+    test = opened.load_data(opened.data or "").test
+    central = iter_central(opened.batches(test), opened.network, SCALES[-1])
+    return selection_by_size(opened.network, central, SCALES).slopes()
+
+
+def localized(run: Path) -> dict[str, float]:
+    """Measure the share of test images, in per cent, whose digit's frame a transformer shows at IoU above 0.5."""
+    from dataclasses import replace
+    from typing import Any
+
+    from foveal.evaluation.co_localization import localization_of_objects, shown_boxes
+    from foveal.training.load_model import load_on_device
+
+    opened = load_on_device(run)
+    data = opened.load_data(opened.data or "")
+    test: Any = data.test  # distorted digits, with their true transforms
+    frames = replace(test, boxes=shown_boxes(test.theta, *data.shape[1:]))
+    found = localization_of_objects(opened.network, opened.batches(frames))
+    return {path: 100 * each.share() for path, each in found.items()}
+
+
+def rise(values: Sequence[float]) -> float:
+    """Return the mean of the last third of the places minus that of the first third."""
+    places = max(1, len(values) // 3)
+    return fmean(values[-places:]) - fmean(values[:places])
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a run.
+
+    Attributes:
+        unit: Printed after its name.
+        measure: What is measured; None for the test error, which runs store.
+        value: Function from the values of the places, in the order of the network, to the figure.
+    """
+
+    unit: str = ""
+    measure: Measure | None = None
+    value: Callable[[Sequence[float]], float] = fmean
+
+
+FIGURES = {
+    "error": Figure("%"),
+    "images with the digit at IoU above 0.5": Figure("%", localized),
+    "share of variance between classes, last third of the layers minus first": Figure("", shares_between_classes, rise),
+    "slope of the larger kernel by size, first layer": Figure("", slopes_by_size, lambda values: values[0]),
+    "slope of the larger kernel by size, last layer": Figure("", slopes_by_size, lambda values: values[-1]),
+}

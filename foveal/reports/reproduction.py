@@ -1,0 +1,74 @@
+"""Tables of experiments: a paper's figures beside those obtained here, as cells of text."""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from foveal.comparison.experiments import Entry, Experiment, list_experiments, read_kept
+from foveal.comparison.figures import FIGURES
+from foveal.core.intervals import student_interval
+
+if TYPE_CHECKING:  # it imports torch, which the list does not need
+    from foveal.comparison.reproduce import ReproductionResult
+
+HEAD = ("entry", "figure", "paper", "here", "95 % interval", "difference", "minutes")
+NOT_RUN = "not run"
+
+
+def entry_lines(
+    experiment: Experiment, values: Mapping[str, Mapping[int, float]], minutes: Mapping[str, float]
+) -> list[list[str]]:
+    """Return a line for each entry of an experiment: the cells of `HEAD`.
+
+    Args:
+        experiment: Its description.
+        values: Figures by entry and seed.
+        minutes: Of training, by contender.
+    """
+    return [entry_line(each, values.get(each.name, {}), minutes.get(each.contender)) for each in experiment.entries]
+
+
+def entry_line(entry: Entry, values: Mapping[int, float], minutes: float | None) -> list[str]:
+    """Return the cells of one entry."""
+    figure = FIGURES[entry.figure]
+    cells = [entry.name, f"{entry.figure}, {figure.unit}".strip(", "), number(entry.paper)]
+    if not values:
+        return [*cells, NOT_RUN, "", "", ""]
+    mean, low, high = student_interval([*values.values()])
+    between = f"{number(low)} to {number(high)}" if isfinite(low) else "one seed" if len(values) == 1 else "none"
+    apart = "" if entry.paper is None else f"{mean - entry.paper:+.2f}"
+    return [*cells, number(mean), between, apart, "" if minutes is None else f"{minutes:.1f}"]
+
+
+def number(value: float | None) -> str:
+    """Format a figure with two decimals; an unknown one is empty."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def reproduction_table(result: "ReproductionResult") -> list[list[str]]:
+    """Build the table of an experiment that was run, with its head."""
+    return [[*HEAD], *entry_lines(result.experiment, result.values, result.minutes)]
+
+
+def reproduction_lines(result: "ReproductionResult") -> list[str]:
+    """Return sentences on an experiment that was run: what is less than described, verdicts, failures, changes."""
+    described, done = result.experiment.config(), result.comparison.plan.config
+    lines = []
+    if result.quick:
+        lines.append(
+            f"quick: {done.epochs} of {described.epochs} epochs, {done.seeds} of {described.seeds} seeds; "
+            "the figures are worse or less certain than those of the whole experiment and say little about the paper's"
+        )
+    lines += [f"{name} against {result.comparison.plan.baseline}: {label}" for name, label in result.verdicts.items()]
+    lines += [f"{name}: failed, {reason}" for name, reason in result.failed.items()]
+    return [*lines, *(f"differs from the paper: {each}" for each in result.experiment.changes)]
+
+
+def list_table() -> list[list[str]]:
+    """Build the table of all experiments and the figures that were kept, with its head."""
+    lines = []
+    for experiment in list_experiments().values():
+        kept = read_kept(experiment.name)
+        rows = entry_lines(experiment, kept.values if kept else {}, kept.minutes if kept else {})
+        lines += [["" if at else experiment.name, *row] for at, row in enumerate(rows)]
+    return [["experiment", *HEAD], *lines]
