@@ -40,7 +40,7 @@ def test_score_command_separates_a_trained_transformer_from_chance(run_command, 
     parts = digits.digits(0)
     few = {**parts, "test": digits.take(parts["test"].images, parts["test"].labels, np.arange(0, 1500, 12))}
     monkeypatch.setattr(digits, "digits", lambda seed: few)  # 125 digits, each drawn four times
-    run_command("train", "--model", "small_cnn+stn", "--epochs", "4", "--output", "run")
+    run_command("train", "--model", "small_cnn+stn:size=28", "--epochs", "6", "--output", "run")
     code, out, _ = run_command("score", "run", "digits/rts")
     assert code == 0
     located = "stem.0.stn: pointing", "stem.0.stn: energy", "stem.0.stn: iou"
@@ -52,7 +52,7 @@ def test_score_command_separates_a_trained_transformer_from_chance(run_command, 
         "another",
         "none",
     }
-    _, out, _ = run_command("score", "small_cnn+stn", "digits/rts")  # untrained
+    _, out, _ = run_command("score", "small_cnn+stn:size=28", "digits/rts")  # untrained
     lines = [line for line in out.splitlines() if line.startswith(located)]
     assert [line.endswith("not better than chance") for line in lines] == [True] * 3
     code, out, _ = run_command("score", "small_cnn", "digits/rts")  # without attention
