@@ -23,7 +23,8 @@ class ResizeToCover(v2.Transform):
 
 def resize_and_crop(size: Sequence[int], crop_pct: float, interpolation: str) -> v2.Compose:
     """Create the transform to uint8 (C, H, W) of `size`, of which the crop keeps the share `crop_pct` of the shorter
-    side. Equal to timm's `create_transform` to the pixel."""
+    side. Equal to timm's `create_transform` to the pixel; before timm 1.0.31, that one ignored the interpolation where
+    `size` is not square."""
     height, width = (floor(side / crop_pct) for side in size)
     mode = str_to_interp_mode(interpolation)
     resize = v2.Resize(height, mode) if height == width else ResizeToCover((height, width), mode)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
+from packaging.version import Version
 from PIL import Image
 from timm.data import create_transform
 from torchvision.tv_tensors import BoundingBoxes
@@ -14,6 +16,8 @@ from foveal.data.preprocessing import INTERPOLATIONS, Preprocessing
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 48), (30, 31)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875, 0.9])
 def test_transform_equals_that_of_timm(interpolation, height, width, crop_pct):
+    if height != width and interpolation != "bilinear" and Version(timm.__version__) < Version("1.0.31"):
+        pytest.skip("timm before 1.0.31 resizes to a size that is not square in bilinear, whatever is asked")
     random = np.random.default_rng(height)
     options = {"crop_pct": crop_pct, "interpolation": interpolation}
     theirs = create_transform((3, height, width), is_training=False, normalize=False, **options)
