@@ -9,6 +9,8 @@ import torch
 
 from foveal.comparison.jobs import report
 
+HOARD: list[bytes] = []
+
 
 def double(number: int) -> int:
     return 2 * number
@@ -44,3 +46,10 @@ def write_for_ever(path: Path) -> None:
 
 def delayed_signals():
     return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+def hoard(seconds: float) -> int:
+    """Keep 400 MB for the life of the process."""
+    HOARD.append(b"\1" * 400_000_000)
+    time.sleep(seconds)
+    return os.getpid()

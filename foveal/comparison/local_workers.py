@@ -6,6 +6,7 @@ value. If a process is killed from outside, all end. Processes end with their pa
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -74,6 +75,8 @@ class LocalWorkers:
         if self._executor is None:
             environment = {name: value for name, value in MALLOC.items() if name not in os.environ}
             facts = (os.getpid(), self._folder, visible_gpus())
+            # loky replaces a process between two jobs when its memory has grown by 300 MB, as it does here: see MALLOC
+            warnings.filterwarnings("ignore", "A worker (was restarted|stopped)", UserWarning, "loky")
             self._executor = ProcessPoolExecutor(self.size, env=environment, initializer=begin, initargs=facts)
         return self._executor
 

@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from job_functions import delayed_signals, die, double, fall, process, reports, threads
+from job_functions import delayed_signals, die, double, fall, hoard, process, reports, threads
 
 from foveal.comparison.jobs import Failed, JobPool
 from foveal.comparison.local_workers import LocalWorkers, count_local
@@ -36,6 +37,15 @@ def test_run_keeps_its_processes_and_counts_what_jobs_report():
     assert len(first | second) <= count_local()
     assert sum(counts) == 7
     until(lambda: not any(map(running, first | second)))
+
+
+@pytest.mark.slow
+def test_run_replaces_processes_that_have_grown_without_a_word():
+    with warnings.catch_warnings(record=True) as told, JobPool(LocalWorkers()) as pool:
+        warnings.simplefilter("always")
+        found = pool.run(dict.fromkeys(range(3 * count_local()), (hoard, (1.2,))))
+    assert len(set(found.values())) > count_local()
+    assert not told
 
 
 def test_run_starts_processes_that_leave_signals_to_their_parent():
