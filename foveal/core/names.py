@@ -19,8 +19,9 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> ValueError
 
 
 def slug(name: str) -> str:
-    """Return `name` with every character that a file system may refuse replaced by a hyphen."""
-    return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", name)
+    """Return `name` with every character that a file system may refuse replaced by a hyphen, but not at the start, where
+    a command would read an option."""
+    return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", name).lstrip("-")
 
 
 def as_cell(text: str) -> str:
