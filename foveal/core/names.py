@@ -19,8 +19,8 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> ValueError
 
 
 def slug(name: str) -> str:
-    """Return `name` with every character that a file system may refuse replaced by a hyphen, but not at the start, where
-    a command would read an option."""
+    """Return `name` as a file name: with a hyphen for characters that a file system may refuse, and none at the start,
+    where commands read options."""
     return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", name).lstrip("-")
 
 
