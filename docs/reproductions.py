@@ -13,7 +13,7 @@ from pathlib import Path
 import foveal
 from foveal.comparison.experiments import Experiment, list_experiments, read_kept
 from foveal.comparison.reproduce import FILE
-from foveal.reports.reproduction import HEAD, entry_lines
+from foveal.reports.reproduction import HEAD, kept_lines
 from foveal.reports.tables import markdown
 
 DOCS = Path(__file__).parent
@@ -24,19 +24,18 @@ HEADING = """# Experiments of the papers
 `foveal reproduce` lists these experiments, and `foveal reproduce NAME` runs one through `foveal compare`: the same
 runs, folders, verdicts and report. `--quick` ends within minutes, with worse figures. MNIST is downloaded by
 torchvision; `FOVEAL_DATA` names the folder that holds it. "here" is the mean over seeds, with the 95 % interval of
-Student's t; minutes are those of training by the clock, of all seeds together, with one thread each, and more where
-the machine had other work. Under each table: the verdict on the contenders, and what differs from the paper.
+Student's t; minutes are those of training, of all seeds together, with one thread each: by the clock, which has more of
+them where the machine had other work, and in which the processor worked on it, where that was kept. Under each table: the verdict on the contenders, and what differs from the paper.
 """
 
 
 def section(experiment: Experiment) -> str:
     """Write the section of one experiment."""
     kept = read_kept(experiment.name)
-    lines = entry_lines(experiment, kept.values if kept else {}, kept.minutes if kept else {})
     parts = [
         f"## {experiment.title}",
         f"{experiment.source}. `foveal reproduce {experiment.name}`",
-        markdown([[*HEAD], *lines]).rstrip(),
+        markdown([[*HEAD], *kept_lines(experiment, kept)]).rstrip(),
     ]
     if experiment.cost:
         parts.append(f"Expected cost: {experiment.cost}")

@@ -83,7 +83,8 @@ class Kept:
     Attributes:
         values: By entry and seed.
         verdicts: Of each contender against the first.
-        minutes: Of training, of all seeds together, by contender; each run has one thread.
+        minutes: Of training by the clock, of all seeds together, by contender; each run has one thread.
+        processor_minutes: In which the processor worked on them; empty if they were kept before that was measured.
         scores: Of each contender with attention, first seed: lines on localization, faithfulness and ablation.
         machine: Processor, cores and versions.
     """
@@ -91,6 +92,7 @@ class Kept:
     values: dict[str, dict[int, float]]
     verdicts: dict[str, str]
     minutes: dict[str, float]
+    processor_minutes: dict[str, float]
     scores: dict[str, list[str]]
     machine: str
 
@@ -127,4 +129,5 @@ def read_kept(name: str) -> Kept | None:
         return None
     stated = json.loads(path.read_text())
     values = {entry: {int(seed): value for seed, value in own.items()} for entry, own in stated.pop("values").items()}
-    return Kept(values, **{name: stated[name] for name in ("verdicts", "minutes", "scores", "machine")})
+    del stated["file"], stated["experiment"], stated["quick"]
+    return Kept(values, **{"processor_minutes": {}, **stated})

@@ -22,7 +22,7 @@ from foveal.evaluation.trends import trend_of
 from foveal.inspection.drawing.picture import save_pages
 from foveal.profiling.environment import cores, gpus, processor, versions
 from foveal.training.config import RunConfig
-from foveal.training.run_folder import finished, read_times
+from foveal.training.run_folder import finished, read_processor_seconds, read_times
 from foveal.training.train import train
 
 FILE = "reproduction.json"
@@ -54,6 +54,12 @@ class ReproductionResult:
         return {name: sum(sum(read_times(run)) for run in plan.runs(name).values()) / 60 for name in plan.models}
 
     @property
+    def processor_minutes(self) -> dict[str, float]:
+        """Minutes that processors worked on them, which other work on the machine hardly changes."""
+        plan = self.comparison.plan
+        return {name: sum(map(read_processor_seconds, plan.runs(name).values())) / 60 for name in plan.models}
+
+    @property
     def verdicts(self) -> dict[str, str]:
         """The verdict on each contender against the first one."""
         return {name: verdict.label for name, verdict in self.comparison.verdicts.items()}
@@ -77,6 +83,7 @@ class ReproductionResult:
             "values": values,
             "verdicts": self.verdicts,
             "minutes": {name: round(each, 2) for name, each in self.minutes.items()},
+            "processor_minutes": {name: round(each, 2) for name, each in self.processor_minutes.items()},
             "scores": self.scores,
             "machine": f"{processor()}, {cores()} cores; GPU: {gpus()}; {versions()}",
         }

@@ -1,43 +1,53 @@
 """Tables of experiments: a paper's figures beside those obtained here, as cells of text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from foveal.comparison.experiments import Entry, Experiment, list_experiments, read_kept
+from foveal.comparison.experiments import Entry, Experiment, Kept, list_experiments, read_kept
 from foveal.comparison.figures import FIGURES
 from foveal.core.intervals import student_interval
 
 if TYPE_CHECKING:  # it imports torch, which the list does not need
     from foveal.comparison.reproduce import ReproductionResult
 
-HEAD = ("entry", "figure", "paper", "here", "95 % interval", "difference", "minutes")
+HEAD = ("entry", "figure", "paper", "here", "95 % interval", "difference", "minutes", "CPU minutes")
 NOT_RUN = "not run"
 
 
 def entry_lines(
-    experiment: Experiment, values: Mapping[str, Mapping[int, float]], minutes: Mapping[str, float]
+    experiment: Experiment, values: Mapping[str, Mapping[int, float]], *minutes: Mapping[str, float]
 ) -> list[list[str]]:
     """Return a line for each entry of an experiment: the cells of `HEAD`.
 
     Args:
         experiment: Its description.
         values: Figures by entry and seed.
-        minutes: Of training, by contender.
+        minutes: Of training by contender, by the clock, then of the processor.
     """
-    return [entry_line(each, values.get(each.name, {}), minutes.get(each.contender)) for each in experiment.entries]
+    return [
+        entry_line(each, values.get(each.name, {}), [own.get(each.contender) for own in minutes])
+        for each in experiment.entries
+    ]
 
 
-def entry_line(entry: Entry, values: Mapping[int, float], minutes: float | None) -> list[str]:
+def kept_lines(experiment: Experiment, kept: Kept | None) -> list[list[str]]:
+    """Return the same lines of the figures that were kept, if any were."""
+    if kept is None:
+        return entry_lines(experiment, {}, {}, {})
+    return entry_lines(experiment, kept.values, kept.minutes, kept.processor_minutes)
+
+
+def entry_line(entry: Entry, values: Mapping[int, float], minutes: Sequence[float | None]) -> list[str]:
     """Return the cells of one entry."""
     figure = FIGURES[entry.figure]
     cells = [entry.name, f"{entry.figure}, {figure.unit}".strip(", "), number(entry.paper)]
     if not values:
-        return [*cells, NOT_RUN, "", "", ""]
+        return [*cells, NOT_RUN, *[""] * (len(HEAD) - 1 - len(cells))]
     mean, low, high = student_interval([*values.values()])
     between = f"{number(low)} to {number(high)}" if isfinite(low) else "one seed" if len(values) == 1 else "none"
     apart = "" if entry.paper is None else f"{mean - entry.paper:+.2f}"
-    return [*cells, number(mean), between, apart, "" if minutes is None else f"{minutes:.1f}"]
+    return [*cells, number(mean), between, apart, *("" if each is None else f"{each:.1f}" for each in minutes)]
 
 
 def number(value: float | None) -> str:
@@ -47,7 +57,7 @@ def number(value: float | None) -> str:
 
 def reproduction_table(result: "ReproductionResult") -> list[list[str]]:
     """Build the table of an experiment that was run, with its head."""
-    return [[*HEAD], *entry_lines(result.experiment, result.values, result.minutes)]
+    return [[*HEAD], *entry_lines(result.experiment, result.values, result.minutes, result.processor_minutes)]
 
 
 def reproduction_lines(result: "ReproductionResult") -> list[str]:
@@ -69,6 +79,6 @@ def list_table() -> list[list[str]]:
     lines = []
     for experiment in list_experiments().values():
         kept = read_kept(experiment.name)
-        rows = entry_lines(experiment, kept.values if kept else {}, kept.minutes if kept else {})
+        rows = kept_lines(experiment, kept)
         lines += [["" if at else experiment.name, *row] for at, row in enumerate(rows)]
     return [["experiment", *HEAD], *lines]

@@ -110,12 +110,20 @@ def read_times(folder: Path) -> list[float]:
 
 
 def read_speed(folder: Path) -> list[dict[str, float]]:
-    """Read each epoch's `images_per_second`, and `waiting`, the share of the time in which training waited for data.
+    """Read each epoch's figures of speed.
+
+    `images_per_second`; `waiting`, the share of the time in which training waited for data; and `processor_seconds`, in
+    which threads of the process worked (of the first process, and without those that load data).
 
     Raises:
         ValueError: a file of another content.
     """
     return checked_times(folder, "speed", is_speed, "a list of numbers by name")
+
+
+def read_processor_seconds(folder: Path) -> float:
+    """Add up the `processor_seconds` of all epochs."""
+    return sum(epoch.get("processor_seconds", 0.0) for epoch in read_speed(folder))
 
 
 def checked_times(folder: Path, name: str, is_valid: Callable[[Any], bool], needed: str) -> list[Any]:

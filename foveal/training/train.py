@@ -7,8 +7,8 @@ is stored in `best.safetensors`. Files of a run folder:
     config.yaml         the settings
     split.json          the images of each part, the files left out, and notes on how files were read
     metrics.jsonl       one line an epoch; the last line holds the figures of the test part
-    times.json          each epoch's seconds, images a second, and share of the time in which training waited for data:
-                        apart from the figures, which are the same in a repeated run
+    times.json          each epoch's seconds, images a second, share of the time in which training waited for data, and
+                        seconds of the processor: apart from the figures, which are the same in a repeated run
     last.safetensors    to resume: weights, their moving average and the optimizer's state
     best.safetensors    to use: the weights of the best epoch on the validation part, and all that builds the network
     predictions.csv     one line for each test image
@@ -91,7 +91,8 @@ def train(
         functions: functions by the name, `module:function`, that `config` has for them in `model` (alone or with
             attention) or `data`; another one that it names is imported. See `foveal.networks.own`, `foveal.data.own`.
         on_step: called with the numbers of steps done and of all.
-        on_epoch: called with each epoch's line of `metrics.jsonl`, its `seconds`, `images_per_second` and `waiting`.
+        on_epoch: called with each epoch's line of `metrics.jsonl`, its `seconds`, `images_per_second`, `waiting` and
+            `processor_seconds`.
 
     Returns:
         The figures of the test part. The balanced accuracy is None where a class has no test image; of multi-label data
@@ -187,18 +188,18 @@ def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -
         run.events = EventFiles(folder) if run.config.tensorboard else None
         write_metrics(run, folder, lines)
     for epoch in range(len(lines), run.config.epochs):
-        begin = time.perf_counter()
+        begin, work = time.perf_counter(), time.process_time()
         loss = run.train_epoch(epoch, on_step)
         answers, read = run.predict(run.data.validation)
         run.share_unread(run.data.train, run.data.validation)
         found = validation_figures(answers, run.data.validation.labels[read])
         lines.append({"epoch": epoch + 1, "train_loss": loss, **found})
         seconds.append(time.perf_counter() - begin)
-        speed.append(run.speed)
+        speed.append({**run.speed, "processor_seconds": time.process_time() - work})
         if run.processes.main:
             write_times(folder, seconds, speed)
             store_epoch(run, folder, lines)
-        on_epoch({**lines[-1], "seconds": seconds[-1], **run.speed})
+        on_epoch({**lines[-1], "seconds": seconds[-1], **speed[-1]})
     return lines
 
 

@@ -60,7 +60,7 @@ FEWER = {1: "Of the three seeds, one is kept.", 2: "Of the three seeds, two are 
 def test_kept_figures_are_of_the_described_seeds(name):
     described, kept = list_experiments()[name], read_kept(name)
     if kept is None:
-        assert {line[3] for line in entry_lines(described, {}, {})} == {"not run"}
+        assert {line[3] for line in entry_lines(described, {})} == {"not run"}
         return
     config = described.config()
     seeds = list(range(config.seed, config.seed + config.seeds))
@@ -127,6 +127,7 @@ def test_an_experiment_is_a_comparison_with_figures_by_seed(tiny, tmp_path):
     stated = json.loads((tmp_path / "run/reproduction.json").read_text())
     assert stated["values"]["plain"] == {str(seed): pytest.approx(each) for seed, each in rows["none"].errors.items()}
     assert list(stated["minutes"]) == ["none", "se"]
+    assert all(0 < minutes < 1 for minutes in stated["processor_minutes"].values())
     assert any("accuracy lost" in line for line in stated["scores"]["se"])
 
 
@@ -144,9 +145,9 @@ def test_a_figure_that_fails_is_stated(tiny, tmp_path, monkeypatch):
 
 
 def test_entries_without_a_figure_of_the_paper_have_no_difference(tiny):
-    line = entry_lines(tiny, {"gated": {0: 1.0, 1: 3.0}}, {"se": 2.0})[1]
+    line = entry_lines(tiny, {"gated": {0: 1.0, 1: 3.0}}, {"se": 2.0}, {"se": 1.0})[1]
     assert line[:4] == ["gated", "error, %", "", "2.00"]
-    assert line[5:] == ["", "2.0"]
+    assert line[5:] == ["", "2.0", "1.0"]
     assert Entry("a", "none").figure == "error"
 
 
