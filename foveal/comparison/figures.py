@@ -51,6 +51,24 @@ def localized(run: Path) -> dict[str, float]:
     return {path: 100 * each.share() for path, each in found.items()}
 
 
+def error_of_one_path(run: Path) -> dict[str, float]:
+    """Measure the test error, in per cent, of a recurrent attention model that takes one path over each image.
+
+    A learned policy's path is that of its means, a random one's is drawn once.
+    """
+    from foveal.networks.ram import RAM
+    from foveal.training.evaluate import share_right
+    from foveal.training.load_model import load_on_device
+
+    opened = load_on_device(run)
+    if not isinstance(opened.network, RAM):
+        raise ValueError(f"{run}: a {type(opened.network).__name__}, and only a RAM takes a path over an image")
+    opened.network.samples = 0
+    test = opened.load_data(opened.data or "").test
+    predicted = opened.predict(test).answers.logits.argmax(1)
+    return {"glimpse": 100 * (1 - share_right(predicted, test.labels))}
+
+
 def rise(values: Sequence[float]) -> float:
     """Return the mean of the last third of the places minus that of the first third."""
     places = max(1, len(values) // 3)
@@ -74,6 +92,7 @@ class Figure:
 
 FIGURES = {
     "error": Figure("%"),
+    "error of one path": Figure("%", error_of_one_path),
     "images with the digit at IoU above 0.5": Figure("%", localized),
     "share of variance between classes, last third of the layers minus first": Figure("", shares_between_classes, rise),
     "slope of the larger kernel by size, first layer": Figure("", slopes_by_size, lambda values: values[0]),

@@ -28,6 +28,8 @@ from foveal.ops.geometry import centres, sample
 class Retina(nn.Module):
     """Patches around a location, with decreasing resolution: (B, C, H, W) and (B, 2) to (B, K C, g, g).
 
+    Of several locations in each image, (S B, 2) where row s B + b belongs to image b, the result has S B rows too.
+
     A patch of side 2^k g is g x g means over 2^k x 2^k pixels. These means are computed once for all locations, with a
     stride of one pixel (`levels`), and sampled between pixels by bilinear interpolation (`forward`). The result equals
     the mean of samples taken between the pixels of the image.
@@ -53,7 +55,7 @@ class Retina(nn.Module):
         return levels
 
     def forward(self, levels: list[Tensor], location: Tensor) -> Tensor:
-        height, width = levels[0].shape[2:]
+        batch, channels, height, width = levels[0].shape
         patches = []
         for k, level in enumerate(levels):
             s = 2**k  # a level is s - 1 pixels larger than the image
@@ -61,7 +63,9 @@ class Retina(nn.Module):
             x = (location[:, :1] * width + reach) / (width + s - 1)  # (B, g)
             y = (location[:, 1:] * height + reach) / (height + s - 1)
             grid = torch.stack([x[:, None].expand(-1, self.size, -1), y[:, :, None].expand(-1, -1, self.size)], dim=3)
-            patches.append(sample(level, grid, self.padding))
+            rows = grid.view(-1, batch, self.size, self.size, 2).transpose(0, 1).flatten(1, 2)  # (B, S g, g, 2)
+            patch = sample(level, rows, self.padding).view(batch, channels, -1, self.size, self.size)
+            patches.append(patch.permute(2, 0, 1, 3, 4).flatten(0, 1))  # (S B, C, g, g)
         return torch.cat(patches, dim=1)
 
     def extra_repr(self) -> str:
@@ -84,8 +88,8 @@ class Glimpse(nn.Module):
         padding (float): value outside the image.
 
     Shape:
-        Input: `levels(x)` for x (B, C, H, W), and locations (B, 2).
-        Output: (B, K C, g, g).
+        Input: `levels(x)` for x (B, C, H, W), and locations (B, 2); or (S B, 2), S of each image, as of S copies of x.
+        Output: (B, K C, g, g); or (S B, K C, g, g).
 
     Raises:
         ValueError: `size` or `scales` below 1; `std` not above 0.

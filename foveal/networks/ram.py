@@ -119,7 +119,7 @@ class RAM(TimmClassifier):
     def forward(self, x: Tensor) -> Tensor | Walk:
         drawn = self.training or self.policy == "random" or self.samples > 0
         several = self.samples > 1 and not self.training
-        walk = self.walk(x.repeat(self.samples, 1, 1, 1) if several else x, drawn)
+        walk = self.walk(x, drawn, self.samples if several else 1)
         self.glimpse.tap(walk.path[: x.shape[0]])  # of several paths the first
         if self.training:
             return walk
@@ -127,18 +127,22 @@ class RAM(TimmClassifier):
             return walk.logits.unflatten(0, (self.samples, -1)).softmax(2).mean(0).log()
         return walk.logits
 
-    def walk(self, x: Tensor, drawn: bool) -> Walk:
-        """Take T glimpses at drawn locations (in evaluation from a separate generator) or at the policy's means."""
+    def walk(self, x: Tensor, drawn: bool, paths: int = 1) -> Walk:
+        """Take T glimpses at drawn locations (in evaluation from a separate generator) or at the policy's means.
+
+        Of several paths over each image, the Walk has that of image b in the rows b, b + B and so on.
+        """
         stream = torch.Generator(x.device).manual_seed(STREAM) if drawn and not self.training else None
         levels = self.glimpse.levels(x)
-        location = uniform(x, stream) if drawn else x.new_zeros(x.shape[0], 2)
-        state = self.step(x.new_zeros(x.shape[0], STATE), levels, location)
+        count = paths * x.shape[0]
+        location = uniform(count, x.device, stream) if drawn else x.new_zeros(count, 2)
+        state = self.step(x.new_zeros(count, STATE), levels, location)
         path, expected, density = [location], [], []
         for _ in range(self.glimpses - 1):
             mean = self.glimpse.weigh(state)
             expected.append(self.baseline(state.detach())[:, 0])
             location, chance = self.glimpse.draw(mean, stream) if drawn else (mean, torch.zeros_like(mean[:, 0]))
-            location = uniform(x, stream) if self.policy == "random" else location
+            location = uniform(count, x.device, stream) if self.policy == "random" else location
             state = self.step(state, levels, location)
             path.append(location)
             density.append(chance)
@@ -168,6 +172,6 @@ def start(layer: nn.Linear, nonlinearity: Literal["relu", "linear"]) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def uniform(x: Tensor, stream: torch.Generator | None) -> Tensor:
-    """Draw a location (B, 2) uniformly over each image, in normalised coordinates."""
-    return 2 * torch.rand(x.shape[0], 2, generator=stream, device=x.device) - 1
+def uniform(count: int, device: torch.device, stream: torch.Generator | None) -> Tensor:
+    """Draw locations (count, 2) uniformly over images, in normalised coordinates."""
+    return 2 * torch.rand(count, 2, generator=stream, device=device) - 1

@@ -1,0 +1,32 @@
+"""Figures of an experiment that are measured of a stored network, against the plain loop over its test part."""
+
+import pytest
+import torch
+
+import foveal
+from foveal.comparison.figures import FIGURES, error_of_one_path
+from foveal.training.load_model import load_model
+
+
+def trained(model, folder):
+    foveal.train(foveal.RunConfig(data="digits", model=model, epochs=1, batch_size=64, lr=1e-3), folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_error_of_one_path_is_that_of_a_network_without_samples(tmp_path):
+    run = trained("ram:glimpses=2,size=4,samples=3", tmp_path / "run")
+    loaded = load_model(run)
+    test = loaded.load_data("digits").test
+    single = foveal.create_model("ram:glimpses=2,size=4", num_classes=10, in_chans=1)
+    single.load_state_dict(loaded.network.state_dict())
+    with torch.no_grad():
+        right = single.eval()(loaded.preprocessing.normalize(test.images)).argmax(1) == test.labels
+    assert FIGURES["error of one path"].measure is error_of_one_path
+    assert error_of_one_path(run) == {"glimpse": pytest.approx(100 * (1 - right.double().mean().item()))}
+
+
+@pytest.mark.slow
+def test_error_of_one_path_is_refused_of_a_network_without_paths(tmp_path):
+    with pytest.raises(ValueError, match="run: a SmallCNN, and only a RAM takes a path over an image"):
+        error_of_one_path(trained("small_cnn", tmp_path / "run"))
