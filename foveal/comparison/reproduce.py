@@ -85,7 +85,7 @@ class ReproductionResult:
             "minutes": {name: round(each, 2) for name, each in self.minutes.items()},
             "processor_minutes": {name: round(each, 2) for name, each in self.processor_minutes.items()},
             "scores": self.scores,
-            "machine": f"{processor()}, {cores()} cores; GPU: {gpus()}; {versions()}",
+            "machine": f"{processor()}, {cores()} core{'s' * (cores() != 1)}; GPU: {gpus()}; {versions()}",
         }
         return json.dumps(facts, indent=1) + "\n"
 
