@@ -6,9 +6,9 @@ tight box of the drawn pixels.
 
 `rts`: rotation by up to 45 degrees, scale 0.7 to 1.2, then translation as far as the frame of an unrotated digit stays
 on a canvas of 42x42. `translated`: whole pixels, on a canvas of 60x60. `r`: rotation by up to 90 degrees. `p`: the
-digit's frame, in the middle of a canvas of 42x42 and scaled by 0.75 to 1, has each corner moved by a normal of 5
-pixels. `e`: a thin-plate spline whose 16 control points are moved by a normal of 1.5 pixels. (The paper does not
-state the canvas of `r`, `p` and `e`; 28x28 contains all of `r` and `e`, but not of `p`.)
+digit is scaled by 0.75 to 1 in its image of 28x28, and each corner of the image, in the middle of a canvas of 42x42, is
+moved by a normal of 5 pixels. `e`: a thin-plate spline whose 16 control points are moved by a normal of 1.5 pixels.
+(The paper does not state the canvas of `r`, `p` and `e`; 28x28 contains all of `r` and `e`, but not of `p`.)
 
 All true transforms have the direction of the transformer: theta for `r`, `rts` and `translated`, a homography (3, 3)
 for `p`, and for `e` the positions on the canvas that 16 control points sample. The image is drawn through the inverse;
@@ -95,15 +95,17 @@ def turned(count: int, side: int, canvas: int, generator: torch.Generator) -> Te
 
 
 def stretched(count: int, side: int, canvas: int, generator: torch.Generator) -> Tensor:
-    """Draw squares with moved corners: homographies (N, 3, 3). A square that folds is drawn again."""
-    square = uniform(count, 0.75, 1, generator)[:, None, None] * side / canvas * torch.tensor(CORNERS)
+    """Draw images with moved corners and smaller digits: homographies (N, 3, 3). An image that folds is drawn again."""
+    scale = uniform(count, 0.75, 1, generator)
+    square = (torch.tensor(CORNERS) * side / canvas).repeat(count, 1, 1)
     corners = square.clone()
     again = torch.ones(count, dtype=torch.bool)
     while again.any():
         moves = torch.randn(int(again.sum()), 4, 2, generator=generator)
         corners[again] = square[again] + STRETCH * 2 / canvas * moves
         again = (turns(corners) < THIN * turns(square)).any(1)
-    return to_corners(corners.double()).float()
+    smaller = torch.stack([scale, scale, torch.ones(count)], dim=1).diag_embed()
+    return to_corners(corners.double()).float() @ smaller
 
 
 def turns(corners: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveal.data.distortions import DISTORTIONS, distort, grid_back, ink_boxes, warp, whole_corners
+from foveal.data.distortions import DISTORTIONS, distort, grid_back, ink_boxes, uniform, warp, whole_corners
 from foveal.ops.geometry import CORNERS, sample
 from foveal.ops.warps import CONTROL, grid_of, outline
 
@@ -23,7 +23,7 @@ def test_distort_is_undone_by_its_truth(kind):
     truth = distort(images, kind, seed=3)
     back = sample(truth.images.float(), grid_of(truth.theta, 28, 28))
     error = (back - images.float()).abs().mean() / 255
-    assert error < {"translated": 0.001, "p": 0.05}.get(kind, 0.03)  # bilinear sampling, twice
+    assert error < {"translated": 0.001}.get(kind, 0.03)  # bilinear sampling, twice
 
 
 @pytest.mark.parametrize("kind", DISTORTIONS)
@@ -53,10 +53,12 @@ def test_distort_r_rotates_about_the_middle_by_up_to_90_degrees():
     torch.testing.assert_close(theta[:, :, :2].det(), torch.ones(500, dtype=torch.float64))
 
 
-def test_distort_p_moves_corners_by_about_five_pixels_and_never_folds():
+def test_distort_p_moves_the_image_s_corners_by_about_five_pixels_and_never_folds():
     theta = distort(digit_images(500), "p", seed=0).theta
-    corners = 21 * outline(theta, steps=1)  # pixels from the middle of 42
-    torch.testing.assert_close(corners.mean(0), 0.875 * 14 * torch.tensor(CORNERS), atol=1.0, rtol=0)
+    scale = uniform(500, 0.75, 1, torch.Generator().manual_seed(0))  # the first numbers that are drawn
+    of_image = theta / torch.stack([scale, scale, torch.ones(500)], dim=1)[:, None]
+    corners = 21 * outline(of_image, steps=1)  # pixels from the middle of 42
+    torch.testing.assert_close(corners.mean(0), 14.0 * torch.tensor(CORNERS), atol=1.0, rtol=0)
     assert 4.5 < corners.std(0).mean() < 5.5
     ahead = corners.roll(-1, 1) - corners
     after = ahead.roll(-1, 1)
