@@ -25,8 +25,8 @@ HEADING = """# Experiments of the papers
 runs, folders, verdicts and report. `--quick` ends within minutes, with worse figures. MNIST is downloaded by
 torchvision; `FOVEAL_DATA` names the folder that holds it. "here" is the mean over seeds, with the 95 % interval of
 Student's t; minutes are those of training, of all seeds together, with one thread each: by the clock, which has more of
-them where the machine had other work, and in which the processor worked on it, where that was kept. Under each table:
-the verdict on the contenders, and what differs from the paper.
+them where the machine had other work, and in brackets those in which the processor worked, where they were kept. Under
+each table: the verdict on the contenders, and what differs from the paper.
 """
 
 

@@ -39,10 +39,15 @@ OutputPath = Parameter(converter=path_of)
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the text of its rows is no markup."""
+    """Print a table; the text of its rows is no markup.
+
+    On a narrow terminal the first column stays whole, since it names what somebody may type, and no word of the head is
+    cut; long words of other columns are folded.
+    """
     table = Table(box=None)
-    for name in head:
-        table.add_column(name, min_width=max(map(len, name.split()), default=0))  # no word is cut on a narrow terminal
+    for column, name in enumerate(head):
+        longest = max(map(len, name.split()), default=0)
+        table.add_column(name, min_width=longest, no_wrap=column == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)

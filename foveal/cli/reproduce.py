@@ -42,7 +42,8 @@ def reproduce(
     if name is None:
         head, *rows = list_table()
         print_table(head, rows)
-        print("foveal reproduce NAME runs one; minutes are those of training, of all seeds, with one thread each")
+        print("foveal reproduce NAME runs one; minutes are those of training, of all seeds, with one thread each:")
+        print("by the clock, and in brackets those in which the processor worked")
         return
     experiment = find_experiment(name)
     print(f"{experiment.title} ({experiment.source})")

@@ -11,7 +11,7 @@ from foveal.core.intervals import student_interval
 if TYPE_CHECKING:  # it imports torch, which the list does not need
     from foveal.comparison.reproduce import ReproductionResult
 
-HEAD = ("entry", "figure", "paper", "here", "95 % interval", "difference", "minutes", "CPU minutes")
+HEAD = ("entry", "figure", "paper", "here", "95 % interval", "difference", "min (CPU)")
 NOT_RUN = "not run"
 
 
@@ -47,7 +47,8 @@ def entry_line(entry: Entry, values: Mapping[int, float], minutes: Sequence[floa
     mean, low, high = student_interval([*values.values()])
     between = f"{number(low)} to {number(high)}" if isfinite(low) else "one seed" if len(values) == 1 else "none"
     apart = "" if entry.paper is None else f"{mean - entry.paper:+.2f}"
-    return [*cells, number(mean), between, apart, *("" if each is None else f"{each:.1f}" for each in minutes)]
+    clock, *worked = [f"{each:.1f}" for each in minutes if each is not None] or [""]
+    return [*cells, number(mean), between, apart, " ".join([clock, *(f"({each})" for each in worked)])]
 
 
 def number(value: float | None) -> str:
@@ -75,10 +76,10 @@ def reproduction_lines(result: "ReproductionResult") -> list[str]:
 
 
 def list_table() -> list[list[str]]:
-    """Build the table of all experiments and the figures that were kept, with its head."""
+    """Build the table of all experiments and the figures that were kept, with its head, without differences."""
     lines = []
     for experiment in list_experiments().values():
         kept = read_kept(experiment.name)
         rows = kept_lines(experiment, kept)
         lines += [["" if at else experiment.name, *row] for at, row in enumerate(rows)]
-    return [["experiment", *HEAD], *lines]
+    return [[*line[:-2], line[-1]] for line in [["experiment", *HEAD], *lines]]

@@ -147,7 +147,7 @@ def test_a_figure_that_fails_is_stated(tiny, tmp_path, monkeypatch):
 def test_entries_without_a_figure_of_the_paper_have_no_difference(tiny):
     line = entry_lines(tiny, {"gated": {0: 1.0, 1: 3.0}}, {"se": 2.0}, {"se": 1.0})[1]
     assert line[:4] == ["gated", "error, %", "", "2.00"]
-    assert line[5:] == ["", "2.0", "1.0"]
+    assert line[5:] == ["", "2.0 (1.0)"]
     assert Entry("a", "none").figure == "error"
 
 
