@@ -71,3 +71,12 @@ def test_print_table_prints_brackets(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "[red]x[/red]" in out
     assert "[/]" in out
+
+
+def test_print_table_on_a_narrow_terminal_keeps_names_whole_and_loses_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(console, "console", Console(width=50))
+    console.print_table(["experiment", "what it is"], [["co-localization-cluttered", "z" * 60]])
+    out = capsys.readouterr().out
+    assert "co-localization-cluttered" in out
+    assert {"what", "it", "is"} <= set(out.split())
+    assert out.count("z") == 60 + 1  # one in the name
