@@ -41,13 +41,15 @@ OutputPath = Parameter(converter=path_of)
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the text of its rows is no markup.
 
-    On a narrow terminal the first column stays whole, since it names what somebody may type, and no word of the head is
-    cut; long words of other columns are folded.
+    On a narrow terminal the first column stays whole if it takes at most half, since it names what somebody may type.
+    No word of the head is cut; other long words are folded.
     """
+    rows = [*rows]
+    short = 2 * max((len(row[0]) for row in rows), default=0) <= console.width
     table = Table(box=None)
     for column, name in enumerate(head):
         longest = max(map(len, name.split()), default=0)
-        table.add_column(name, min_width=longest, no_wrap=column == 0, overflow="fold")
+        table.add_column(name, min_width=longest, no_wrap=short and column == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)

@@ -73,6 +73,14 @@ def test_print_table_prints_brackets(capsys, monkeypatch):
     assert "[/]" in out
 
 
+def test_print_table_folds_a_long_name(capsys, monkeypatch):
+    monkeypatch.setattr(console, "console", Console(width=50))
+    console.print_table(["class", "images"], [["z" * 80, "12"]])
+    out = capsys.readouterr().out
+    assert out.count("z") == 80
+    assert "12" in out
+
+
 def test_print_table_on_a_narrow_terminal_keeps_names_whole_and_loses_nothing(capsys, monkeypatch):
     monkeypatch.setattr(console, "console", Console(width=50))
     console.print_table(["experiment", "what it is"], [["co-localization-cluttered", "z" * 60]])
