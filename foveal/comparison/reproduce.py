@@ -55,9 +55,11 @@ class ReproductionResult:
 
     @property
     def processor_minutes(self) -> dict[str, float]:
-        """Minutes that processors worked on them, which other work on the machine hardly changes."""
+        """Minutes in which the processor worked on them, of the contenders whose runs all state them."""
         plan = self.comparison.plan
-        return {name: sum(map(read_processor_seconds, plan.runs(name).values())) / 60 for name in plan.models}
+        stated = {name: [*map(read_processor_seconds, plan.runs(name).values())] for name in plan.models}
+        known = {name: [each for each in own if each is not None] for name, own in stated.items()}
+        return {name: sum(own) / 60 for name, own in known.items() if len(own) == len(stated[name])}
 
     @property
     def verdicts(self) -> dict[str, str]:

@@ -121,9 +121,11 @@ def read_speed(folder: Path) -> list[dict[str, float]]:
     return checked_times(folder, "speed", is_speed, "a list of numbers by name")
 
 
-def read_processor_seconds(folder: Path) -> float:
-    """Add up the `processor_seconds` of all epochs."""
-    return sum(epoch.get("processor_seconds", 0.0) for epoch in read_speed(folder))
+def read_processor_seconds(folder: Path) -> float | None:
+    """Add up the `processor_seconds` of all epochs; None if an epoch, of an older version, lacks them."""
+    seconds = [epoch.get("processor_seconds") for epoch in read_speed(folder)]
+    known = [each for each in seconds if each is not None]
+    return sum(known) if known and len(known) == len(seconds) else None
 
 
 def checked_times(folder: Path, name: str, is_valid: Callable[[Any], bool], needed: str) -> list[Any]:
