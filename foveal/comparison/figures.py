@@ -51,6 +51,17 @@ def localized(run: Path) -> dict[str, float]:
     return {path: 100 * each.share() for path, each in found.items()}
 
 
+def digits_in_crops(run: Path) -> dict[str, float]:
+    """Measure the share of test images, in per cent, with the whole object in one of the hard crops."""
+    from foveal.evaluation.objects_in_crops import whole_in_crops
+    from foveal.training.load_model import load_on_device
+
+    opened = load_on_device(run)
+    test = opened.load_data(opened.data or "").test
+    found = whole_in_crops(opened.network, opened.batches(test))
+    return {path: 100 * each.float().mean().item() for path, each in found.items()}
+
+
 def error_of_one_path(run: Path) -> dict[str, float]:
     """Measure the test error, in per cent, of a recurrent attention model that takes one path over each image.
 
@@ -94,6 +105,7 @@ FIGURES = {
     "error": Figure("%"),
     "error of one path": Figure("%", error_of_one_path),
     "images with the digit at IoU above 0.5": Figure("%", localized),
+    "images with the whole digit in the crop": Figure("%", digits_in_crops),
     "share of variance between classes, last third of the layers minus first": Figure("", shares_between_classes, rise),
     "slope of the larger kernel by size, first layer": Figure("", slopes_by_size, lambda values: values[0]),
     "slope of the larger kernel by size, last layer": Figure("", slopes_by_size, lambda values: values[-1]),
