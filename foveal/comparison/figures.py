@@ -4,10 +4,11 @@ A measurement gives a value for each place of a network, and a figure is made of
 functions, since `foveal reproduce` lists figures without them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 SCALES = (1.0, 1.25, 1.5, 1.75, 2.0)  # of the central object, as in Figures 3 and 4 of Li et al., 2019
 Measure = Callable[[Path], dict[str, float]]  # from the folder of a run to a value for each place
@@ -24,21 +25,25 @@ def shares_between_classes(run: Path) -> dict[str, float]:
 
 
 def slopes_by_size(run: Path) -> dict[str, float]:
-    """Measure how the share of each place's largest kernel changes with each doubling of the central object."""
+    """Measure how the share of each place's largest kernel changes with each doubling of the central object.
+
+    Of test images with known objects, those are read whose objects stay whole; of others all, as in the paper.
+    """
     from foveal.evaluation.central_objects import iter_central
     from foveal.evaluation.paper_analyses import selection_by_size
     from foveal.training.load_model import load_on_device
 
     opened = load_on_device(run)
     test = opened.load_data(opened.data or "").test
-    central = iter_central(opened.batches(test), opened.network, SCALES[-1])
-    return selection_by_size(opened.network, central, SCALES).slopes()
+    images: Iterable[Any] = opened.batches(test)
+    if getattr(test, "boxes", None) is not None:
+        images = iter_central(images, opened.network, SCALES[-1])
+    return selection_by_size(opened.network, images, SCALES).slopes()
 
 
 def localized(run: Path) -> dict[str, float]:
     """Measure the share of test images, in per cent, whose digit's frame a transformer shows at IoU above 0.5."""
     from dataclasses import replace
-    from typing import Any
 
     from foveal.evaluation.co_localization import localization_of_objects, shown_boxes
     from foveal.training.load_model import load_on_device
@@ -80,10 +85,19 @@ def error_of_one_path(run: Path) -> dict[str, float]:
     return {"glimpse": 100 * (1 - share_right(predicted, test.labels))}
 
 
+def early(values: Sequence[float]) -> float:
+    """Return the mean of the first third of the places."""
+    return fmean(values[: max(1, len(values) // 3)])
+
+
+def late(values: Sequence[float]) -> float:
+    """Return the mean of the last third of the places."""
+    return early(values[::-1])
+
+
 def rise(values: Sequence[float]) -> float:
     """Return the mean of the last third of the places minus that of the first third."""
-    places = max(1, len(values) // 3)
-    return fmean(values[-places:]) - fmean(values[:places])
+    return late(values) - early(values)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,6 @@ FIGURES = {
     "images with the digit at IoU above 0.5": Figure("%", localized),
     "images with the whole digit in the crop": Figure("%", digits_in_crops),
     "share of variance between classes, last third of the layers minus first": Figure("", shares_between_classes, rise),
-    "slope of the larger kernel by size, first layer": Figure("", slopes_by_size, lambda values: values[0]),
-    "slope of the larger kernel by size, last layer": Figure("", slopes_by_size, lambda values: values[-1]),
+    "slope of the larger kernel by size, first third of the layers": Figure("", slopes_by_size, early),
+    "slope of the larger kernel by size, last third of the layers": Figure("", slopes_by_size, late),
 }

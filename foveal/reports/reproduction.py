@@ -10,6 +10,7 @@ from foveal.core.intervals import student_interval
 
 if TYPE_CHECKING:  # it imports torch, which the list does not need
     from foveal.comparison.reproduce import ReproductionResult
+    from foveal.training.config import CompareConfig
 
 HEAD = ("entry", "figure", "paper", "here", "95 % interval", "difference", "min (CPU)")
 NOT_RUN = "not run"
@@ -67,12 +68,17 @@ def reproduction_lines(result: "ReproductionResult") -> list[str]:
     lines = []
     if result.quick:
         lines.append(
-            f"quick: {done.epochs} of {described.epochs} epochs, {done.seeds} of {described.seeds} seeds; "
+            f"quick: {extent(done)}, instead of {extent(described)}; "
             "the figures are worse or less certain than those of the whole experiment and say little about the paper's"
         )
     lines += [f"{name} against {result.comparison.plan.baseline}: {label}" for name, label in result.verdicts.items()]
     lines += [f"{name}: failed, {reason}" for name, reason in result.failed.items()]
     return [*lines, *(f"differs from the paper: {each}" for each in result.experiment.changes)]
+
+
+def extent(config: "CompareConfig") -> str:
+    """Describe what an experiment is made of: data, epochs and seeds."""
+    return f"{config.data}, epochs: {config.epochs}, seeds: {config.seeds}"
 
 
 def list_table() -> list[list[str]]:

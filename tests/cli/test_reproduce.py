@@ -28,7 +28,8 @@ def test_a_quick_run_says_so(monkeypatch, run_command, jobs_here):
     code, out, err = run_command("reproduce", "tiny", "--quick")
     assert code == 0, err
     assert out.startswith("Two networks on digits (nobody, 2000)\n")
-    assert "quick: 1 of 2 epochs, 1 of 2 seeds; the figures are worse" in " ".join(out.split())
+    said = "quick: digits, epochs: 1, seeds: 1, instead of digits, epochs: 2, seeds: 2; the figures are worse"
+    assert said in " ".join(out.split())
     assert out.splitlines()[-1] == "runs/tiny-quick/report.html"
 
     code, out, err = run_command("reproduce", "tiny", "--dry-run")

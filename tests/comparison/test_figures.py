@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import foveal
-from foveal.comparison.figures import FIGURES, error_of_one_path
+from foveal.comparison.figures import FIGURES, SCALES, early, error_of_one_path, late, slopes_by_size
 from foveal.training.load_model import load_model
 
 
@@ -30,3 +30,20 @@ def test_error_of_one_path_is_that_of_a_network_without_samples(tmp_path):
 def test_error_of_one_path_is_refused_of_a_network_without_paths(tmp_path):
     with pytest.raises(ValueError, match="run: a SmallCNN, and only a RAM takes a path over an image"):
         error_of_one_path(trained("small_cnn", tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_slopes_by_size_read_all_images_whose_objects_are_not_known(tmp_path):
+    run = trained("small_cnn+sk:groups=8", tmp_path / "run")
+    loaded = load_model(run)
+    images = loaded.preprocessing.normalize(loaded.load_data("digits").test.images)
+    slopes = foveal.selection_by_size(loaded.network, images, SCALES).slopes()
+    assert slopes_by_size(run) == pytest.approx(slopes, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "last"),
+    [([5.0], 5, 5), ([1.0, 2.0], 1, 2), ([1.0, 2.0, 4.0], 1, 4), ([1.0, 2.0, 3.0, 4.0, 5.0, 7.0], 1.5, 6)],
+)
+def test_early_and_late_are_means_of_thirds_of_the_layers(values, first, last):
+    assert (early(values), late(values)) == (first, last)
