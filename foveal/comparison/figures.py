@@ -95,6 +95,11 @@ def late(values: Sequence[float]) -> float:
     return early(values[::-1])
 
 
+def before_late(values: Sequence[float]) -> float:
+    """Return the mean of all places before the last third; of a single place, its value."""
+    return fmean(values[: -max(1, len(values) // 3)] or values)
+
+
 def rise(values: Sequence[float]) -> float:
     """Return the mean of the last third of the places minus that of the first third."""
     return late(values) - early(values)
@@ -122,5 +127,6 @@ FIGURES = {
     "images with the whole digit in the crop": Figure("%", digits_in_crops),
     "share of variance between classes, last third of the layers minus first": Figure("", shares_between_classes, rise),
     "slope of the larger kernel by size, first third of the layers": Figure("", slopes_by_size, early),
+    "slope of the larger kernel by size, all but the last third of the layers": Figure("", slopes_by_size, before_late),
     "slope of the larger kernel by size, last third of the layers": Figure("", slopes_by_size, late),
 }

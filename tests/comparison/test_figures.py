@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import foveal
-from foveal.comparison.figures import FIGURES, SCALES, early, error_of_one_path, late, slopes_by_size
+from foveal.comparison.figures import FIGURES, SCALES, before_late, early, error_of_one_path, late, slopes_by_size
 from foveal.training.load_model import load_model
 
 
@@ -42,8 +42,8 @@ def test_slopes_by_size_read_all_images_whose_objects_are_not_known(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "first", "last"),
-    [([5.0], 5, 5), ([1.0, 2.0], 1, 2), ([1.0, 2.0, 4.0], 1, 4), ([1.0, 2.0, 3.0, 4.0, 5.0, 7.0], 1.5, 6)],
+    ("values", "first", "before", "last"),
+    [([5.0], 5, 5, 5), ([1.0, 2.0], 1, 1, 2), ([1.0, 2.0, 4.0], 1, 1.5, 4), ([1.0, 2, 3, 4, 5, 7], 1.5, 2.5, 6)],
 )
-def test_early_and_late_are_means_of_thirds_of_the_layers(values, first, last):
-    assert (early(values), late(values)) == (first, last)
+def test_thirds_of_the_layers_are_averaged(values, first, before, last):
+    assert (early(values), before_late(values), late(values)) == (first, before, last)
