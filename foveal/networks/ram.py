@@ -25,7 +25,7 @@ Measured on 3,000 cluttered digits of 60x60 pixels, in a minute and a half on on
     foveal train --model ram:policy=random --data digits/cluttered --epochs 80 --lr 1e-3     48.5, 47.5 %
 
 for seeds 0 and 1, with six glimpses. (The paper generates an unlimited number of digits: 4.96 % with four glimpses,
-14.4 % with eight random ones; `foveal reproduce ram-cluttered` draws 3.2 million.)
+14.4 % with eight random ones; `foveal reproduce ram-cluttered` draws 3.6 million.)
 """
 
 from collections.abc import Callable
