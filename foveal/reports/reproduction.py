@@ -42,6 +42,10 @@ def kept_lines(experiment: Experiment, kept: Kept | None) -> list[list[str]]:
 def entry_line(entry: Entry, values: Mapping[int, float], minutes: Sequence[float | None]) -> list[str]:
     """Return the cells of one entry."""
     figure = FIGURES[entry.figure]
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.{2 if figure.unit else 3}f}"  # per cent, or a share or a slope
+
     cells = [entry.name, f"{entry.figure}, {figure.unit}".strip(", "), number(entry.paper)]
     if not values:
         return [*cells, NOT_RUN, *[""] * (len(HEAD) - 1 - len(cells))]
@@ -50,11 +54,6 @@ def entry_line(entry: Entry, values: Mapping[int, float], minutes: Sequence[floa
     apart = "" if entry.paper is None else f"{mean - entry.paper:+.2f}"
     clock, *worked = [f"{each:.1f}" for each in minutes if each is not None] or [""]
     return [*cells, number(mean), between, apart, " ".join([clock, *(f"({each})" for each in worked)])]
-
-
-def number(value: float | None) -> str:
-    """Format a figure with two decimals; an unknown one is empty."""
-    return "" if value is None else f"{value:.2f}"
 
 
 def reproduction_table(result: "ReproductionResult") -> list[list[str]]:
