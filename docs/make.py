@@ -27,7 +27,9 @@ from foveal.profiling.timing import ROUNDS, time_inference
 from foveal.reports.look import look
 from foveal.training.config import RunConfig
 
-PAGES = Path(__file__).parent / "mechanisms"
+DOCS = Path(__file__).resolve().parent
+PACKAGE = Path(foveal.__file__).resolve().parent
+PAGES = DOCS / "mechanisms"
 STAGES = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))  # output shapes of a ResNet-50's stages
 SHAPES = (
     (1, 64, 64),
@@ -158,16 +160,17 @@ def network_facts() -> dict[str, dict[str, int]]:
 
 def catalogs() -> dict[Path, str]:
     """Return path and text of both catalogs, with one line for each entry."""
-    package = Path(foveal.__file__).parent
     rows = ",\n".join(f" {json.dumps(each, ensure_ascii=False)}" for each in mechanism_facts())
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(each)}" for name, each in network_facts().items())
     return {
-        package / "mechanisms/catalog.json": f"[\n{rows}\n]\n",
-        package / "networks/catalog.json": f"{{\n{lines}\n}}\n",
+        PACKAGE / "mechanisms/catalog.json": f"[\n{rows}\n]\n",
+        PACKAGE / "networks/catalog.json": f"{{\n{lines}\n}}\n",
     }
 
 
 def main() -> None:
+    if PACKAGE.parent != DOCS.parent:
+        sys.exit(f"docs/make.py: Python imports foveal from {PACKAGE}, not from beside {DOCS}")
     if "--check" in sys.argv:
         wrong = [*stale(), *(str(path) for path, text in catalogs().items() if path.read_text() != text)]
         sys.exit(f"docs/make.py: stale: {', '.join(wrong)}" if wrong else 0)

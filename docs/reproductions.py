@@ -16,9 +16,10 @@ from foveal.comparison.reproduce import FILE
 from foveal.reports.reproduction import HEAD, kept_lines
 from foveal.reports.tables import markdown
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parent
 PAGE, PICTURES = DOCS / "reproductions.md", DOCS / "results"
-STORED = Path(foveal.__file__).parent / "comparison/experiments"
+PACKAGE = Path(foveal.__file__).resolve().parent
+STORED = PACKAGE / "comparison/experiments"
 HEADING = """# Experiments of the papers
 
 `foveal reproduce` lists these experiments, and `foveal reproduce NAME` runs one through `foveal compare`: the same
@@ -79,6 +80,8 @@ def keep(folder: Path) -> None:
 
 
 def main() -> None:
+    if PACKAGE.parent != DOCS.parent:
+        sys.exit(f"docs/reproductions.py: Python imports foveal from {PACKAGE}, not from beside {DOCS}")
     if "--check" in sys.argv:
         sys.exit(None if PAGE.read_text() == page() else "docs/reproductions.py: reproductions.md is stale")
     for folder in sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""Pages of the mechanisms, made from their docstrings."""
+"""Pages that scripts make: of the mechanisms, from their docstrings, and of the experiments."""
 
 import runpy
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import foveal
 from foveal.mechanisms.registry import MECHANISMS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,3 +31,12 @@ def test_docs_pages_are_complete():
         parts = ["Formula", "Departures", "What is recorded", "Use", "Citation", "Cost"]
         assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == parts
         assert (DOCS / "mechanisms" / f"{name}.png").is_file()
+
+
+@pytest.mark.parametrize("script", ["make.py", "reproductions.py"])
+def test_a_foveal_of_another_checkout_is_refused(monkeypatch, tmp_path, script):
+    monkeypatch.setattr(foveal, "__file__", str(tmp_path / "foveal/__init__.py"))
+    monkeypatch.setattr(sys, "argv", [script])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(DOCS / script), run_name="__main__")
+    assert f"docs/{script}: Python imports foveal from {tmp_path.resolve() / 'foveal'}, not" in ended.value.code
