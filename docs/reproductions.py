@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from statistics import mean
 
 import foveal
 from foveal.comparison.experiments import Experiment, list_experiments, read_kept
@@ -20,6 +21,7 @@ DOCS = Path(__file__).resolve().parent
 PAGE, PICTURES = DOCS / "reproductions.md", DOCS / "results"
 PACKAGE = Path(foveal.__file__).resolve().parent
 STORED = PACKAGE / "comparison/experiments"
+BY_DATA = "attention-"  # the experiments of one table
 HEADING = """# Experiments of the papers
 
 `foveal reproduce` lists these experiments, and `foveal reproduce NAME` runs one through `foveal compare`: the same
@@ -57,6 +59,19 @@ def section(experiment: Experiment) -> str:
     return "\n\n".join(parts)
 
 
+def attention_by_data() -> str:
+    """Write one table of the experiments that compare the same contenders on other data: error and verdict of each."""
+    run = {name: kept for name in list_experiments() if name.startswith(BY_DATA) and (kept := read_kept(name))}
+    if not run:
+        return ""
+    lines = [["", *(name.removeprefix(BY_DATA) for name in run)]]
+    for entry in list_experiments()[next(iter(run))].entries:
+        verdicts = [kept.verdicts.get(entry.contender, "the baseline") for kept in run.values()]
+        errors = [mean(kept.values[entry.name].values()) for kept in run.values()]
+        lines.append([entry.name, *(f"{error:.2f} %, {own}" for error, own in zip(errors, verdicts, strict=True))])
+    return f"## Which attention pays where\n\n{markdown(lines).rstrip()}"
+
+
 def pictures(name: str) -> list[Path]:
     """Return the kept pictures of an experiment."""
     return sorted((PICTURES / name).glob("*.png"))
@@ -64,7 +79,8 @@ def pictures(name: str) -> list[Path]:
 
 def page() -> str:
     """Write the whole page."""
-    return "\n\n".join([HEADING.rstrip(), *map(section, list_experiments().values())]) + "\n"
+    parts = [HEADING.rstrip(), attention_by_data(), *map(section, list_experiments().values())]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def keep(folder: Path) -> None:

@@ -43,15 +43,16 @@ def entry_line(entry: Entry, values: Mapping[int, float], minutes: Sequence[floa
     """Return the cells of one entry."""
     figure = FIGURES[entry.figure]
 
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.{2 if figure.unit else 3}f}"  # per cent, or a share or a slope
+    def number(value: float, sign: str = "") -> str:
+        return f"{value:{sign}.{2 if figure.unit else 3}f}"  # per cent, or a share or a slope
 
-    cells = [entry.name, f"{entry.figure}, {figure.unit}".strip(", "), number(entry.paper)]
+    paper = "" if entry.paper is None else number(entry.paper)
+    cells = [entry.name, f"{entry.figure}, {figure.unit}".strip(", "), paper]
     if not values:
         return [*cells, NOT_RUN, *[""] * (len(HEAD) - 1 - len(cells))]
     mean, low, high = student_interval([*values.values()])
     between = f"{number(low)} to {number(high)}" if isfinite(low) else "one seed" if len(values) == 1 else "none"
-    apart = "" if entry.paper is None else f"{mean - entry.paper:+.2f}"
+    apart = "" if entry.paper is None else number(mean - entry.paper, sign="+")
     clock, *worked = [f"{each:.1f}" for each in minutes if each is not None] or [""]
     return [*cells, number(mean), between, apart, " ".join([clock, *(f"({each})" for each in worked)])]
 
