@@ -19,12 +19,12 @@ from torch import Tensor
 from foveal.data.encoded_images import EncodedImages
 from foveal.data.examine_files import examine_files
 from foveal.data.file_facts import FileFacts, notes_of, range_of
+from foveal.data.groups_file import read_groups
 from foveal.data.labels import SEPARATOR, Label, classes_in, encode
 from foveal.data.layouts import Images, Listing, list_images
 from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import FRACTIONS, OFFICIAL, OFFICIAL_SEED, grouped, stratified
-from foveal.data.text_files import read_csv
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def load_listing(
     of_class = "{}/" if is_folder(name) else "class {}"
     lacking = sorted(listing.classes - {*classes})
     skipped |= {of_class.format(each): "no class: it holds no image that can be read" for each in lacking}
-    parts = split(found, groups_of(every, Path(groups)) if groups else listing.groups, seed)
+    of_group, grouping = read_groups(Path(groups), every) if groups else (listing.groups, {})
+    parts = split(found, of_group, seed)
     check_parts(name, parts, classes, ready="all" not in found)
     used = {image: facts[image] for images in parts.values() for image, _ in images}
     value_range, source = preprocessing.value_range, "as given"
@@ -104,7 +105,7 @@ def load_listing(
         transform = preprocessing.transform(training=of == "train")
         return Files(listing.root, [image for image, _ in parts[of]], labels, transform, value_range)
 
-    notes = listing.notes | notes_of(used, value_range, source)
+    notes = listing.notes | grouping | notes_of(used, value_range, source)
     train, validation, test = map(part, PARTS)
     return Data(name, classes, train, validation, test, preprocessing, skipped, notes)
 
@@ -211,13 +212,3 @@ def split(found: Mapping[str, Images], groups: Mapping[str, str], seed: int) -> 
         chosen = stratified(labels, sizes, seed)
     parts = {part: [images[i] for i in index] for part, index in zip(PARTS, chosen, strict=False)}
     return parts | {"test": found["test"]} if published else parts
-
-
-def groups_of(images: Sequence[str], path: Path) -> dict[str, str]:
-    """Read the groups of images from a CSV file."""
-    if not path.is_file():
-        raise ValueError(f"groups={str(path)!r}: there is no such file")
-    table = {row[0]: row[1] for row in read_csv(path) if len(row) == 2}
-    if not any(image in table for image in images):
-        raise ValueError(f"groups={str(path)!r}: none of its lines `image,group` names an image of the folder")
-    return table

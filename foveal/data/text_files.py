@@ -24,15 +24,15 @@ def read_csv(path: Path) -> list[list[str]]:
     """Read the rows of a CSV file, without empty lines.
 
     Raises:
-        ValueError: not a text; a field that never ends.
+        ValueError: not a text; a quoted field that never ends, or goes on after its last quote.
     """
     return [row for _, row in numbered_rows(path)]
 
 
 def numbered_rows(path: Path) -> list[tuple[int, list[str]]]:
     """Read the rows of a CSV file as `read_csv` does, each after the number of its last line."""
-    reader = csv.reader(StringIO(read_text(path), newline=""))
+    reader = csv.reader(StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow lines
     try:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise ValueError(f"{path}: cannot be read as CSV: {error}") from error
+        raise ValueError(f"{path}, line {reader.line_num}: cannot be read as CSV: {error}") from error

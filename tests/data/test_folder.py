@@ -105,6 +105,7 @@ def test_load_folder_reads_groups_from_a_file(tmp_path):
     data = foveal.load_data(f"folder:{tmp_path}", image_size=32, groups=table)
     of_part = [{f"{n.split('/')[0]}-{int(n.split('/')[1][:-4]) // 4}" for n in names} for names in data.split.values()]
     assert not of_part[0] & of_part[1] | of_part[0] & of_part[2] | of_part[1] & of_part[2]
+    assert "groups" not in data.notes
 
 
 def test_load_folder_refuses_a_partial_split(tmp_path):

@@ -97,9 +97,9 @@ def test_texts_beside_images_are_refused_by_name(tmp_path):
             Image.new("L", (9, 9), index).save(tmp_path / "x" / label / f"{index}.png")
     groups = tmp_path / "groups.csv"
     for content, message in (
-        (b"cat/0.png,\xe9\n", "not a text in UTF-8: invalid continuation byte at byte 10"),
-        (b'"' + b"a" * 200_000, "cannot be read as CSV: field larger than field limit"),
+        (b"cat/0.png,\xe9\n", ": not a text in UTF-8: invalid continuation byte at byte 10"),
+        (b'"' + b"a" * 200_000, ", line 1: cannot be read as CSV: field larger than field limit"),
     ):
         groups.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"groups\.csv: {message}[^\n]*$"):
+        with pytest.raises(ValueError, match=rf"groups\.csv{message}[^\n]*$"):
             foveal.load_data(tmp_path / "x", groups=groups)
