@@ -59,7 +59,7 @@ def list_csv(path: Path) -> Listing:
             neither 0 nor 1; a group in two parts. The message names the line.
     """
     table = read_table(path)
-    names, labels = read_names(table), read_labels(table)
+    names, labels = read_names(table, path.parent), read_labels(table)
     parts = read_parts(table, len(names))
     listing = Listing(Folder.at(path.parent), {part: [] for part in ("all", *PARTS) if part in parts})
     if "label" not in table.known and "labels" not in table.known:
@@ -125,19 +125,17 @@ def find_columns(place: str, head: list[str]) -> dict[str, int]:
     return found
 
 
-def read_names(table: Table) -> list[str]:
-    """Return the paths of the images, without `.` and `..` where they can be resolved."""
+def read_names(table: Table, folder: Path) -> list[str]:
+    """Return the paths of the images from a folder, without `.` and `..` where they can be resolved."""
     names: list[str] = []
     first: dict[str, int] = {}
     for index, cell in enumerate(table.known["image"]):
         if not cell:
             raise ValueError(f"{table.at(index)}: no path of an image")
         name = os.path.normpath(cell)
-        if name in first:
-            raise ValueError(
-                f"{table.at(index)}: {name!r} is in line {table.lines[first[name]]}, too; one line an image"
-            )
-        first[name] = index
+        line = table.lines[first.setdefault(os.path.abspath(folder / name), index)]
+        if line != table.lines[index]:
+            raise ValueError(f"{table.at(index)}: {name!r} is in line {line}, too; one line an image")
         names.append(name)
     return names
 

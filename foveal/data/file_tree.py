@@ -24,9 +24,9 @@ class Folder:
         return cls(str(path), path.name)
 
     @cached_property
-    def entries(self) -> dict[str, "Folder | Stamp"]:
-        """Folders and files by name, in the order of names; others, such as broken links, are left out."""
-        found: dict[str, Folder | Stamp] = {}
+    def everything(self) -> dict[str, "Folder | Stamp | None"]:
+        """Folders and files by name, in the order of names, and None for what is neither, such as a broken link."""
+        found: dict[str, Folder | Stamp | None] = {}
         with os.scandir(self.path) as entries:
             for entry in sorted(entries, key=lambda each: each.name):
                 if entry.is_dir():
@@ -34,7 +34,20 @@ class Folder:
                 elif entry.is_file():
                     stat = entry.stat()
                     found[entry.name] = stat.st_size, stat.st_mtime_ns
+                else:
+                    found[entry.name] = None
         return found
+
+    @cached_property
+    def entries(self) -> dict[str, "Folder | Stamp"]:
+        """Folders and files by name, in the order of names."""
+        return {name: each for name, each in self.everything.items() if each is not None}
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """What is neither, by name, with the reason: links to nothing, pipes and the like."""
+        paths = {name: os.path.join(self.path, name) for name, each in self.everything.items() if each is None}
+        return {name: "a link to nothing" if os.path.islink(path) else "not a file" for name, path in paths.items()}
 
     @cached_property
     def folders(self) -> list["Folder"]:
@@ -85,3 +98,13 @@ class Folder:
                 yield prefix + name, each
             elif not each.linked:
                 yield from each.walk(f"{prefix}{name}/")
+
+    def lost(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield what `walk` passes over, with the reason."""
+        for name, reason in self.broken.items():
+            yield prefix + name, reason
+        for each in self.subfolders:
+            if each.linked:
+                yield f"{prefix}{each.name}/", "a link to a folder, which is not followed"
+            else:
+                yield from each.lost(f"{prefix}{each.name}/")

@@ -183,12 +183,14 @@ def add_classes(listing: Listing, folder: str) -> Images:
 
 
 def files_below(listing: Listing, folder: str) -> list[str]:
-    """List the files below a folder, by their paths from the root, and note their stamps."""
+    """List the files below a folder, by their paths from the root, and note their stamps; name what is no file."""
     try:
-        found = dict(listing.folder.folder(folder).walk(f"{folder}/"))
+        below = listing.folder.folder(folder)
     except KeyError:  # a class without the folder of its layout
         return []
+    found = dict(below.walk(f"{folder}/"))
     listing.stamps |= found
+    listing.skipped |= dict(below.lost(f"{folder}/"))
     return list(found)
 
 
@@ -201,6 +203,7 @@ def skip_others(listing: Listing, known: Mapping[str, Iterable[str]]) -> None:
             if each.name not in names:
                 listing.skipped.setdefault(f"{prefix}{each.name}/", reason)
         listing.skipped |= {f"{prefix}{name}": "in no class's folder" for name in folder.images}
+        listing.skipped |= {prefix + name: reason for name, reason in folder.broken.items()}
 
 
 def list_tiny_imagenet(listing: Listing, found: dict[str, str]) -> None:

@@ -151,6 +151,12 @@ def test_load_data_refuses_a_csv_file_that_is_missing_or_no_text_or_grouped_twic
         foveal.load_data(split, groups=groups)
 
 
+def test_load_data_refuses_an_image_that_two_lines_name_in_different_ways(photos):
+    rows = [["photos/1.png", "cat"], [photos / "photos/1.png", "dog"]]
+    with pytest.raises(ValueError, match=r"line 3: '/.*1\.png' is in line 2, too; one line an image"):
+        foveal.load_data(write_csv(photos, ["image", "label"], rows))
+
+
 def test_load_data_reads_a_large_csv_file_fast(tmp_path):
     """Lines of missing files are read and named in seconds: nothing in it grows with the square of their number."""
     rows = [[f"{index}.png", index % 100, index // 2] for index in range(30_000)]

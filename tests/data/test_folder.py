@@ -83,6 +83,28 @@ def test_why_not_refuses_an_image_of_too_many_pixels(tmp_path, monkeypatch):
     assert "1,200 pixels; at most 67,108,864 are read" in why_not(tmp_path / "0.png")
 
 
+def test_load_folder_names_links_to_nothing_and_to_folders(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "data" / name, 8)
+    write_images(tmp_path / "more", 5)
+    (tmp_path / "data/cat/8.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "data/cat/more").symlink_to(tmp_path / "more")
+    (tmp_path / "data/bird").symlink_to(tmp_path / "gone")
+    data = foveal.load_data(tmp_path / "data", image_size=32)
+    followed = "a link to a folder, which is not followed"
+    assert data.skipped == {"cat/8.png": "a link to nothing", "cat/more/": followed, "bird": "a link to nothing"}
+
+
+@pytest.mark.parametrize("name", ["dog/caf\udce9.png", "d\udcf6g/0.png"])  # a byte of Latin-1, as Python shows it
+def test_load_folder_refuses_a_name_that_cannot_be_written(tmp_path, name):
+    for each in ("cat", "dog"):
+        write_images(tmp_path / each, 8)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "dog/0.png").rename(tmp_path / name)
+    with pytest.raises(ValueError, match=r"'d.*\\udc.*': a name that is no UTF-8; rename it$"):
+        foveal.load_data(tmp_path, image_size=32)
+
+
 def test_load_folder_uses_a_given_split(tmp_path):
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         for name in ("cat", "dog"):
