@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from torch import Tensor
 
 from foveal.data.annotated_objects import AnnotatedObject, Size, Source, Transform, carry_objects
@@ -88,6 +89,8 @@ def upright_size(file: Path) -> Size:
     """Return height and width of an image file, turned by its camera's orientation; ValueError if it has no header."""
     with opened(file) as image:
         width, height = image.size
+        if isinstance(image, TiffImageFile):  # whose size some versions of Pillow state as turned already
+            width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
         return (width, height) if image.getexif().get(ORIENTATION, 1) in TURNED else (height, width)
 
 
@@ -105,7 +108,10 @@ def annotate(data: Data, path: str | Path) -> tuple[Data, AnnotationFacts]:
     if not all(isinstance(part, Files) for part in parts.values()):
         raise ValueError(f"boxes={str(path)!r}: data {data.name!r} is no folder of image files, which alone takes it")
     annotations = list_annotations(path)
-    sources = annotations.find(name for part in parts.values() for name in part.names)
+    every = annotations.find(name for names in data.split.values() for name in names)
+    sources = {name: every[name] for part in parts.values() for name in part.names if name in every}
+    if not sources:
+        raise annotations.error("all of its annotations are of images of the training part, which is not scored")
     objects = {name: each for part in parts.values() for name, each in read_objects(part, sources).items()}
     named = {name for each in objects.values() for name in each.names}
     matched = [name for name in data.classes if name in named]
@@ -167,6 +173,8 @@ def notes_of(
     unannotated = [name for name in objects if name not in annotated]
     without = [name for name, each in objects.items() if name in annotated and not each.names]
     cut = {name: len(each.cut) for name, each in objects.items() if each.cut}
+    if not matched and (others := {each for own in objects.values() for each in own.names if each is not None}):
+        yield f"all objects count: none of their names is a class, as {min(others)!r}"
     if matched:
         yield f"an image's objects are those named as its class, of {listed(matched)}"
     if unannotated:

@@ -1,7 +1,8 @@
 """Annotations of image files: which format a path holds, and which annotation belongs to which image.
 
 An annotation belongs to the image whose path, without its ending, equals its own in most parts from the end on; the
-name of the file must be equal. Of several such annotations the one that shares more folders' names is meant.
+name of the file must be equal. Of several such annotations, or images, the one that shares more folders' names is
+meant.
 """
 
 import hashlib
@@ -33,7 +34,6 @@ class Annotations:
         by_stem: dict[str, list[Parts]] = {}
         for parts in self.sources:
             by_stem.setdefault(parts[-1], []).append(parts)
-        found: dict[str, Source] = {}
         owners: dict[Parts, str] = {}
         names = list(names)
         for name in names:
@@ -43,14 +43,18 @@ class Annotations:
                 continue
             if len(ranked) > 1 and likeness(of_image, ranked[0]) == likeness(of_image, ranked[1]):
                 raise self.error(f"both {as_path(ranked[0])} and {as_path(ranked[1])} may be of the image {name!r}")
-            if (other := owners.setdefault(ranked[0], name)) != name:
+            other = owners.setdefault(ranked[0], name)
+            mine, theirs = (likeness(parts_of(each), ranked[0]) for each in (name, other))
+            if mine == theirs and other != name:
                 raise self.error(f"{as_path(ranked[0])} may be of both images {other!r} and {name!r}")
-            found[name] = self.sources[ranked[0]]
-        if not found:
+            if mine > theirs:
+                owners[ranked[0]] = name
+        if not owners:
             first = f", as {as_path(next(iter(self.sources)))}," if self.sources else ""
             count = f"{len(self.sources):,} {self.format} annotations{first}"
             raise self.error(f"none of its {count} has the name of an image, as {names[0]!r}")
-        return found
+        owned = {name: self.sources[parts] for parts, name in owners.items()}
+        return {name: owned[name] for name in names if name in owned}
 
     def error(self, message: str) -> ValueError:
         return ValueError(f"boxes={str(self.path)!r}: {message}")
@@ -106,7 +110,8 @@ def is_annotation(file: Path) -> bool:
 def read_sources(root: Path, files: list[Path], suffix: str) -> Sources:
     """Return the sources in files of one format."""
     result: Sources = {}
-    names = yolo.find_names(root) if suffix == ".txt" else None
+    folders = {file.parent for file in files} if suffix == ".txt" else ()
+    names = {folder: yolo.find_names(folder, len(folder.relative_to(root).parts)) for folder in folders}
     for file in files:
         place = file.relative_to(root).parent.parts
         stem = mask_files.image_of(file.stem) if suffix == ".png" else file.stem
@@ -115,7 +120,7 @@ def read_sources(root: Path, files: list[Path], suffix: str) -> Sources:
         elif suffix == ".xml":
             found = {(*place, stem): pascal_voc.source(file)}
         elif suffix == ".txt":
-            found = {(*place, stem): yolo.source(file, names)}
+            found = {(*place, stem): yolo.source(file, names[file.parent])}
         else:
             found = {(*place, stem): mask_files.source(file)}
         if twice := result.keys() & found.keys():

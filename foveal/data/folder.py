@@ -25,6 +25,7 @@ from foveal.data.layouts import Images, Listing, list_images
 from foveal.data.parts import PARTS, Data, listed
 from foveal.data.preprocessing import Preprocessing
 from foveal.data.splits import FRACTIONS, OFFICIAL, OFFICIAL_SEED, grouped, stratified
+from foveal.data.text_files import check_names
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,15 @@ def load_listing(
         whole: decode every file to find those that are broken.
 
     Raises:
-        ValueError: a name that is no UTF-8; fewer than two classes; an empty part; classes that ready parts do not share; groups of data that is
-            split or grouped already.
+        ValueError: a name that is no UTF-8; fewer than two classes; an empty part; classes that ready parts do not
+            share; groups of data that is split or grouped already.
     """
     if groups and listing.groups:
         raise ValueError(f"groups={str(groups)!r}: data {name!r} states groups of its own")
     if groups and "all" not in listing.parts:
         raise ValueError(f"groups={str(groups)!r}: data {name!r} is split already, into train, val and test")
     every = [image for images in listing.parts.values() for image, _ in images]
-    check_names(name, [*listing.classes, *every])
+    check_names(f"data {name!r}", [*listing.classes, *every])
     facts = examine_files(listing.root, every, listing.stamps, whole)
     skipped = listing.skipped | {image: each.reason for image, each in facts.items() if each.reason is not None}
     found = {part: [each for each in images if each[0] not in skipped] for part, images in listing.parts.items()}
@@ -137,15 +138,6 @@ def check_classes(
     if not classes:
         raise ValueError(f"data {name!r}: no image of a class in it{why}")
     raise ValueError(f"data {name!r}: one class alone, {classes[0]!r}{why}; two or more are needed")
-
-
-def check_names(name: str, names: Sequence[str]) -> None:
-    """Refuse the name of a file or a class that cannot be written: of bytes that are no UTF-8, as old archives have."""
-    try:
-        "".join(names).encode()
-    except UnicodeEncodeError as error:
-        odd = next(each for each in names if error.object[error.start] in each)
-        raise ValueError(f"data {ascii(name)}: {ascii(odd)}: a name that is no UTF-8; rename it") from error
 
 
 def check_separator(name: str, labels: Sequence[Label]) -> None:

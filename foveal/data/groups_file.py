@@ -48,4 +48,5 @@ def read_groups(path: Path, images: Sequence[str]) -> tuple[dict[str, str], dict
     groups = {known[name]: group for name, (_, group) in stated.items() if group and name in known}
     if not without:
         return groups, {}
-    return groups, {"groups": f"{len(without):,} images, as {without[0]!r}, have no line in {str(path)!r}; each is alone"}
+    note = f"{len(without):,} images, as {without[0]!r}, have no line in {str(path)!r}; each is alone"
+    return groups, {"groups": note}

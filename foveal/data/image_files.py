@@ -52,12 +52,14 @@ def opened(file: File) -> Iterator[Image.Image]:
             not name the file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a limit of its own
-            image = Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
-        with image:
-            check_size(image)
-            yield image
+        # a stream also for a path, of which Pillow maps grey TIFFs into memory, and those turned by the camera wrongly
+        with BytesIO(file) if isinstance(file, bytes) else Path(file).open("rb") as stream:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a limit of its own
+                image = Image.open(stream, formats=FORMATS)
+            with image:
+                check_size(image)
+                yield image
     except UnidentifiedImageError as error:
         raise ValueError("not an image by its content") from error
     except (TooLargeError, Image.DecompressionBombError) as error:

@@ -16,6 +16,7 @@ from foveal.data.folder import Files
 from foveal.data.image_files import from_memory, why_no_image
 from foveal.data.parts import InMemory, Part
 from foveal.data.preprocessing import Preprocessing
+from foveal.data.text_files import check_names
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def file_source(paths: Sequence[str | Path], preprocessing: Preprocessing) -> Im
     names: list[str] = []
     for path in map(str, paths):
         names += files_below(path) if os.path.isdir(path) else [path]
+    check_names("images", names)
     skipped = {name: reason for name in names if (reason := why_no_image(Path(name))) is not None}
     left = list(dict.fromkeys(name for name in names if name not in skipped))
     labels = torch.zeros(len(left), dtype=torch.int64)

@@ -1,6 +1,7 @@
 """Files of text: read whole, in UTF-8, with one line that names the file if they cannot be."""
 
 import csv
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -36,3 +37,12 @@ def numbered_rows(path: Path) -> list[tuple[int, list[str]]]:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: cannot be read as CSV: {error}") from error
+
+
+def check_names(what: str, names: Sequence[str]) -> None:
+    """Refuse a name of bytes that are no UTF-8, as old archives have: it cannot be written into a file of text."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        odd = next(each for each in names if error.object[error.start] in each)
+        raise ValueError(f"{what}: {odd!a} has a name that is no UTF-8; rename it") from error

@@ -2,8 +2,8 @@
 
 A line is the number of the class and four numbers, the box's centre x and y, width and height, or the corners x, y of a
 polygon, three or more; all as shares of the image's width and height. An image without a file has no object. The names
-of the classes are in `classes.txt`, a line for each, or in `data.yaml` under `names`, in the same folder or in one of
-the two above it.
+of the classes are in `classes.txt`, a line for each, or in `data.yaml` under `names`: the nearest one, in the same
+folder or above it, up to two folders above all annotations.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from foveal.data.rasterize import polygons_mask
 from foveal.data.text_files import read_text
 
 NAMES = ("classes.txt", "data.yaml")
-ABOVE = 2  # folders above the annotations where the names of classes are looked for
+ABOVE = 2  # folders above all annotations where the names of classes are looked for
 MOST = 10_000_000  # bytes of a file
 
 
@@ -51,14 +51,14 @@ def read_line(texts: list[str], where: str, names: list[str] | None, size: Size)
     return AnnotatedObject(name, mask=lambda: polygons_mask([points], size))
 
 
-def find_names(folder: Path) -> list[str] | None:
-    """Read the names of classes beside annotations or above them; None without any.
+def find_names(folder: Path, depth: int) -> list[str] | None:
+    """Read the names of classes in a folder of annotations, which lies `depth` below their root, or above it.
 
     Raises:
         ValueError: a file that does not state them.
     """
     folder = folder.resolve()
-    for place in (folder, *list(folder.parents)[:ABOVE]):
+    for place in (folder, *list(folder.parents)[: depth + ABOVE]):
         for file in (place / name for name in NAMES):
             if file.is_file():
                 return read_names(file)

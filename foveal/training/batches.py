@@ -59,6 +59,19 @@ class UnreadImages:
             )
 
 
+@dataclass(frozen=True)
+class Answering:
+    """A part that returns its errors: torch's loader would put the worker's traceback into the message of one."""
+
+    part: Part
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | ValueError:
+        try:
+            return self.part.__getitems__(indices)
+        except ValueError as error:
+            return ValueError(str(error))
+
+
 def read_batches(
     part: Part,
     batches: Sequence[Tensor],
@@ -75,14 +88,20 @@ def read_batches(
         workers: number of processes that read images.
         on_unread: called with the indices of such images.
         pinned: place batches in memory from which a GPU copies them while the process goes on.
+
+    Raises:
+        ValueError: by the part.
     """
     own = torch.Generator()  # the loader draws seeds of its workers, also without any: torch's stream stays as it is
     loader = DataLoader(
-        cast("Dataset[Any]", part), batch_sampler=[each.tolist() for each in batches], num_workers=workers,
+        cast("Dataset[Any]", Answering(part)), batch_sampler=[each.tolist() for each in batches], num_workers=workers,
         collate_fn=as_it_comes, pin_memory=pinned,
         multiprocessing_context=LOADERS if workers else None, generator=own,
     )  # fmt: skip
-    for indices, (images, labels) in zip(batches, loader, strict=False):
+    for indices, batch in zip(batches, loader, strict=False):
+        if isinstance(batch, ValueError):
+            raise batch
+        images, labels = batch
         whole = were_read(labels)
         if whole.all():
             yield indices, images, labels

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.optim import Optimizer
 
 from foveal.core.functions import names_function
 from foveal.core.names import one_line
+from foveal.data.parts import Data
+from foveal.data.preprocessing import Preprocessing
 from foveal.networks.factory import create_model
 from foveal.networks.spec import parse_options
 from foveal.surgery.attachments import plain_state_dict
@@ -58,6 +61,24 @@ def check_resumable(
         check_state({**checkpoint.part(OPTIMIZER), **facts["optimizer"]}, optimizer)
     except ValueError as error:
         raise ValueError(f"checkpoint {path!r} {error}; it cannot be continued, so train anew") from error
+
+
+def check_preprocessed(path: str, checkpoint: Checkpoint, data: Data) -> None:
+    """Check that the images of a run get the preprocessing of its earlier epochs.
+
+    Their range of values is found on them, so that files of the same names with other values have another.
+
+    Raises:
+        ValueError: another preprocessing, or none that is stated.
+    """
+    stored = asdict(Preprocessing.from_facts(typed(checkpoint.facts, "preprocessing", dict)))
+    now = asdict(data.preprocessing)
+    other = next((name for name in now if now[name] != stored[name]), None)
+    if other is not None:
+        raise ValueError(
+            f"checkpoint {path!r} states {other}={stored[other]!r} of its images, and those of data {data.name!r} have "
+            f"now {now[other]!r}: restore them, or train anew"
+        )
 
 
 def check_network(folder: Path, config: RunConfig) -> None:

@@ -62,7 +62,7 @@ from foveal.training.run_folder import (
     write_lines,
     write_times,
 )
-from foveal.training.stored_split import facts_of
+from foveal.training.stored_split import digest_of, facts_of
 from foveal.training.tensorboard import EventFiles, check_tensorboard
 from foveal.training.trainer import OnStep, Trainer
 
@@ -191,7 +191,7 @@ def run_epochs(run: Trainer, folder: Path, on_step: OnStep, on_epoch: OnEpoch) -
         begin, work = time.perf_counter(), time.process_time()
         loss = run.train_epoch(epoch, on_step)
         answers, read = run.predict(run.data.validation)
-        run.share_unread(run.data.train, run.data.validation)
+        run.share_unread(run.data.train)
         found = validation_figures(answers, run.data.validation.labels[read])
         lines.append({"epoch": epoch + 1, "train_loss": loss, **found})
         seconds.append(time.perf_counter() - begin)
@@ -223,7 +223,6 @@ def evaluate_test(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> Re
     run.answering.load_state_dict(checkpoint.weights)
     part = run.data.test
     answers, read = run.predict(part)
-    run.share_unread(part)
     labels = part.labels[read]
     result, figures, matrix = evaluate_answers(labels, answers, run.data.classes, len(checkpoint.facts["lines"]))
     if run.processes.main:
@@ -244,8 +243,8 @@ def write_metrics(run: Trainer, folder: Path, lines: list[dict[str, Any]]) -> No
 
 
 def fingerprint(data: Data) -> int:
-    """Return a number that other images, or the same ones in other parts, seldom have."""
-    return crc32(json.dumps(data.split).encode())
+    """Return a number that other images, labels or preprocessing, or the same images in other parts, seldom have."""
+    return crc32(json.dumps([data.split, digest_of(data), asdict(data.preprocessing)]).encode())
 
 
 def write_split(folder: Path, run: Trainer) -> None:

@@ -45,7 +45,7 @@ from foveal.training.optimizer_state import create_optimizer, flatten, numbers_o
 from foveal.training.precision import HINT, check_scale, create_scaler
 from foveal.training.processes import NetworkLoss, Processes, check_batch
 from foveal.training.recipes import resolve
-from foveal.training.resumable import check_resumable
+from foveal.training.resumable import check_preprocessed, check_resumable
 from foveal.training.run_facts import InferenceSettings
 from foveal.training.run_folder import LAST
 from foveal.training.stored_split import check_resumed
@@ -223,7 +223,12 @@ class Trainer:
             for indices, images, _ in self.batches(part, torch.arange(len(part)).split(self.config.micro_batch)):
                 if len(indices):
                     here.append((indices, read_answers(network(images), len(images)).logits.float().cpu()))
-        read, logits = map(torch.cat, zip(*chain(*self.processes.gather(here)), strict=True))
+        self.share_unread(part)
+        answered = [*chain(*self.processes.gather(here))]
+        if not answered:
+            first, reason = next(iter(self.unread.reasons.items()))
+            raise ValueError(f"data {self.data.name!r}: no image of one part can be read, as {first!r}: {reason}")
+        read, logits = map(torch.cat, zip(*answered, strict=True))
         order = read.argsort()
         answers = Answers(logits[order], logits.shape[1], self.data.multi_label)
         return check_classes(answers, self.data.classes), read[order]
@@ -258,6 +263,7 @@ class Trainer:
         """Load `last.safetensors`, of the same images; return the lines of the epochs that it has done."""
         check_resumed(folder, self.data)
         checkpoint = read_checkpoint(folder / LAST)
+        check_preprocessed(str(folder / LAST), checkpoint, self.data)
         check_finite(checkpoint.weights, folder / LAST)
         average = AVERAGE if self.average is not None else None
         check_resumable(str(folder / LAST), checkpoint, self.model, self.optimizer, self.scaler, average)

@@ -60,8 +60,22 @@ def test_annotate_keeps_all_objects_without_the_name_of_a_class_and_says_what_la
     data, facts = annotate(loaded, photographs / "voc")
     assert [len(boxes) for boxes in scored(data).values()] == [0, 0, 2, 2, 2, 2]
     assert (facts.images, facts.objects) == (4, 8)
+    assert "all objects count: none of their names is a class, as 'horse'" in data.notes["boxes"]
     assert f"1 image without an annotation, as {names[0]}" in data.notes["boxes"]
     assert f"1 image whose annotation holds no object, as {names[1]}" in data.notes["boxes"]
+
+
+def test_annotate_does_not_give_a_test_image_the_annotation_of_a_training_image(photographs):
+    """Each dog has the name of a cat, and the cats alone are annotated, under their folder's name."""
+    for index in range(10):
+        (photographs / f"photos/dog/dog{index}.png").rename(photographs / f"photos/dog/cat{index}.png")
+        write_voc(photographs / "boxes" / "cat", SCENE, name=f"cat{index}")
+    data, _ = annotate(foveal.load_data(photographs / "photos", image_size=42), photographs / "boxes")
+    assert {name.split("/")[0] for name, boxes in scored(data).items() if len(boxes)} == {"cat"}
+    for name in (*data.validation.names, *data.test.names):
+        (photographs / "boxes" / name).with_suffix(".xml").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"all of its annotations are of images of the training part"):
+        annotate(foveal.load_data(photographs / "photos", image_size=42), photographs / "boxes")
 
 
 def test_annotate_hashes_the_annotations_that_are_used(photographs):
@@ -97,9 +111,10 @@ def test_annotate_refuses_data_without_files_and_broken_annotations(photographs)
         annotate(data, photographs / "voc")
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
 @pytest.mark.parametrize(("orientation", "size"), [(1, (30, 40)), (3, (30, 40)), (6, (40, 30)), (8, (40, 30))])
-def test_upright_size_is_that_of_the_turned_image(orientation, size, tmp_path):
+def test_upright_size_is_that_of_the_turned_image(orientation, size, name, tmp_path):
     exif = Image.Exif()
     exif[274] = orientation
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif)
-    assert upright_size(tmp_path / "a.jpg") == size
+    Image.new("RGB", (40, 30)).save(tmp_path / name, exif=exif)
+    assert upright_size(tmp_path / name) == size

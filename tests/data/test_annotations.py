@@ -80,6 +80,9 @@ def test_find_refuses_one_annotation_of_two_images_and_none_at_all(tmp_path):
     annotations = list_annotations(write_voc(tmp_path, name="1"))
     with pytest.raises(ValueError, match=r"'1' may be of both images 'cat/1.jpg' and 'dog/1.jpg'"):
         annotations.find(["cat/1.jpg", "dog/1.jpg"])
+    of_cats = list_annotations(write_voc(tmp_path / "all" / "cat", name="1").parent)
+    for names in (["cat/1.jpg", "dog/1.jpg"], ["dog/1.jpg", "cat/1.jpg"]):
+        assert list(of_cats.find(names)) == ["cat/1.jpg"]
     with pytest.raises(
         ValueError, match=r"none of its 1 Pascal VOC annotations, as '1', has the name of .*'cat/2.jpg'"
     ):
@@ -101,6 +104,12 @@ def test_yolo_classes_are_named_beside_the_labels_or_above_them(file, tmp_path):
     names = "tom\nrex\n" if file == "classes.txt" else "nc: 2\nnames: {0: tom, 1: rex}\n"
     (folder / file).write_text(names)
     assert [each.name for each in objects_in(folder)] == ["rex", "tom", "rex"]
+
+
+def test_yolo_classes_are_named_beside_the_labels_below_the_path(tmp_path):
+    folder = write_yolo(tmp_path / "deep" / "labels")
+    (folder / "classes.txt").write_text("tom\nrex\n")
+    assert [each.name for each in objects_in(tmp_path)] == ["rex", "tom", "rex"]
 
 
 def write_two_formats(path):

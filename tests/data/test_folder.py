@@ -7,6 +7,8 @@ from PIL import Image
 
 import foveal
 from foveal.data.image_files import read, why_not
+from foveal.data.image_source import file_source
+from foveal.data.preprocessing import Preprocessing
 
 
 def write_images(folder, count, size=(40, 30), mode="RGB"):
@@ -101,8 +103,10 @@ def test_load_folder_refuses_a_name_that_cannot_be_written(tmp_path, name):
         write_images(tmp_path / each, 8)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / "dog/0.png").rename(tmp_path / name)
-    with pytest.raises(ValueError, match=r"'d.*\\udc.*': a name that is no UTF-8; rename it$"):
+    with pytest.raises(ValueError, match=r"'d.*\\udc.*' has a name that is no UTF-8; rename it$"):
         foveal.load_data(tmp_path, image_size=32)
+    with pytest.raises(ValueError, match=r"^images: .*\\udc.*0?.png' has a name that is no UTF-8; rename it$"):
+        file_source([tmp_path], Preprocessing((3, 8, 8), (0,) * 3, (1,) * 3))
 
 
 def test_load_folder_uses_a_given_split(tmp_path):

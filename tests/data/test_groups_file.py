@@ -39,7 +39,10 @@ def test_an_image_without_group_or_line_is_alone_and_the_latter_is_noted(tmp_pat
         ("cat/0.png,a,2021\n", "line 1: 3 cells, and `image,group` has two"),
         ("cat/0.png;a\n", "line 1: 1 cells"),
         (EVERY + "cat/0.png,c\n", "line 4: 'cat/0.png' is in group 'c', and in 'a' by line 1"),
-        ("cat/0.png,a\nd/dog/0.png,b\n", "line 2: 'd/dog/0.png' is no image of the data, and 2 of its images, as 'cat/1"),
+        (
+            "cat/0.png,a\nd/dog/0.png,b\n",
+            "line 2: 'd/dog/0.png' is no image of the data, and 2 of its images, as 'cat/1",
+        ),
         ("x.png,a\ny.png,a\n", "none of its lines `image,group` names an image"),
         ('cat/0.png,"a\ncat/1.png,b\ndog/0.png,b\n', "unexpected end of data"),
         ('cat/0.png,"a\ncat/1.png,b\ndog/0.png,"b\n', "',' expected after '\"'"),

@@ -277,3 +277,10 @@ def test_a_path_may_be_a_path(tmp_path, monkeypatch):
         foveal.load_data(tmp_path / "digits/cat/0.png")
     with pytest.raises(ValueError, match="unknown data ''"):
         foveal.load_data("")
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_read_turns_a_grey_tiff_as_its_camera_says(compression, tmp_path):
+    values = ramp(0, 255).astype(np.uint8)[:10]
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={274: 6}, compression=compression)
+    assert np.array_equal(np.asarray(read(tmp_path / "a.tif"))[..., 0], np.rot90(values, -1))

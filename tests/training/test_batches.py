@@ -18,6 +18,13 @@ from foveal.training.train import load_images
 from foveal.training.trainer import Trainer
 
 
+class TwoSizes:
+    """A part that refuses its images."""
+
+    def __getitems__(self, indices):
+        raise ValueError(f"image {indices[0]} has two sizes")
+
+
 @pytest.fixture
 def data(tmp_path):
     """Forty images of two classes, read again later."""
@@ -61,6 +68,21 @@ def test_read_batches_keeps_a_batch_without_any_image(data):
         ([], 0, 0),
         ([2, 3], 2, 2),
     ]
+
+
+def test_a_part_without_a_readable_image_is_refused_in_one_line(data):
+    run = Trainer(RunConfig(data="photos", image_size=16, epochs=1, batch_size=8), data)
+    name = break_file(data.validation, 0)
+    alone = replace(data.validation, names=[name], labels=data.validation.labels[:1])
+    with pytest.raises(ValueError, match=rf"no image of one part can be read, as {name!r}: cannot be read: [^\n]*$"):
+        run.predict(alone)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_part_is_one_line_whoever_reads_it(workers):
+    """The loader's own message of a worker's error is its traceback."""
+    with pytest.raises(ValueError, match=r"^image 3 has two sizes$"):
+        list(read_batches(TwoSizes(), [torch.tensor([3])], workers, pytest.fail))
 
 
 def test_unread_images_above_the_share_are_refused(data):

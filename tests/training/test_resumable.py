@@ -78,6 +78,10 @@ RESUMED = {
         "other values of the optimizer for weight 1",
     ),
     "scaler": (lambda facts, _: facts.update(scaler={"scale": 1.0}), "states scaler={'scale': 1.0}; nothing is needed"),
+    "preprocessing": (
+        lambda facts, _: facts["preprocessing"].update(value_range=[0, 999]),
+        r"states value_range=\(0, 999\) of its images, and those of data 'folder:.*' have now None: restore them",
+    ),
     "classes": (lambda facts, _: facts.update(classes=["a"]), "states 1 classes, and its network has num_classes=2"),
 }
 

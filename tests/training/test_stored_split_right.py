@@ -16,6 +16,7 @@ from foveal.reports.look import look
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.load_model import load_model
 from foveal.training.stored_split import StoredSplit, digest_of
+from foveal.training.train import fingerprint
 
 SETTINGS = {"image_size": 16, "epochs": 2, "batch_size": 4, "lr": 3e-3}
 
@@ -199,4 +200,6 @@ def test_labels_that_changed_are_refused_and_those_of_older_runs_taken(tmp_path)
     with pytest.raises(ValueError, match="its labels are not those that the run was trained on; restore them, or stop"):
         stored.check_same(swapped, "stop")
     replace(stored, labels=None).check_same(swapped, "stop")
+    deeper = replace(data, preprocessing=replace(data.preprocessing, value_range=(0, 999)))
+    assert len({fingerprint(each) for each in (data, swapped, deeper)}) == 3  # what processes compare
     assert digest_of(replace(data, classes=("light", "dark"))) != digest_of(data)
