@@ -139,7 +139,8 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weighed = self.channel(x)
-        if can_write_in_place(weighed, self.channel, self.spatial):
+        mine = isinstance(self.channel, ChannelGate)  # which returns a tensor of its own; others may return x
+        if mine and can_write_in_place(weighed, self.channel, self.spatial):
             return self.spatial.forward_(weighed)
         return self.spatial(weighed)
 

@@ -28,6 +28,8 @@ from foveal.core.record import Facts, Tap
 from foveal.mechanisms.zero_init_gate import ZeroInitGate
 from foveal.ops.pooling import holds_one_image
 
+REDUCTION = 16  # of the excite
+
 torch.fx.wrap("nearest")  # arithmetic of sizes: one operation in a traced graph
 
 
@@ -66,14 +68,15 @@ class GatherExcite(nn.Module):
         plus (bool): learn the excite.
         size (int or tuple[int, int], optional): height and width, or one number for both, of the map, and so of the
             kernel that learns to gather the whole map; needed with `theta` and without `extent`.
-        reduction (int): r, of the excite; the hidden width is C / r.
+        reduction (int, optional): r, of the excite that is learned, 16 by default; the hidden width is C / r.
         identity (bool): start as the identity (see `foveal.mechanisms.zero_init_gate`).
 
     Shape:
         Input and output: (B, C, H, W).
 
     Raises:
-        ValueError: `channels` or `reduction` below 1; `extent` below 2, or with `theta` not a power of 2; `theta` for
+        ValueError: `channels` or `reduction` below 1; `reduction` without `plus`; `size` without `theta`, or with an
+            `extent`; `extent` below 2, or with `theta` not a power of 2; `theta` for
             the whole map without a `size` of at least one position; in the forward pass with `theta`, a training batch
             that is gathered to one number for each channel, over which a norm has no variance.
 
@@ -95,10 +98,15 @@ class GatherExcite(nn.Module):
         theta: bool = False,
         plus: bool = False,
         size: int | tuple[int, int] | None = None,
-        reduction: int = 16,
+        reduction: int | None = None,
         identity: bool = False,
     ):
         super().__init__()
+        if reduction is not None and not plus:
+            raise ValueError(f"reduction={reduction}: it is that of a learned excite, with plus=True")
+        if size is not None and (extent is not None or not theta):
+            raise ValueError(f"size={size}: it is that of a map which is gathered whole by theta=True, without extent")
+        reduction = REDUCTION if reduction is None else reduction
         if channels < 1 or reduction < 1:
             raise ValueError(f"channels={channels}, reduction={reduction}: at least 1 is needed")
         self.extent = extent

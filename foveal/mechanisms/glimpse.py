@@ -17,6 +17,8 @@ what it sees, rewards are noise, and at the full rate the policy moved to a corn
 sampled location outside the image is moved onto the edge, and keeps the density of the original sample.
 """
 
+from math import inf
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -117,10 +119,10 @@ class Glimpse(nn.Module):
         padding: float = 0.0,
     ):
         super().__init__()
-        for name, value in (("size", size), ("scales", scales)):
+        for name, value in (("size", size), ("scales", scales), ("hidden", hidden)):
             if value < 1:
                 raise ValueError(f"{name}={value}: at least 1 is needed")
-        if std <= 0:
+        if not 0 < std < inf:
             raise ValueError(f"std={std}: above 0 is needed, for a policy that explores")
         self.std = std
         self.retina = Retina(size, scales, padding)

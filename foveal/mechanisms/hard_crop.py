@@ -27,7 +27,7 @@ processor core; the crop contains the whole digit in 93.0 % of the images, a ran
 """
 
 from dataclasses import replace
-from math import isqrt
+from math import inf, isqrt
 
 import torch
 from torch import Tensor, nn
@@ -72,15 +72,15 @@ class HardCrop(nn.Module):
             overlap by half.
         patches (int): k.
         sigma (float): standard deviation of the noise on the scores.
-        samples (int): number of samples of the noise.
+        samples (int): number of samples of the noise, two or more.
 
     Shape:
         Input: (B, C, H, W).
         Output: (B, C, R size, k / R size), R the largest divisor of k up to its square root.
 
     Raises:
-        ValueError: `size` below 16 pixels; `patches`, `sigma` or `samples` not above 0; in the forward pass, an image
-            smaller than a patch, or with fewer candidates than patches.
+        ValueError: `size` below 16 pixels; `patches` or `sigma` not above 0; fewer than two `samples`; in the forward
+            pass, an image smaller than a patch, or with fewer candidates than patches.
 
     >>> import torch
     >>> from foveal.mechanisms.hard_crop import HardCrop
@@ -96,8 +96,10 @@ class HardCrop(nn.Module):
         super().__init__()
         if size < SCORED:
             raise ValueError(f"size={size}: a patch of at least {SCORED} pixels is needed")
-        if patches < 1 or sigma <= 0 or samples < 1:
-            raise ValueError(f"patches={patches}, sigma={sigma}, samples={samples}: numbers above 0 are needed")
+        if patches < 1 or not 0 < sigma < inf:
+            raise ValueError(f"patches={patches}, sigma={sigma}: numbers above 0 are needed")
+        if samples < 2:
+            raise ValueError(f"samples={samples}: two or more are needed, since each is compared with their mean")
         self.size, self.patches, self.sigma, self.samples = size, patches, sigma, samples
         self.scorer = Scorer(channels, size)
         facts = Facts(mechanism="hard_crop", kind="mask", domain="spatial", axes="B H W", value_range=(0, 1), hard=True)

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from foveal.core.arguments import check_arguments
 from foveal.core.names import first_line, one_line, unknown_name_error
 from foveal.mechanisms.registry import MECHANISMS
 from foveal.networks.builders import OWN
@@ -62,6 +63,9 @@ def create_model(
         Traceback (most recent call last):
         ValueError: network 'resnet18': ResNet.__init__() got an unexpected keyword argument 'drop_rte'
     """
+    check_arguments("create_model", create_model, {"num_classes": num_classes, "in_chans": in_chans})
+    if num_classes < 0 or in_chans < 1:
+        raise ValueError(f"create_model: num_classes={num_classes}, in_chans={in_chans}; at least 0 and 1 are needed")
     head, colon, scale = name.partition(":")
     recipe = RECIPES.get(head) if "+" not in scale else None
     backbone, *rest = (recipe.backbone + colon + scale, recipe.mechanism) if recipe else name.split("+")
@@ -125,6 +129,8 @@ def build_backbone(name: str, pretrained: bool, **options: Any) -> nn.Module:
     known = check_network(name)
     check_no_file(name, options)
     build = OWN.get(name) or (lambda **arguments: timm.create_model(known, **arguments))
+    if build is OWN.get(name):
+        check_arguments(f"network {name!r}", build, options)
     scale = {key: options.pop(key) for key in SCALES if key in options}
     if scale and pretrained:
         raise ValueError(f"network {name!r} with {scale}: there are no pretrained weights of a scaled network")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from foveal.core.arguments import check_arguments
 from foveal.core.names import lookup, unknown_name_error
 from foveal.core.trial_pass import Inputs, arguments_of, find_input_module
 from foveal.core.validation import check_model
@@ -92,6 +93,7 @@ def attach(
     """
     check_model(model)
     check_not_distributed(model)
+    check_arguments("attach", attach, {"identity": identity})
     cls, name = resolve(mechanism)
     attaches = getattr(cls, "attaches", "after")
     check_position(position, name, attaches, at)
@@ -153,12 +155,14 @@ def check_not_distributed(model: nn.Module) -> None:
 
 
 def check_options(mechanism: type[nn.Module], name: str, options: dict[str, Any]) -> None:
-    """Raise ValueError for an option that the mechanism does not have; suggest the nearest one."""
+    """Raise ValueError for an option that the mechanism does not have, with the nearest one, or of another type."""
     parameters = list(inspect.signature(mechanism).parameters.values())[1:]
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return
     for option in options:
         lookup(f"option of {name}", option, {each.name: each for each in parameters if each.name != "identity"})
+    if name in MECHANISMS:
+        check_arguments(name, mechanism, options)
 
 
 def check_position(position: str, name: str, attaches: str, at: At | None) -> None:

@@ -71,3 +71,13 @@ class TestCBAM:
             module(torch.rand(2, 8, 5, 5))
         assert seen.paths() == ["0.channel", "0.spatial"]
         assert [record.domain for record in seen] == ["channel", "spatial"]
+
+
+def test_cbam_keeps_its_input_whatever_replaces_the_channel_gate():
+    """`nn.Identity` returns the input itself, which is not to be written on."""
+    module, x = CBAM(8).eval(), torch.rand(2, 8, 5, 5)
+    module.channel = nn.Identity()
+    before = x.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), before * module.spatial.weigh(before)[:, None])
+    assert torch.equal(x, before)

@@ -91,6 +91,14 @@ class TestGatherExcite:
         x = torch.randn(2, 32, 5, 7)
         torch.testing.assert_close(gate(x), se(x))
 
+    @pytest.mark.parametrize(
+        "options",
+        [{"reduction": 4}, {"size": 7}, {"theta": True, "extent": 4, "size": 7}, {"plus": True, "reduction": 0}],
+    )
+    def test_gather_excite_refuses_options_that_would_do_nothing(self, options):
+        with pytest.raises(ValueError, match=rf"{[*options][-1]}={[*options.values()][-1]}: "):
+            GatherExcite(8, **options)
+
     @pytest.mark.parametrize("options", [{"size": 4}, {"extent": 4}])
     def test_gather_excite_refuses_a_training_batch_of_one_number_a_channel(self, options):
         module = GatherExcite(8, theta=True, **options)

@@ -242,7 +242,8 @@ class TestContract:
             ({"size": 15}, "size=15"),
             ({"patches": 0}, "patches=0"),
             ({"sigma": 0.0}, "sigma=0.0"),
-            ({"samples": 0}, "samples=0"),
+            ({"sigma": float("nan")}, "sigma=nan"),
+            ({"samples": 1}, "samples=1: two or more"),
         ],
     )
     def test_hard_crop_refuses_impossible_arguments(self, options, message):
