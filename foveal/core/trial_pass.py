@@ -284,11 +284,17 @@ def image_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode within the context; afterwards restore the mode of each module."""
+    """Set evaluation mode within the context; afterwards restore the mode of each module.
+
+    A module's own `train` may do more than set the flag: LoRA merges its weights in evaluation mode.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
+        for module, mode in modes.items():
+            if getattr(module.train, "__func__", None) is not nn.Module.train:
+                module.train(mode)
         for module, mode in modes.items():
             module.training = mode
