@@ -5,6 +5,7 @@ copy is on the meta device, where no values are computed, or shares the model's 
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -209,7 +210,11 @@ def refusal(flows: Any, call: Call, before: bool) -> str:
 
 
 def filled(model: nn.Module, path: str) -> nn.Module:
-    """Return the module at a path of a copy; put an identity into an empty slot."""
+    """Return the module at a path of a copy, of that path alone; put an identity into an empty slot.
+
+    A module in several places gets a twin here, with the same weights: what is seen of it is seen in this place. (A
+    Sequential does not: what is attached to it is a child of it in every place.)
+    """
     parent, _, name = path.rpartition(".")
     owner = model.get_submodule(parent)
     if getattr(owner, name) is None:
@@ -217,6 +222,12 @@ def filled(model: nn.Module, path: str) -> nn.Module:
             delattr(owner, name)
         setattr(owner, name, nn.Identity())
     module: nn.Module = getattr(owner, name)
+    slots = [child for other in model.modules() for child in other._modules.values() if child is module]
+    if len(slots) > 1 and type(module).forward is not nn.Sequential.forward:
+        twin = module.__new__(type(module))
+        twin.__dict__.update(vars(module), _forward_hooks=OrderedDict(module._forward_hooks))
+        setattr(owner, name, twin)
+        return twin
     return module
 
 
@@ -273,11 +284,17 @@ def image_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode within the context; afterwards restore the mode of each module."""
+    """Set evaluation mode within the context; afterwards restore the mode of each module.
+
+    A module's own `train` may do more than set the flag: LoRA merges its weights in evaluation mode.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
+        for module, mode in modes.items():
+            if getattr(module.train, "__func__", None) is not nn.Module.train:
+                module.train(mode)
         for module, mode in modes.items():
             module.training = mode

@@ -27,9 +27,9 @@ from foveal.evaluation.audit_passes import (
     AuditState,
     narrow_widths,
     owners_of,
-    reached_by_gradient,
     run_over_images,
     time_shares,
+    unreached_by_gradient,
 )
 from foveal.evaluation.finding_types import FINDING_TYPES
 from foveal.evaluation.findings import Finding, findings_of
@@ -136,18 +136,18 @@ def audit(model: nn.Module, loader: Iterable[Any], *, extra: Extra | None = None
     owners = owners_of(model, watching)
     with eval_mode(model):
         state = run_over_images(model, iter_images(loader, model), watching, owners)
-        live = reached_by_gradient(model, state.first[:GRADIENT], owners, watching.places)
+        unreached = unreached_by_gradient(model, state.first[:GRADIENT], owners, watching.places)
         shares = time_shares(model, state.first, owners)
     findings = [
         each
         for path, module in owners.items()
-        for each in findings_at(path, module, watching.places.get(path), state, live[path])
+        for each in findings_at(path, module, watching.places.get(path), state, unreached.get(path))
     ]
     return AuditResult(shares, findings, state.count)
 
 
 def findings_at(
-    path: str, module: nn.Module, place: TapPoint | None, state: AuditState, live: bool
+    path: str, module: nn.Module, place: TapPoint | None, state: AuditState, unreached: Finding | None
 ) -> Iterator[Finding]:
     """Yield the findings of one place."""
     unseen = state.seen.unseen.get(path)
@@ -155,8 +155,8 @@ def findings_at(
     called = module in state.sizes or not unseen  # its forward pass, or the module that shows its weights
     if not called:
         yield Finding(path, "never called")
-    elif not live and not (place and place.facts.hard):  # hard attention learns from a reward alone
-        yield Finding(path, "not in the graph")
+    elif unreached and not (place and place.facts.hard):  # hard attention learns from a reward alone
+        yield unreached
     if not geometric:
         yield from (Finding(path, f"hidden width {width}") for width in narrow_widths(module))
     if not called:

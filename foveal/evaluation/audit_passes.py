@@ -1,7 +1,7 @@
 """Forward and backward passes of an audit: statistics over all images, gradients, times."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -14,6 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from foveal.core.answers import run_model
 from foveal.core.record import GEOMETRIC, Tap
+from foveal.core.validation import has_inference_weights
+from foveal.evaluation.findings import Finding
+from foveal.inspection.gradient_obstacles import INFERENCE, NO_GRADIENT, REENTRANT, obstacles
 from foveal.inspection.hooks import Hooks
 from foveal.inspection.module_paths import nearest, unwrapped_modules
 from foveal.inspection.recording import Recording
@@ -108,32 +111,41 @@ def hooks_on(model: nn.Module) -> Iterator[Hooks]:
         hooks.close()
 
 
-def reached_by_gradient(
+def unreached_by_gradient(
     model: nn.Module, images: Tensor, owners: Mapping[str, nn.Module], places: Mapping[str, TapPoint]
-) -> dict[str, bool]:
-    """Determine for each place if the output's gradient reaches it.
+) -> dict[str, Finding]:
+    """Return the finding at each place that the output's gradient does not reach, or where that cannot be tested.
 
     The gradient is taken at the weights of a Tap, else at the module's parameters, or at its output if it has none.
     """
+    if has_inference_weights(model):
+        return untested(owners, INFERENCE)
     met: dict[str, list[Tensor]] = defaultdict(list)
-    images = images.detach().clone().requires_grad_(images.is_floating_point())
     plain = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
     weights = [weight for module in owners.values() for weight in module.parameters() if weight.is_floating_point()]
-    with requiring_grad(weights), torch.enable_grad(), hooks_on(plain) as hooks:
+    with torch.inference_mode(False), torch.enable_grad(), requiring_grad(weights), hooks_on(plain) as hooks:
+        pixels = images.detach().clone().requires_grad_(images.is_floating_point())
         for path, module in owners.items():
             tap = places[path].module if path in places and isinstance(places[path].module, Tap) else None
             if tap is None:
                 met[path] += module.parameters()
             if not met[path]:
                 hooks.add(tap or module, lambda _, __, out, path=path: met[path].extend(tensors(out)))
-        total = sum((each.float().sum() for each in tensors(plain(images))), torch.zeros(()))
+        total = sum((each.float().sum() for each in tensors(plain(pixels.clone()))), torch.zeros(()))
         differentiable = {path: [each for each in found if each.requires_grad] for path, found in met.items()}
         flat = [each for found in differentiable.values() for each in found]
-        if not flat or not total.requires_grad:
-            return dict.fromkeys(owners, False)
-        gradients = torch.autograd.grad(total, flat, allow_unused=True)
+        hidden = obstacles(total)
+        if REENTRANT in hidden or NO_GRADIENT in hidden:
+            return untested(owners, hidden[0])
+        gradients = torch.autograd.grad(total, flat, allow_unused=True) if flat else ()
     reached = {id(each) for each, gradient in zip(flat, gradients, strict=True) if gradient is not None}
-    return {path: any(id(each) in reached for each in differentiable[path]) for path in owners}
+    missed = [path for path in owners if not any(id(each) in reached for each in differentiable[path])]
+    return untested(missed, hidden[0]) if hidden else {path: Finding(path, "not in the graph") for path in missed}
+
+
+def untested(paths: Iterable[str], why: str) -> dict[str, Finding]:
+    """Return the finding, at each of these places, that its gradient was not tested."""
+    return {path: Finding(path, "gradient not tested", note=why) for path in paths}
 
 
 def tensors(out: Any) -> list[Tensor]:

@@ -26,6 +26,12 @@ FINDING_TYPES = {
         "The module is called, but no gradient of the network's output reaches it: it has no effect and cannot learn.",
         "Look for an unused result, a detach() or a no_grad().",
     ),
+    "gradient not tested": FindingType(
+        False,
+        "",
+        "The gradient of the network's output does not show here whether the module has an effect and can learn.",
+        "See the reason in the note.",
+    ),
     "not finite": FindingType(
         True,
         "",

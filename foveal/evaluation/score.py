@@ -42,11 +42,12 @@ from foveal.evaluation.localization import (
     correct,
     deletion_insertion_scores,
     find_saliency_source,
+    listed,
     locate,
 )
 from foveal.evaluation.metrics import Interval, interval, shuffled_maps
 from foveal.evaluation.object_scores import LocalizationResult
-from foveal.inspection.replace import New, replace
+from foveal.inspection.replace import New, not_replaceable, replace
 from foveal.inspection.tap_points import Extra
 from foveal.inspection.watch import watch
 from foveal.ops.warps import CONTROL
@@ -145,7 +146,7 @@ def score(
         chosen = labelled if choose is None else partial(iter_labelled, choose, model, source.outputs, "choose")
         thresholds = best_thresholds(source, chosen())
         scores, right, labels, beside = locate(source, labelled(), thresholds)
-        others = alternatives(source, chosen()) if source.attention else {}
+        others, fixed = alternatives(source, chosen()) if source.attention else ({}, [])
         done, of, ablations = 2, 2 + sum(map(len, others.values())), []
         on_progress(1, of)
         curves = deletion_insertion_scores(source, labelled(), curved)
@@ -159,7 +160,7 @@ def score(
                     ablations.append(AblationResult(path, replacement, interval(lost)))
                 done += 1
                 on_progress(done, of)
-    located, left_out = tuple(scores.results()), (*source.left_out, *scores.left_out())
+    located, left_out = tuple(scores.results()), (*source.left_out, *scores.left_out(), *fixed)
     return ScoreResult(right.mean().item(), len(right), located, tuple(curves), tuple(ablations), left_out)
 
 
@@ -175,8 +176,8 @@ def answered(source: SaliencySource, batches: Iterable[Batch], expected: Tensor)
     return right
 
 
-def alternatives(source: SaliencySource, batches: Iterable[Batch]) -> dict[str, dict[str, New]]:
-    """Return, for each place, the weights that replace its own.
+def alternatives(source: SaliencySource, batches: Iterable[Batch]) -> tuple[dict[str, dict[str, New]], list[str]]:
+    """Return, for each place, the weights that replace its own; and, a line for each reason, places of which none can.
 
     A glimpse has none: its path is known only after the pass. A place that is called several times has a mean for each
     call, but `replace` sets one weight for all calls; only another image's weights, which each call has, are set.
@@ -194,7 +195,12 @@ def alternatives(source: SaliencySource, batches: Iterable[Batch]) -> dict[str, 
         unmoved = None if call or held.hard else neutral(held.kind, held.axes, mean)
         if unmoved is not None:
             found[path]["none"] = unmoved
-    return found
+    fixed = not_replaceable(source.model, found, images, source.extra)
+    lines = [
+        f"ablation of {listed([path for path in fixed if fixed[path] == reason])}: {reason}"
+        for reason in dict.fromkeys(fixed.values())
+    ]
+    return {path: weights for path, weights in found.items() if path not in fixed}, lines
 
 
 def neutral(kind: str, axes: str, mean: Tensor) -> Tensor | None:

@@ -31,11 +31,16 @@ from foveal.core.validation import as_model_input, check_model, has_inference_we
 from foveal.inspection.call_hooks import CallHook
 from foveal.inspection.finding.find import find_places
 from foveal.inspection.finding.trial import Trial
+from foveal.inspection.gradient_obstacles import obstacles
 from foveal.inspection.hooks import Hooks
 from foveal.inspection.layer_maps import LayerMap, last_tokens, layer_maps, on_map
 from foveal.inspection.module_paths import unwrapped_modules
 
 SHOWN = 8  # targets in a message
+UNUSED = "the answer does not depend on its map, or only past a detach()"
+WITHOUT_GRADIENT = (
+    "it runs under no_grad(), as within torch.utils.checkpoint with use_reentrant=True: its map has no gradient"
+)
 
 
 def class_activation(
@@ -69,7 +74,7 @@ def class_activation(
         TypeError: `model` is not a module; `at` is neither a path nor a module; images that are not floats; targets
             that are not integers.
         ValueError: no such module, or no map there; no layer that gives a map, or tokens after the last map; an answer
-            that is not logits, is not finite, or does not depend on the map; targets that are not classes of these
+            that is not logits, is not finite, or has no gradient for the map; targets that are not classes of these
             images; a model whose weights were made under `torch.inference_mode`.
 
     >>> import foveal, torch
@@ -92,9 +97,11 @@ def class_activation(
         layer = maps.get(path, LayerMap(path, None, "", None))
         stored, answers = pass_with_map(model, images, layer, answer)
         chosen = answers.logits_of(read_targets(targets, answers)).sum()  # in evaluation mode images are independent
-        gradient = torch.autograd.grad(chosen, stored, allow_unused=True)[0] if chosen.requires_grad else None
+        hidden = obstacles(chosen, stored)
+        gradient = None if hidden else torch.autograd.grad(chosen, stored, allow_unused=True)[0]
     if gradient is None:
-        raise ValueError(f"at={path!r}: the answer does not depend on its map")
+        why = f"no gradient of the answer shows its map: {hidden[0]}" if hidden else UNUSED
+        raise ValueError(f"at={path!r}: {why}")
     weighed = weigh(*(as_map(each, layer, images) for each in (stored.detach(), gradient)))
     return Record(
         mechanism="grad_cam",
@@ -127,9 +134,10 @@ def pass_with_map(
 ) -> tuple[Tensor, Answers]:
     """Return the map of a module in a forward pass, a leaf that requires a gradient, and the answers."""
     stored: list[Tensor] = []
+    pixels = images.detach().clone().requires_grad_()  # so that checkpointing saves the same tensors without the hook
 
     def keep(out: Tensor) -> Tensor:
-        stored[:] = [out.detach().requires_grad_()]  # a leaf: the gradient goes no further down
+        stored[:] = [out.detach().requires_grad_(torch.is_grad_enabled())]  # a leaf: no gradient goes further down
         return stored[0].clone()  # later modules may change it in place
 
     def store(_: nn.Module, __: Any, out: Any) -> Any:
@@ -145,11 +153,13 @@ def pass_with_map(
     try:
         hooks.add(unwrapped_modules(model)[layer.path], store)
         with after:
-            out = model(images)
+            out = model(pixels.clone())  # a copy, which may be changed in place
     finally:
         hooks.close()
     if not stored:
         raise ValueError(f"at={layer.path!r}: the forward pass does not call it")
+    if not stored[0].requires_grad:
+        raise ValueError(f"at={layer.path!r}: {WITHOUT_GRADIENT}")
     return stored[0], read_answers(out if answer is None else answer(out), len(images))
 
 

@@ -4,7 +4,7 @@ It answers questions such as: is the output the same with the mean weights of a 
 image, or without attention?
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -62,8 +62,8 @@ class replace:  # noqa: N801 (used as a verb)
             self.new[lookup("place", found or path, places).path] = value
         self.places = [places[path] for path in self.new]
         for place in self.places:
-            if place.spec and place.spec.module_or_op == RECOMPUTED:
-                raise ValueError(f"{place.path!r}: the weights of a {type(place.module).__name__} can only be seen")
+            if only_seen(place):
+                raise ValueError(f"{place.path!r}: {only_seen(place)}")
 
     def __enter__(self) -> None:
         hooks = begin(self, self.model, refuse, changes=True)
@@ -83,6 +83,26 @@ def check_new(new: object) -> None:
         raise TypeError(
             f"new={new!r:.80}: a dict from paths to new weights is needed, as foveal.replace(model, {{{path!r}: 1.0}})"
         )
+
+
+def only_seen(place: TapPoint) -> str:
+    """Return why the weights of a place cannot be replaced, "" if nothing is known against it before a pass."""
+    recomputed = place.spec is not None and place.spec.module_or_op == RECOMPUTED
+    return f"the weights of a {type(place.module).__name__} can only be seen" if recomputed else ""
+
+
+def not_replaceable(model: nn.Module, paths: Iterable[str], images: Tensor, extra: Extra | None) -> dict[str, str]:
+    """Return why the weights of some of these places cannot be replaced, by path, as a pass over images shows."""
+    places = find_places(model, extra).places
+    reasons = {path: only_seen(places[path]) for path in paths}
+    hooks = Hooks(model, lambda path, reason: reasons.update({path: reason}), changes=True)
+    try:
+        for path in (path for path, reason in reasons.items() if not reason):
+            hooks.attach_to(places[path], lambda values: values)
+        model(images)
+    finally:
+        hooks.close()
+    return {path: reason for path, reason in reasons.items() if reason}
 
 
 def changed(place: TapPoint, new: New, values: Tensor) -> Tensor:

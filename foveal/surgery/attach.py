@@ -54,10 +54,11 @@ def attach(
             number of channels as first argument.
         at (str, Iterable[str] or Callable[[str, nn.Module], bool], optional): where to attach: a pattern over module
             paths (`*` matches within one path component, `**` across components), a list of patterns, or a predicate of
-            path and module. "input" is the image itself, for a mechanism that is attached before a module; "residual"
-            is the end of every residual branch, found by `foveal.surgery.residual`. The path of a known block means the
-            end of its branch. Default: every known block that the model runs; for a mechanism attached between stages,
-            every stage but the last.
+            path and module. A module in several places is chosen in each, by the path that it has there; a place in a
+            block that runs several times is named by its first path, and its attention acts in every run. "input" is
+            the image itself, for a mechanism that is attached before a module; "residual" is the end of every residual
+            branch, found by `foveal.surgery.residual`. The path of a known block means the end of its branch. Default:
+            every known block that the model runs; for a mechanism attached between stages, every stage but the last.
         position (str): where in a known block (Hu et al., 2020, fig. 5): "standard" is the end of its branch, "pre"
             before the branch, "post" after the whole block, "identity" on the shortcut.
         identity (bool): keep the model's output unchanged until it is trained (in training mode up to rounding, where a
@@ -103,7 +104,7 @@ def attach(
     check_options(cls, name, options)
     takes_identity = "identity" in inspect.signature(cls).parameters
     arguments = {**options, "identity": identity} if takes_identity else options
-    build, trial = builder(model, cls, name, arguments), Trial(inputs, by_default=at is None)
+    build, trial = builder(model, cls, name, arguments), Trial(inputs, by_default=at is None or at == "residual")
     if attaches == "instead":
         plan = plan_replacements(model, paths, name, build, trial)
     else:

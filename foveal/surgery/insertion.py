@@ -13,7 +13,15 @@ from torch import nn
 from foveal.core.trial_pass import Inputs, eval_mode, record_channels
 from foveal.surgery.attachments import InsertedModule, plain_name
 from foveal.surgery.blocks import KnownBlock, known_block, path_within
-from foveal.surgery.insertion_points import InsertionPoint, get_module, ours, outermost, set_module
+from foveal.surgery.insertion_points import (
+    InsertionPoint,
+    get_module,
+    one_at_each_slot,
+    ours,
+    outermost,
+    set_module,
+    takes_child,
+)
 from foveal.surgery.wrapper import Attached, unwrapped
 
 Build = Callable[..., nn.Module]
@@ -41,12 +49,13 @@ def plan_insertions(
     """Return, by path, the steps that insert a mechanism after or before each module, built for the channels there.
 
     Raises:
-        ValueError: a place is matched twice; no map (B, C, H, W) flows there; the mechanism refuses the channels.
+        ValueError: a place is matched twice, or by a further path alone; no map (B, C, H, W) flows there; the mechanism
+            refuses the channels.
     """
     twice = next((place for place in places if [other.host for other in places].count(place.host) > 1), None)
     if twice is not None:
         raise ValueError(f"at: {twice.host!r}, where {twice.path!r} ends, is matched twice")
-    places, found, stopped = running_places(model, places, trial)
+    places, found, stopped = running_places(model, one_at_each_slot(model, places), trial)
     for place in places:
         channels = found.get(place.host) or declared_channels(get_module(model, place.host), place.before)
         if channels is None:
@@ -98,7 +107,7 @@ def insertion_step(model: nn.Module, place: InsertionPoint, name: str, module: n
             return inserted_module(model, end, end, "empty slot" if host is None else "idle slot", module)
         key = free_name(host, name)
         path = f"{end}.{key}"
-        if type(host).forward in (nn.Sequential.forward, Attached.forward):
+        if takes_child(host):
             paths = [f"{end}.{child}" for child in host._modules]
             earlier = 0 if attaches == "before" else len([*takewhile(lambda path: path in ours(model), paths)])
             add_child(host, key, module, earlier if before else len(paths))
@@ -145,8 +154,9 @@ def plan_replacements(model: nn.Module, paths: list[str], name: str, build: Buil
         if within is not None:
             raise ValueError(f"at: {path!r} lies within {within!r}; {name} can replace only one of them")
     sites = {path: sequence_at(model, path) for path in paths}
-    steps = {path: replacement_step(model, path, sites[path], name, build) for path in paths}
     places = [InsertionPoint(path, sites[path][0], before=True) for path in paths]
+    places = one_at_each_slot(model, places, instead=True)
+    steps = {place.path: replacement_step(model, place.path, sites[place.path], name, build) for place in places}
     return {place.path: steps[place.path] for place in running_places(model, places, trial)[0]}
 
 

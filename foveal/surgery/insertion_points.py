@@ -63,6 +63,51 @@ def outermost(model: nn.Module, path: str) -> str:
     return wrapper if isinstance(model.get_submodule(wrapper), Attached) else path
 
 
+def module_paths(model: nn.Module) -> list[str]:
+    """Return the paths of all modules: the first of each in the model's order, then others of those with several."""
+    found = (*model.named_modules(), *model.named_modules(remove_duplicate=False))
+    return [*dict.fromkeys(path for path, _ in found if path)]
+
+
+def one_at_each_slot(model: nn.Module, places: list[InsertionPoint], *, instead: bool = False) -> list[InsertionPoint]:
+    """Return the places without those that are another one under a further path, as in a block that runs twice.
+
+    Args:
+        model: the network.
+        places: with paths of one module in several slots, each of which takes a mechanism of its own, and several paths
+            of one slot, which takes one mechanism for all.
+        instead: True if the modules are replaced, False if a mechanism is attached beside them.
+
+    Raises:
+        ValueError: of a slot with several paths the first is missing.
+    """
+    names: dict[int, str] = {}
+    for path, module in model.named_modules():
+        names.setdefault(id(module), path)
+        names.setdefault(id(unwrapped(module)), path)
+
+    def first_path(host: str) -> str:
+        module = get_module(model, host)
+        if not instead and takes_child(module):
+            return names.get(id(module), host)
+        parent, _, name = host.rpartition(".")
+        return f"{names.get(id(unwrapped(model.get_submodule(parent))), parent)}.{name}".lstrip(".")
+
+    first = {place.host: first_path(place.host) for place in places}
+    for host, path in first.items():
+        if path not in first:
+            raise ValueError(
+                f"at: {host!r} is {path!r} under a further path, one place in a module that the model holds several "
+                f"times; attention there acts at all of its calls; name {path!r}"
+            )
+    return [place for place in places if first[place.host] == place.host]
+
+
+def takes_child(module: nn.Module | None) -> bool:
+    """Return True for a Sequential or a wrapper, which takes a mechanism as one more child."""
+    return module is not None and type(module).forward in (nn.Sequential.forward, Attached.forward)
+
+
 def get_module(model: nn.Module, path: str) -> nn.Module | None:
     """Return the module at a path, or None in an empty slot."""
     parent, _, name = path.rpartition(".")

@@ -9,6 +9,7 @@ from torch import nn
 
 from foveal.core.names import unknown_name_error
 from foveal.surgery.blocks import BLOCKS, CHAINS, KnownBlock, known_block, row_of
+from foveal.surgery.insertion_points import module_paths
 
 At = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
@@ -23,7 +24,7 @@ def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
     Raises:
         ValueError: there is none of these.
     """
-    present = dict(model.named_modules())
+    present = {path: model.get_submodule(path) for path in ("", *module_paths(model))}
     chains = [(path, row_of(module, CHAINS)) for path, module in present.items()]
     for path, chain in chains:
         if chain is not None:
@@ -41,7 +42,7 @@ def default_paths(model: nn.Module, stages: bool = True) -> list[str]:
 
 def activations(model: nn.Module, chain: str) -> list[str]:
     """Return the last layer before each convolution but the first, before each pooling, and before the end."""
-    layers = list(model.get_submodule(chain).named_children())
+    layers = [(name, layer) for name, layer in model.get_submodule(chain)._modules.items() if layer is not None]
     pools = {name for name, layer in layers if "Pool" in type(layer).__name__}
     starts = {name for name, layer in layers if isinstance(layer, nn.Conv2d)} | pools
     ends = [name for (name, _), (following, _) in pairwise(layers) if following in starts]
@@ -132,12 +133,12 @@ def has_known_block(module: nn.Module) -> bool:
 def matching_paths(model: nn.Module, at: At) -> list[str]:
     """Return the paths that match `at`: a pattern, several patterns, or a predicate of path and module.
 
-    In a pattern `*` matches any text without a dot and `**` any text.
+    In a pattern `*` matches any text without a dot and `**` any text. A module in several places has several paths.
 
     Raises:
         ValueError: a pattern matches nothing, or two patterns match the same module.
     """
-    paths = [path for path, _ in model.named_modules() if path]
+    paths = module_paths(model)
     if callable(at):
         found = [path for path in paths if at(path, model.get_submodule(path))]
         if not found:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from foveal.core.trial_pass import Call, Inputs, run_trials
 from foveal.surgery.attachments import attachments
+from foveal.surgery.insertion_points import module_paths
 
 IMAGE = 1
 ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
@@ -65,7 +66,8 @@ def residual_ends(model: nn.Module, inputs: Inputs | None = None) -> list[str]:
         raise ValueError(f"at='residual': {type(model).__name__} adds no map of a branch to a shortcut")
     serving = Counter(path for addition in additions for path in set(addition.ends))
     found = [chosen(model, addition, lambda path: trace.calls[path] == serving[path]) for addition in additions]
-    return list(dict.fromkeys(found))
+    ends = {model.get_submodule(path): None for path in found}  # one module may end several branches
+    return [*dict.fromkeys([*found, *(path for path in module_paths(model) if model.get_submodule(path) in ends)])]
 
 
 def chosen(model: nn.Module, addition: Addition, alone: Callable[[str], bool]) -> str:

@@ -26,6 +26,7 @@ from foveal.networks.own import OPTIONS, build_own
 from foveal.networks.spec import named_options
 from foveal.surgery.attach import attach
 from foveal.surgery.blocks import POSITIONS
+from foveal.surgery.insertion_points import module_paths
 
 COUNTS = (  # options that count blocks, each of which has a tensor or more
     "layers", "depth", "depths", "blocks", "num_blocks", "block_config", "extra_blocks", "modules", "transformers",
@@ -54,7 +55,7 @@ class Attached:
 
     def attach_to(self, model: nn.Module) -> None:
         if isinstance(self.at, list):
-            paths = dict(model.named_modules())
+            paths = dict.fromkeys(module_paths(model))
             for path in self.at:  # a path, never a pattern
                 lookup("place", path, paths)
         attach(model, self.mechanism, self.at, position=self.position, identity=self.identity, **self.options)

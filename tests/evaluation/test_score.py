@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import multi_head_attention_forward
 
 import foveal
 from foveal.core.record import Facts, Tap
@@ -192,6 +193,39 @@ def test_score_replaces_a_place_at_each_call():
 
     found = foveal.score(Twice(), bright_squares())
     assert [(each.path, each.replacement) for each in found.ablations] == [("mask", "another")]
+
+
+class Encoder(nn.Module):
+    """Tokens of 4x4 pixels that attend to one another, by torch's module or by its function alone."""
+
+    def __init__(self, functional: bool):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 8, 4, 4), nn.Linear(8, 4)
+        self.mixer, self.functional = nn.MultiheadAttention(8, 2, batch_first=True), functional
+
+    def forward(self, x):
+        tokens = self.stem(x).flatten(2).mT
+        if not self.functional:
+            return self.head(self.mixer(tokens, tokens, tokens)[0].mean(1))
+        first, m = tokens.transpose(0, 1), self.mixer
+        weights = m.in_proj_weight, m.in_proj_bias, None, None, False, 0.0, m.out_proj.weight, m.out_proj.bias
+        return self.head(multi_head_attention_forward(first, first, first, 8, 2, *weights)[0].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("functional", "why"),
+    [
+        (False, "the weights of a MultiheadAttention can only be seen"),
+        (True, "torch's multi_head_attention_forward computes its weights inside; they can only be seen"),
+    ],
+)
+def test_score_leaves_out_ablations_of_weights_that_can_only_be_seen(functional, why):
+    labelled = [(images, labels) for images, labels, _ in bright_squares(40)]
+    found = foveal.score(nn.Sequential(Mask(), Encoder(functional)), labelled, curved=0)
+    place = "1" if functional else "1.mixer"
+    assert found.left_out[-1] == f"ablation of {place!r}: {why}"
+    assert [each.replacement for each in found.ablations if each.path == "0"] == ["mean", "another", "none"]
+    assert {each.path for each in found.ablations} == {"0"}
 
 
 def test_score_restores_the_network():
