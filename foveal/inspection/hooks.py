@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.inspection.adapters import Call, Form, NotRecordable, axes_of
+from foveal.inspection.batch import batch_of
 from foveal.inspection.call_hooks import CallHook
 from foveal.inspection.functional_hooks import FUNCTIONALS, IN_TRAINING, FunctionalHook, WeightsMode
 from foveal.inspection.quantized import meet_plain
@@ -152,8 +153,7 @@ class Hooks:
         self.stack.callback(handle.remove)
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and each.ndim]
-        self.batch = len(tensors[0]) if tensors else None
+        self.batch = batch_of(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
 
     def _end(self, *_: Any) -> None:
         self.batch = None

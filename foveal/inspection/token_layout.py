@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from foveal.core.layout import Layout, Tokens, Windows
+from foveal.inspection.batch import batch_of_shapes
 from foveal.inspection.finding.attention_rules import scores_product
 from foveal.inspection.finding.trace import Node
 from foveal.inspection.finding.trial import Trial
@@ -29,7 +30,7 @@ def layouts_in(model: nn.Module, trial: Trial, places: Mapping[str, TapPoint]) -
     named = prefix_names(model)
     found: dict[str, list[Tokens]] = {}
     seen: dict[str, list[Any]] = {}
-    batch = next((node.shape[0] for node in trial.nodes if node.op == "input" and node.shape), 0)
+    batch = batch_of_shapes([node.shape for node in trial.nodes if node.op == "input" and node.shape]) or 0
     for node in trial.nodes:
         for frame in node.frames if node.op == "softmax" and len(node.shape) > 1 else ():
             path = wanted.get(frame.path)

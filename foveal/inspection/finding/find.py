@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map_only
 from foveal.core.layout import Tokens
 from foveal.core.record import Tap
 from foveal.core.trial_pass import BATCH
+from foveal.inspection.batch import batch_of
 from foveal.inspection.finding.found_places import IN_A_TRIAL, Found, explained, found_in
 from foveal.inspection.finding.trace import tensors_of
 from foveal.inspection.finding.trial import Trial, guessed_trial, trial_of
@@ -106,8 +107,8 @@ def tokens_in_call(
 
 
 def first_images(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a call for its first two images: tensors as long as the first of them are cut."""
-    count = next((len(each) for each in tensors_of((args, kwargs)) if each.ndim), 0)
+    """Return the arguments of a call for its first two images: tensors of as many elements as images are cut."""
+    count = batch_of(tensors_of((args, kwargs)))
     few: tuple[tuple[Any, ...], dict[str, Any]] = tree_map_only(
         Tensor, lambda each: each[:BATCH] if each.ndim and len(each) == count else each, (args, kwargs)
     )
