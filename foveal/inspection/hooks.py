@@ -173,7 +173,7 @@ class Hooks:
         on_value = partial(self._show, place, place.spec.form, callback)
         if place.spec.module_or_op == RECOMPUTED:
             self.add(place.module, partial(self._recompute, place.path, on_value), with_kwargs=True)
-        elif place.spec.index is not None or place.spec.module_or_op in FUNCTIONALS:
+        elif place.spec.site is not None or place.spec.module_or_op in FUNCTIONALS:
             self._attach_to_functional(place, on_value, place.spec)
         else:
             self._attach_to_child(place.module, on_value, place.spec)
@@ -213,7 +213,7 @@ class Hooks:
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             call = Call(module, next(iter((*args, *kwargs.values())), None), self.batch)
-            modes.append(mode_of(spec, lambda raw: on_value(raw, call), on_skipped, self.changes))
+            modes.append(mode_of(module, spec, lambda raw: on_value(raw, call), on_skipped, self.changes))
             modes[-1].__enter__()
 
         def leave(_: nn.Module, __: Any, out: Any) -> None:
@@ -240,10 +240,10 @@ class Hooks:
         on_value(weights, Call(module, args, self.batch))
 
 
-def mode_of(spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> WeightsMode:
+def mode_of(module: nn.Module, spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> WeightsMode:
     """Return the function mode that reads the calls of a row: one call that was found, or each of a functional."""
-    if spec.index is not None:
-        return CallHook(spec.module_or_op.removesuffix("()"), spec.index, on_value, on_skipped, changes)
+    if spec.site is not None:
+        return CallHook(module, spec.module_or_op.removesuffix("()"), spec.site, on_value, on_skipped, changes)
     return FunctionalHook(FUNCTIONALS[spec.module_or_op], on_value, on_skipped, changes)
 
 

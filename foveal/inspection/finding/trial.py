@@ -3,6 +3,7 @@
 The cost is some 100 microseconds for each function that the model calls, once for each model.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ class Trial:
     """What a trial pass saw; `stopped` says why it ended early, "" if it did not."""
 
     nodes: list[Node] = field(default_factory=list)
-    called: set[str] = field(default_factory=set)
+    called: Counter[str] = field(default_factory=Counter)
     outputs: list[tuple[str, Node]] = field(default_factory=list)
     stopped: str = "no pass was tried"
 
