@@ -20,6 +20,7 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from foveal.inspection.adapters import Call, Form, NotRecordable, axes_of
 from foveal.inspection.batch import batch_of
@@ -106,9 +107,10 @@ class Hooks:
                 f"model: a DataParallel over {len(model.device_ids)} devices runs its parts in threads, in no fixed "
                 "order; pass model.module, and call that"
             )
-        self.on_skipped, self.changes = on_skipped, changes
+        self.model, self.on_skipped, self.changes = model, on_skipped, changes
         self.thread, self.called_elsewhere, self.active = get_ident(), False, True
         self.batch: int | None = None
+        self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # of a pass that begins
         self.copies: list[tuple[ref[nn.Module], int]] = []
         self.stack = ExitStack()
         if "torch._dynamo" in sys.modules:
@@ -145,18 +147,22 @@ class Hooks:
             )
         return self.changes
 
-    def add(self, module: nn.Module, action: Any, pre: bool = False, **options: Any) -> None:
+    def add(self, module: nn.Module, action: Any, pre: bool = False, **options: Any) -> RemovableHandle:
         hook = Hook(self, module, action)
         add = module.register_forward_pre_hook if pre else module.register_forward_hook
         handle = add(hook, prepend=self.changes, **options)
         hook.id = handle.id
         self.stack.callback(handle.remove)
+        if pre and module is self.model and self.arguments is not None:  # torch runs no pre-hook that is added by one
+            hook(module, *self.arguments)
+        return handle
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.batch = batch_of(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        self.arguments = args, kwargs
 
     def _end(self, *_: Any) -> None:
-        self.batch = None
+        self.batch = self.arguments = None
 
     def attach_to(self, place: TapPoint, callback: Callback) -> None:
         """Call `callback` with the weights of a place in every pass; after an error no hook of the context is left."""

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from foveal.core.layout import Tokens
 from foveal.core.record import Record
 from foveal.inspection.adapters import axes_of
 from foveal.inspection.finding.find import NONE_FOUND, Places, find_places, tokens_in_call
-from foveal.inspection.finding.trial import trial_of
+from foveal.inspection.finding.trial import form_of_call, trial_of
 from foveal.inspection.hooks import Hooks, begin, recomputing
 from foveal.inspection.module_paths import innermost
 from foveal.inspection.record_statistics import summarize
@@ -115,14 +116,17 @@ class watch:  # noqa: N801 (used as a verb)
         self.passes, self.inside = -1, False
         self.calls: dict[str, int] = {}
         self.tokens: dict[str, list[Tokens]] = {}
+        self.ending: RemovableHandle | None = None
         hooks.add(self.model, self._begin, pre=True, with_kwargs=True)
         self._attach(hooks, self.found.places)
-        hooks.add(self.model, self._end, always_call=True)  # after the hooks of places on the model itself
         return self.seen
 
     def _attach(self, hooks: Hooks, places: Mapping[str, TapPoint]) -> None:
         for place in places.values():
             hooks.attach_to(place, partial(self._record, place))
+        if self.ending is not None:
+            self.ending.remove()
+        self.ending = hooks.add(self.model, self._end, always_call=True)  # after those of places on the model itself
 
     def __exit__(self, *exception: Any) -> None:
         if self.hooks is not None:
@@ -133,17 +137,21 @@ class watch:  # noqa: N801 (used as a verb)
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if recomputing():
             return
-        if self.found.stopped:
+        if self.found.stopped or (self.passes < 0 and not self._tried(args, kwargs)):
             self._find_again(args, kwargs)
         self.tokens = tokens_in_call(self.model, self.found, args, kwargs)
         self.passes, self.inside, self.calls = self.passes + 1, True, {}
 
+    def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return True if a pass like this one was tried."""
+        return form_of_call(innermost(self.model), args, kwargs) in self.found.forms
+
     def _find_again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Search once more with the arguments of the first pass, where images of a guessed size did not do."""
+        """Search once more with the arguments of the first pass, where it is not like those that were tried."""
         trial = trial_of(innermost(self.model), args, kwargs)
         found = find_places(self.model, self.extra, trial)
         new = {path: place for path, place in found.places.items() if path not in self.found.places}
-        self.found = replace(found, stopped="")
+        self.found = replace(found, places=found.places | self.found.places, stopped="")
         self.seen._look_for(self.found)
         check_found(self.model, found)
         if self.hooks is not None:

@@ -6,6 +6,7 @@ from helpers import watch_once
 from torch import fx, nn
 
 import foveal
+from foveal.core.layout import Layout
 
 
 class Gate(nn.Module):
@@ -84,3 +85,69 @@ def test_a_weight_that_is_changed_in_place_afterwards_is_recorded_as_it_was():
 
     model = nn.Sequential(InPlace()).eval()
     assert watch_once(model, torch.rand(2, 3, 8, 8))[0]["0"].values.min() > 0
+
+
+def attend(x, y):
+    return (x @ y.mT).softmax(-1) @ y
+
+
+class Decoder(nn.Module):
+    """Cross attention to a context, if there is one, before self attention; both by the same function."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, 8, 8)
+
+    def forward(self, x, context=None):
+        t = self.patch(x).flatten(2).mT
+        if context is not None:
+            t = t + attend(t, context)
+        self.tokens = t.detach()
+        return (t + attend(t, t)).mean(1)
+
+
+class Whole(nn.Module):
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, *args, **kwargs):
+        return self.decoder(*args, **kwargs)
+
+
+def by_hand(decoder, x, context):
+    """The weights of the last pass: self attention, and cross attention before it."""
+    own, cross = decoder.tokens, decoder.patch(x).flatten(2).mT.detach()
+    return (own @ own.mT).softmax(-1), (cross @ context.mT).softmax(-1)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("wrap", [lambda model: model, Whole])
+def test_watch_records_attention_that_further_arguments_bring(wrap, by_name):
+    decoder, x, context = Decoder().eval(), torch.rand(2, 3, 16, 24), torch.rand(2, 6, 16)
+    model, more = wrap(decoder), {"context": context}
+    for _ in range(2):
+        with foveal.watch(model) as seen, torch.no_grad():
+            model(x, **more) if by_name else model(x, context)
+        own, cross = sorted(seen, key=lambda record: record.tokens.keys is None)
+        torch.testing.assert_close((own.values[:, 0], cross.values[:, 0]), by_hand(decoder, x, context))
+        assert own.tokens.keys == cross.tokens.queries == Layout(0, 2, 3, ())
+        assert not seen.unseen
+        alone, _ = watch_once(model, x)
+        assert alone.paths() == [own.path]
+        torch.testing.assert_close(alone[0].values[:, 0], by_hand(decoder, x, context)[0])
+    with foveal.replace(model, {cross.path: 0.0}), torch.no_grad():
+        assert torch.equal(model(x, context), model(x))
+
+
+def test_a_model_found_in_its_first_pass_is_recorded_in_it():
+    """Also the model itself, whose hooks are running then."""
+
+    class Tokens(nn.Module):
+        def forward(self, x, scale):
+            return attend(x, x) * scale
+
+    x = torch.rand(3, 5, 4)
+    seen, _ = watch_once(Tokens(), x, 2.0)
+    torch.testing.assert_close(seen[0].values[:, 0], (x @ x.mT).softmax(-1))
+    assert (seen[0].forward, seen[0].tokens.keys) == (0, None)

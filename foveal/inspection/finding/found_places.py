@@ -135,6 +135,19 @@ def distinguished(places: list[Found]) -> Iterator[Found]:
             yield renamed(place, name if len(group) > 1 or not path else "")
 
 
+def together(first: list[Found], second: list[Found]) -> list[Found]:
+    """Return what two passes found: a call that both made as in the first; other names for what only the second did."""
+    calls = {place.call for place in first}
+    found = {(place.path, place.name): place for place in first}
+    for place in second:
+        name, turn = place.name, 1
+        while place.call not in calls and (place.path, name) in found:
+            name, turn = f"{place.name or place.meaning.kind}{turn + 1}", turn + 1
+        if place.call not in calls:
+            found[place.path, name] = renamed(place, name)
+    return list(found.values())
+
+
 def renamed(place: Found, name: str) -> Found:
     return Found(**{**vars(place), "name": name})
 
