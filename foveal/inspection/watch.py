@@ -25,6 +25,7 @@ from foveal.inspection.tap_points import Extra, TapPoint
 from foveal.inspection.token_layout import check_grid, on_grid
 
 Keep = Literal["values", "statistics"]
+SEVERAL = "called several times in a pass, and only a part of the model was called; call the whole model"
 
 
 def check_found(model: nn.Module, found: Places) -> None:
@@ -169,8 +170,14 @@ class watch:  # noqa: N801 (used as a verb)
     def _record(self, place: TapPoint, weights: Tensor) -> None:
         if recomputing():
             return
-        call = self.calls.get(place.path, 0) if self.inside else 0  # a part called alone is a pass of its own
-        self.calls[place.path] = call + 1
+        call = self.calls.get(place.path, 0)
+        if self.inside:
+            self.calls[place.path] = call + 1
+        elif max(call, place.calls) > 1:  # as often in the last whole pass
+            self.seen._hide(place.path, SEVERAL)
+            return
+        else:
+            call = 0  # a part called alone is a pass of its own
         values = weights.detach().to(self.device, self.dtype, copy=self.keep == "values")
         facts = {**vars(place.facts), "axes": axes_of(values, place.facts.axes)}
         laid = self.tokens.get(place.path, [])

@@ -1,5 +1,6 @@
 """Search for all places of a model that compute attention weights: by their classes, and by what a trial pass shows."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from foveal.inspection.finding.trace import tensors_of
 from foveal.inspection.finding.trial import Trial, form_of_call, guessed_trial, trial_of
 from foveal.inspection.module_paths import innermost, nearest, unwrapped_modules
 from foveal.inspection.tap_points import Extra, TapPoint, looks_like_attention, named_places
+from foveal.inspection.third_party import RECOMPUTED
 from foveal.inspection.token_layout import layouts_in
 
 NONE_FOUND = "no attention was found, by name or in a trial pass"
@@ -46,6 +48,7 @@ class Seen:
     reasons: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
     forms: frozenset[Any] = frozenset()
+    called: Counter[str] = field(default_factory=Counter)
 
 
 LAID_OUT: WeakKeyDictionary[nn.Module, dict[Any, dict[str, list[Tokens]]]] = WeakKeyDictionary()
@@ -75,8 +78,18 @@ def find_places(model: nn.Module, extra: Extra | None = None, trial: Trial | Non
             reasons[path] = found.meaning.why
         elif path not in places:
             places[path] = TapPoint(path, modules[found.module], spec.facts, spec, IN_A_TRIAL)
+    paths = {id(module): path for path, module in modules.items()}
+    places = {path: with_calls(place, paths[id(place.module)], shown.called) for path, place in places.items()}
     ordered = in_order(places, modules), in_order(reasons | shown.reasons, modules)
     return Places(*ordered, shown.stopped, shown.forms)
+
+
+def with_calls(place: TapPoint, owner: str, called: Counter[str]) -> TapPoint:
+    """Return a place with how often its weights are computed in a trial pass; `owner` is the path of its module."""
+    spec = place.spec
+    if spec is None or spec.site is not None or spec.module_or_op == RECOMPUTED:
+        return replace(place, calls=called[owner])
+    return replace(place, calls=called[f"{owner}.{spec.module_or_op}".strip(".")] // spec.nth_call[1])
 
 
 def shown_by(model: nn.Module, modules: dict[str, nn.Module], known: tuple[str, ...], trial: Trial | None) -> Seen:
@@ -102,6 +115,7 @@ def with_trial(seen: Seen, trial: Trial, modules: dict[str, nn.Module]) -> Seen:
         reasons=why | explained(looks, trial),
         stopped=trial.stopped,
         forms=seen.forms | {trial.form},
+        called=seen.called | trial.called,  # the larger number of calls of each
     )
 
 
