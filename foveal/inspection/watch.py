@@ -40,13 +40,13 @@ class watch:  # noqa: N801 (used as a verb)
 
     Values are the effective weights of the forward pass, detached; quantized ones are dequantized. Modules of timm and
     torchvision are known by their classes; attention of others is found in a trial pass over a copy of the model, on
-    images of a guessed size or, where these do not pass, on the arguments of the first call; `seen.unseen` lists each
-    place that cannot be recorded, with the reason. The outputs of the model stay the same, bit for bit (to rounding for
-    attention of foveal that is one fused operation while it is not watched). A compiled model runs eagerly inside the
-    context, since hooks added to a compiled graph never fire. A pass that is recomputed in backward (activation
-    checkpointing) is recorded once. The passes of the thread that entered the context are recorded, those of other
-    threads are not; several threads may watch one model at the same time. All hooks are removed when the context ends,
-    also by an exception; then `seen` holds the passes that were complete.
+    images of a guessed size and, where the first call has other arguments or is in training, on those of that call;
+    `seen.unseen` lists each place that cannot be recorded, with the reason. The outputs of the model stay the same, bit
+    for bit (to rounding for attention of foveal that is one fused operation while it is not watched). A compiled model
+    runs eagerly inside the context, since hooks added to a compiled graph never fire. A pass that is recomputed in
+    backward (activation checkpointing) is recorded once. The passes of the thread that entered the context are
+    recorded, those of other threads are not; several threads may watch one model at the same time. All hooks are
+    removed when the context ends, also by an exception; then `seen` holds the passes that were complete.
 
     Args:
         model: any module; also wrapped in DataParallel (over one device), DistributedDataParallel or `torch.compile`.

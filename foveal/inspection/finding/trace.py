@@ -93,9 +93,9 @@ class Trace(TorchFunctionMode):
         if not op:
             return out
         steps = self._steps()
-        turns = tuple(frame.counts[op, each] for frame, each in zip(self.frames, steps, strict=True))
-        for frame, each in zip(self.frames, steps, strict=True):
-            frame.counts[op, each] += 1
+        turns = tuple(frame.counts[op, way] for frame, way in zip(self.frames, steps, strict=True))
+        for frame, way in zip(self.frames, steps, strict=True):
+            frame.counts[op, way] += 1
             self.called[f"{frame.path}.{op}()".strip(".")] += 1
         made = [args[0]] if op == "setitem" else list(tensors_of(out))
         for each in made if inputs else ():

@@ -62,7 +62,7 @@ def form_of_call(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def form_of(value: Any) -> Any:
-    """Return the dimensions of tensors, in lists and dicts too, switches as they are, and other values by their type."""
+    """Return the dimensions of tensors, also in lists and dicts, switches as they are, other values by their type."""
     if isinstance(value, Tensor):
         return value.ndim
     if isinstance(value, list | tuple):
