@@ -52,6 +52,15 @@ class Windows:
     columns: int
     positions: Tensor
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Windows):
+            return NotImplemented
+        same = (self.rows, self.columns) == (other.rows, other.columns)
+        return same and torch.equal(self.positions, other.positions)
+
+    def __hash__(self) -> int:
+        return hash((self.rows, self.columns, self.positions.shape))
+
     @classmethod
     def whole(cls, rows: int, columns: int) -> "Windows":
         """Return one window that is the whole map."""

@@ -29,12 +29,13 @@ from foveal.core.record import Record
 from foveal.core.trial_pass import eval_mode
 from foveal.core.validation import as_model_input, check_model, has_inference_weights, to_model
 from foveal.inspection.call_hooks import CallHook
+from foveal.inspection.call_sites import CallSite
 from foveal.inspection.finding.find import find_places
 from foveal.inspection.finding.trial import Trial
 from foveal.inspection.gradient_obstacles import obstacles
 from foveal.inspection.hooks import Hooks
 from foveal.inspection.layer_maps import LayerMap, last_tokens, layer_maps, on_map
-from foveal.inspection.module_paths import unwrapped_modules
+from foveal.inspection.module_paths import innermost, unwrapped_modules
 
 SHOWN = 8  # targets in a message
 UNUSED = "the answer does not depend on its map, or only past a detach()"
@@ -149,7 +150,7 @@ def pass_with_map(
         return (kept, *out[1:]) if isinstance(out, tuple) else kept
 
     hooks = Hooks(model, lambda path, reason: None)
-    after = nullcontext() if layer.relu is None else CallHook("relu", layer.relu, keep, lambda why: None, changes=True)
+    after = nullcontext() if layer.relu is None else relu_hook(model, layer.relu, keep)
     try:
         hooks.add(unwrapped_modules(model)[layer.path], store)
         with after:
@@ -161,6 +162,11 @@ def pass_with_map(
     if not stored[0].requires_grad:
         raise ValueError(f"at={layer.path!r}: {WITHOUT_GRADIENT}")
     return stored[0], read_answers(out if answer is None else answer(out), len(images))
+
+
+def relu_hook(model: nn.Module, site: CallSite, keep: Callable[[Tensor], Tensor]) -> CallHook:
+    """Return the mode in which the result of one ReLU of the model itself is replaced by what `keep` returns for it."""
+    return CallHook(innermost(model), "relu", site, keep, lambda why: None, changes=True)
 
 
 def as_map(maps: Tensor, layer: LayerMap, images: Tensor) -> Tensor:

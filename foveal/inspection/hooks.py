@@ -20,8 +20,10 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from foveal.inspection.adapters import Call, Form, NotRecordable, axes_of
+from foveal.inspection.batch import batch_of
 from foveal.inspection.call_hooks import CallHook
 from foveal.inspection.functional_hooks import FUNCTIONALS, IN_TRAINING, FunctionalHook, WeightsMode
 from foveal.inspection.quantized import meet_plain
@@ -105,9 +107,10 @@ class Hooks:
                 f"model: a DataParallel over {len(model.device_ids)} devices runs its parts in threads, in no fixed "
                 "order; pass model.module, and call that"
             )
-        self.on_skipped, self.changes = on_skipped, changes
+        self.model, self.on_skipped, self.changes = model, on_skipped, changes
         self.thread, self.called_elsewhere, self.active = get_ident(), False, True
         self.batch: int | None = None
+        self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # of a pass that begins
         self.copies: list[tuple[ref[nn.Module], int]] = []
         self.stack = ExitStack()
         if "torch._dynamo" in sys.modules:
@@ -144,19 +147,22 @@ class Hooks:
             )
         return self.changes
 
-    def add(self, module: nn.Module, action: Any, pre: bool = False, **options: Any) -> None:
+    def add(self, module: nn.Module, action: Any, pre: bool = False, **options: Any) -> RemovableHandle:
         hook = Hook(self, module, action)
         add = module.register_forward_pre_hook if pre else module.register_forward_hook
         handle = add(hook, prepend=self.changes, **options)
         hook.id = handle.id
         self.stack.callback(handle.remove)
+        if pre and module is self.model and self.arguments is not None:  # torch runs no pre-hook that is added by one
+            hook(module, *self.arguments)
+        return handle
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and each.ndim]
-        self.batch = len(tensors[0]) if tensors else None
+        self.batch = batch_of(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        self.arguments = args, kwargs
 
     def _end(self, *_: Any) -> None:
-        self.batch = None
+        self.batch = self.arguments = None
 
     def attach_to(self, place: TapPoint, callback: Callback) -> None:
         """Call `callback` with the weights of a place in every pass; after an error no hook of the context is left."""
@@ -173,7 +179,7 @@ class Hooks:
         on_value = partial(self._show, place, place.spec.form, callback)
         if place.spec.module_or_op == RECOMPUTED:
             self.add(place.module, partial(self._recompute, place.path, on_value), with_kwargs=True)
-        elif place.spec.index is not None or place.spec.module_or_op in FUNCTIONALS:
+        elif place.spec.site is not None or place.spec.module_or_op in FUNCTIONALS:
             self._attach_to_functional(place, on_value, place.spec)
         else:
             self._attach_to_child(place.module, on_value, place.spec)
@@ -213,7 +219,7 @@ class Hooks:
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             call = Call(module, next(iter((*args, *kwargs.values())), None), self.batch)
-            modes.append(mode_of(spec, lambda raw: on_value(raw, call), on_skipped, self.changes))
+            modes.append(mode_of(module, spec, lambda raw: on_value(raw, call), on_skipped, self.changes))
             modes[-1].__enter__()
 
         def leave(_: nn.Module, __: Any, out: Any) -> None:
@@ -240,10 +246,10 @@ class Hooks:
         on_value(weights, Call(module, args, self.batch))
 
 
-def mode_of(spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> WeightsMode:
+def mode_of(module: nn.Module, spec: TapSpec, on_value: Any, on_skipped: Any, changes: bool) -> WeightsMode:
     """Return the function mode that reads the calls of a row: one call that was found, or each of a functional."""
-    if spec.index is not None:
-        return CallHook(spec.module_or_op.removesuffix("()"), spec.index, on_value, on_skipped, changes)
+    if spec.site is not None:
+        return CallHook(module, spec.module_or_op.removesuffix("()"), spec.site, on_value, on_skipped, changes)
     return FunctionalHook(FUNCTIONALS[spec.module_or_op], on_value, on_skipped, changes)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from foveal.core.layout import Layout
+from foveal.inspection.call_sites import CallSite
 from foveal.inspection.finding.attention_rules import scores_product
 from foveal.inspection.finding.found_places import has_weights
 from foveal.inspection.finding.trace import Node
@@ -23,14 +24,14 @@ class LayerMap:
     Attributes:
         path: of the module.
         layout: of tokens (B, N, C), None for another output; `why` says why tokens have none.
-        relu: if the model itself applies a ReLU to the output next and to nothing else of it, how many of the pass's
-            calls of `relu` come before that one.
+        relu: if the model itself applies a ReLU to the output next and to nothing else of it, the site of that call in
+            the model's forward pass.
     """
 
     path: str
     layout: Layout | None
     why: str
-    relu: int | None
+    relu: CallSite | None
 
 
 def layer_maps(model: nn.Module, images: Tensor) -> tuple[Trial, dict[str, LayerMap]]:
@@ -47,7 +48,7 @@ def layer_maps(model: nn.Module, images: Tensor) -> tuple[Trial, dict[str, Layer
 def layer_map(path: str, node: Node, users: list[Node], named: tuple[str, ...]) -> LayerMap:
     tokens = len(node.shape) == 3
     layout, why = layout_of(node, node.shape[1], named) if tokens else (None, "")
-    relu = next((user.index[0] for user in users if user.op == "relu" and functional(user)), None)
+    relu = next((user.site(0) for user in users if user.op == "relu" and functional(user)), None)
     return LayerMap(path, layout, why, relu if len(users) == 1 else None)
 
 

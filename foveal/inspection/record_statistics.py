@@ -5,11 +5,13 @@ quantiles. Counts, means and variances of two parts are merged exactly (Chan et 
 reductions over its weights and memory does not grow with the number of images.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from foveal.core.layout import Tokens
 from foveal.core.record import Facts, Record
 
 BINS = 256  # of the histogram, over `value_range`
@@ -36,6 +38,7 @@ class Statistics(Facts):
     histogram: Tensor | None  # counts in `BINS` equal parts of `value_range`; None if that is unbounded
     forward: int = 0
     call: int = 0
+    tokens: Tokens | None = None  # layouts of an affinity's queries and keys, as of a Record
 
     def quantile(self, q: float) -> float:
         """Return the weight below which a share q of all entries lies, to within `value_range` / `BINS`.
@@ -71,6 +74,7 @@ def summarize(record: Record) -> Statistics:
         else None,
         forward=record.forward,
         call=record.call,
+        tokens=record.tokens,
     )
 
 
@@ -94,15 +98,27 @@ def averaged(each: Moments) -> Moments:
     return Moments(**{name: value.double().mean(0) for name, value in vars(each).items()})
 
 
+def check_one_layout(path: str, tokens: Iterable[Tokens | None]) -> None:
+    """Raise ValueError for tokens of several layouts on the image, which mean different positions."""
+    layouts = dict.fromkeys((each.queries, each.keys) if each else (None, None) for each in tokens)
+    if len(layouts) > 1:
+        known = [keys or queries for queries, keys in layouts]
+        shown = " and ".join(f"{each.rows}x{each.columns}" if each else "an unknown map" for each in known)
+        raise ValueError(
+            f"{path!r}: images of several sizes, with tokens of {shown}, cannot be joined; watch each size alone"
+        )
+
+
 def merge(first: Statistics, second: Statistics) -> Statistics:
     """Return the statistics of both parts' images.
 
     Raises:
-        ValueError: maps of several sizes.
+        ValueError: maps of several sizes, or tokens of several layouts.
     """
     if first.across_images.mean.shape != second.across_images.mean.shape:
         shapes = {tuple(first.across_images.mean.shape), tuple(second.across_images.mean.shape)}
         raise ValueError(f"{first.path!r}: images of several sizes give {shapes}, which cannot be merged")
+    check_one_layout(first.path, [first.tokens, second.tokens])
     count = first.count + second.count
     share = second.count / count
     a, b = first.across_images, second.across_images

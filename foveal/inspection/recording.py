@@ -9,7 +9,7 @@ import torch
 from foveal.core.names import unknown_name_error
 from foveal.core.record import Record
 from foveal.inspection.finding.find import NONE_FOUND, Places
-from foveal.inspection.record_statistics import Statistics, merge
+from foveal.inspection.record_statistics import Statistics, check_one_layout, merge
 from foveal.inspection.tap_points import BY_CLASS, path_by_mechanism
 
 ELSEWHERE = "never called in the thread of this watch; another thread called the model, enter the watch there"
@@ -151,4 +151,5 @@ def join(records: list[Any]) -> Any:
         raise ValueError(
             f"{first.path!r}: images of several sizes give {shapes}, which cannot be joined; watch each size alone"
         )
+    check_one_layout(first.path, [record.tokens for record in records])
     return Record(**{**vars(first), "values": torch.cat([record.values for record in records])})

@@ -29,13 +29,14 @@ FAST_PATH = (
 
 @dataclass(frozen=True, eq=False)
 class TapPoint:
-    """Place that computes attention weights; `spec` is None for a Tap."""
+    """Place that computes attention weights; `spec` is None for a Tap, `calls` the largest number in a trial pass."""
 
     path: str
     module: nn.Module
     facts: Facts
     spec: TapSpec | None = None
     how: str = BY_CLASS
+    calls: int = 0
 
 
 def named_places(model: nn.Module, extra: Extra | None = None) -> tuple[dict[str, TapPoint], dict[str, str]]:

@@ -34,6 +34,7 @@ from foveal.inspection.adapters import (
     windows_of_heads,
     windows_of_one_head,
 )
+from foveal.inspection.call_sites import CallSite
 
 RECOMPUTED = "recomputed"  # computed a second time by the module itself
 
@@ -48,7 +49,7 @@ class TapSpec:
     name: str = ""  # distinguishes several weights of one module
     nth_call: tuple[int, int] = (0, 1)  # index of the call, of how many calls of the child in one forward pass
     requires: str = ""  # an attribute of the module that must not be None
-    index: int | None = None  # of a functional: the one call that counts, from 0; None: each
+    site: CallSite | None = None  # of a functional: the one call that counts; None: each
 
 
 def facts(mechanism: str, kind: Kind, domain: Domain, axes: str, low: float = 0, high: float = 1) -> Facts:

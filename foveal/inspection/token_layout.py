@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from foveal.core.layout import Layout, Tokens, Windows
+from foveal.inspection.batch import batch_of_shapes
 from foveal.inspection.finding.attention_rules import scores_product
 from foveal.inspection.finding.trace import Node
 from foveal.inspection.finding.trial import Trial
@@ -25,18 +26,31 @@ PREFIXES = {  # attributes of models, and the names of the tokens that they hold
 def layouts_in(model: nn.Module, trial: Trial, places: Mapping[str, TapPoint]) -> dict[str, list[Tokens]]:
     """Return the layouts of each affinity by path, one for each call of its module in a pass."""
     paths = {id(module): path for path, module in unwrapped_modules(model).items()}
-    wanted = {paths[id(place.module)]: path for path, place in places.items() if place.facts.kind == "affinity"}
+    wanted: dict[str, list[TapPoint]] = {}
+    for place in places.values():
+        if place.facts.kind == "affinity":
+            wanted.setdefault(paths[id(place.module)], []).append(place)
     named = prefix_names(model)
     found: dict[str, list[Tokens]] = {}
     seen: dict[str, list[Any]] = {}
-    batch = next((node.shape[0] for node in trial.nodes if node.op == "input" and node.shape), 0)
+    batch = batch_of_shapes([node.shape for node in trial.nodes if node.op == "input" and node.shape]) or 0
     for node in trial.nodes:
-        for frame in node.frames if node.op == "softmax" and len(node.shape) > 1 else ():
-            path = wanted.get(frame.path)
-            if path is not None and not any(frame is each for each in seen.setdefault(path, [])):
-                seen[path].append(frame)
-                found.setdefault(path, []).append(tokens_of(node, named, batch))
+        for depth, frame in enumerate(node.frames if node.op == "softmax" and len(node.shape) > 1 else ()):
+            for place in wanted.get(frame.path, ()):
+                known = seen.setdefault(place.path, [])
+                if is_of(node, depth, place) and not any(frame is each for each in known):
+                    known.append(frame)
+                    found.setdefault(place.path, []).append(tokens_of(node, named, batch))
     return found
+
+
+def is_of(softmax: Node, depth: int, place: TapPoint) -> bool:
+    """Return True if a softmax in the forward pass of a place's module, the frame at `depth`, may be that of the place.
+
+    Of several softmaxes of one module, a place that was found in a trial pass has one.
+    """
+    site = None if place.spec is None or place.spec.module_or_op != "softmax()" else place.spec.site
+    return site is None or (site.steps, site.turn) == (softmax.steps[depth], softmax.turns[depth])
 
 
 def tokens_of(softmax: Node, named: tuple[str, ...], batch: int) -> Tokens:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from foveal.core.layout import Tokens
 from foveal.core.record import Record
 from foveal.inspection.adapters import axes_of
 from foveal.inspection.finding.find import NONE_FOUND, Places, find_places, tokens_in_call
-from foveal.inspection.finding.trial import trial_of
+from foveal.inspection.finding.trial import form_of_call, trial_of
 from foveal.inspection.hooks import Hooks, begin, recomputing
 from foveal.inspection.module_paths import innermost
 from foveal.inspection.record_statistics import summarize
@@ -24,6 +25,7 @@ from foveal.inspection.tap_points import Extra, TapPoint
 from foveal.inspection.token_layout import check_grid, on_grid
 
 Keep = Literal["values", "statistics"]
+SEVERAL = "called several times in a pass, and only a part of the model was called; call the whole model"
 
 
 def check_found(model: nn.Module, found: Places) -> None:
@@ -38,13 +40,13 @@ class watch:  # noqa: N801 (used as a verb)
 
     Values are the effective weights of the forward pass, detached; quantized ones are dequantized. Modules of timm and
     torchvision are known by their classes; attention of others is found in a trial pass over a copy of the model, on
-    images of a guessed size or, where these do not pass, on the arguments of the first call; `seen.unseen` lists each
-    place that cannot be recorded, with the reason. The outputs of the model stay the same, bit for bit (to rounding for
-    attention of foveal that is one fused operation while it is not watched). A compiled model runs eagerly inside the
-    context, since hooks added to a compiled graph never fire. A pass that is recomputed in backward (activation
-    checkpointing) is recorded once. The passes of the thread that entered the context are recorded, those of other
-    threads are not; several threads may watch one model at the same time. All hooks are removed when the context ends,
-    also by an exception; then `seen` holds the passes that were complete.
+    images of a guessed size and, where the first call has other arguments or is in training, on those of that call;
+    `seen.unseen` lists each place that cannot be recorded, with the reason. The outputs of the model stay the same, bit
+    for bit (to rounding for attention of foveal that is one fused operation while it is not watched). A compiled model
+    runs eagerly inside the context, since hooks added to a compiled graph never fire. A pass that is recomputed in
+    backward (activation checkpointing) is recorded once. The passes of the thread that entered the context are
+    recorded, those of other threads are not; several threads may watch one model at the same time. All hooks are
+    removed when the context ends, also by an exception; then `seen` holds the passes that were complete.
 
     Args:
         model: any module; also wrapped in DataParallel (over one device), DistributedDataParallel or `torch.compile`.
@@ -115,14 +117,17 @@ class watch:  # noqa: N801 (used as a verb)
         self.passes, self.inside = -1, False
         self.calls: dict[str, int] = {}
         self.tokens: dict[str, list[Tokens]] = {}
+        self.ending: RemovableHandle | None = None
         hooks.add(self.model, self._begin, pre=True, with_kwargs=True)
         self._attach(hooks, self.found.places)
-        hooks.add(self.model, self._end, always_call=True)  # after the hooks of places on the model itself
         return self.seen
 
     def _attach(self, hooks: Hooks, places: Mapping[str, TapPoint]) -> None:
         for place in places.values():
             hooks.attach_to(place, partial(self._record, place))
+        if self.ending is not None:
+            self.ending.remove()
+        self.ending = hooks.add(self.model, self._end, always_call=True)  # after those of places on the model itself
 
     def __exit__(self, *exception: Any) -> None:
         if self.hooks is not None:
@@ -133,17 +138,21 @@ class watch:  # noqa: N801 (used as a verb)
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if recomputing():
             return
-        if self.found.stopped:
+        if self.found.stopped or (self.passes < 0 and not self._tried(args, kwargs)):
             self._find_again(args, kwargs)
         self.tokens = tokens_in_call(self.model, self.found, args, kwargs)
         self.passes, self.inside, self.calls = self.passes + 1, True, {}
 
+    def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return True if a pass like this one was tried."""
+        return form_of_call(innermost(self.model), args, kwargs) in self.found.forms
+
     def _find_again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Search once more with the arguments of the first pass, where images of a guessed size did not do."""
+        """Search once more with the arguments of the first pass, where it is not like those that were tried."""
         trial = trial_of(innermost(self.model), args, kwargs)
         found = find_places(self.model, self.extra, trial)
         new = {path: place for path, place in found.places.items() if path not in self.found.places}
-        self.found = replace(found, stopped="")
+        self.found = replace(found, places=found.places | self.found.places, stopped="")
         self.seen._look_for(self.found)
         check_found(self.model, found)
         if self.hooks is not None:
@@ -161,8 +170,14 @@ class watch:  # noqa: N801 (used as a verb)
     def _record(self, place: TapPoint, weights: Tensor) -> None:
         if recomputing():
             return
-        call = self.calls.get(place.path, 0) if self.inside else 0  # a part called alone is a pass of its own
-        self.calls[place.path] = call + 1
+        call = self.calls.get(place.path, 0)
+        if self.inside:
+            self.calls[place.path] = call + 1
+        elif max(call, place.calls) > 1:  # as often in the last whole pass
+            self.seen._hide(place.path, SEVERAL)
+            return
+        else:
+            call = 0  # a part called alone is a pass of its own
         values = weights.detach().to(self.device, self.dtype, copy=self.keep == "values")
         facts = {**vars(place.facts), "axes": axes_of(values, place.facts.axes)}
         laid = self.tokens.get(place.path, [])

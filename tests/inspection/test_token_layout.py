@@ -7,7 +7,7 @@ from helpers import watch_once
 from torch import nn
 
 import foveal
-from foveal.core.layout import Layout, Tokens
+from foveal.core.layout import Layout, Tokens, Windows
 from foveal.inspection.finding.find import LAID_OUT
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
@@ -157,3 +157,27 @@ def test_watch_tries_one_pass_for_all_batch_sizes():
             model(torch.rand(batch, 3, 32, 32))
         assert {record.tokens.keys for record in seen} == {Layout(1, 4, 4, CLASS)}
     assert len(LAID_OUT[model]) == 1
+
+
+@pytest.mark.parametrize("grid", [None, (4, 4)])
+@pytest.mark.parametrize("keep", ["values", "statistics"])
+def test_watch_joins_no_passes_of_several_layouts(keep, grid):
+    """As many tokens on another map: their positions are others."""
+    model = vit(img_size=64, patch_size=8, dynamic_img_size=True, class_token=False, global_pool="avg")
+    with torch.no_grad(), foveal.watch(model, keep, grid=grid) as seen:
+        for batch in (2, 1):
+            model(torch.rand(batch, 3, 16, 64))
+    assert seen[0].tokens.keys == Layout(0, 2, 8, ())
+    why = r"'blocks.0.attn': images of several sizes, with tokens of 2x8 and 8x2, cannot be joined; watch each size al"
+    with pytest.raises(ValueError, match=why), torch.no_grad(), foveal.watch(model, keep) as seen:  # noqa: PT012
+        model(torch.rand(2, 3, 16, 64))
+        model(torch.rand(2, 3, 64, 16))
+        seen[0]
+
+
+def test_windows_are_equal_by_their_positions():
+    one, same, other = (Windows(2, 2, torch.tensor([order])) for order in ([0, 1, 2, 3], [0, 1, 2, 3], [0, 2, 1, 3]))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != Layout(0, 2, 2)

@@ -303,3 +303,62 @@ def test_watch_does_not_follow_copies_and_pickles():
         loaded(torch.rand(1, 3, 6, 6))
     assert len(seen) == 0
     assert count_hooks(again) == 0
+
+
+class GatedTwice(nn.Module):
+    """A network that uses one gate before and after its features' end."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.g = gate
+
+    def forward_features(self, x):
+        return self.g(self.g(x) + 1)
+
+    def forward(self, x):
+        return self.forward_features(x).mean((2, 3))
+
+
+class Pointwise(nn.Module):
+    """A gate that no table knows, found in a trial pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return x * self.fc(x.mean((2, 3))).sigmoid()[..., None, None]
+
+
+@pytest.mark.parametrize("keep", ["values", "statistics"])
+@pytest.mark.parametrize(
+    ("make", "extra"),
+    [
+        (lambda: SqueezeExcite(3, 1), None),
+        (lambda: layers.SEModule(3, rd_channels=2), None),
+        (Pointwise, None),
+        (Pointwise, {Pointwise: ("sigmoid()", "gate")}),
+    ],
+)
+def test_watch_takes_no_calls_of_a_part_for_images(make, extra, keep):
+    model, x = GatedTwice(make()).eval(), torch.rand(2, 3, 8, 8)
+    with torch.no_grad(), foveal.watch(model, keep, extra=extra) as seen:
+        model.forward_features(x)
+        assert len(seen) == 0
+        assert seen.unseen["g"].startswith("called several times in a pass, and only a part of the model was called;")
+        model(x)
+        model.forward_features(x)
+    assert seen.paths() == ["g#1", "g#2"]
+    assert [each.count if keep == "statistics" else len(each.values) for each in seen] == [2, 2]
+
+
+def test_watch_takes_no_calls_of_a_part_for_images_where_the_trial_stopped():
+    class Scaled(GatedTwice):
+        def forward(self, x, scale):
+            return super().forward(x) * scale
+
+    model, x = Scaled(SqueezeExcite(3, 1)).eval(), torch.rand(2, 3, 8, 8)
+    with torch.no_grad(), foveal.watch(model) as seen:
+        model(x, 2.0)
+        model.forward_features(x)
+    assert [len(record.values) for record in seen] == [2, 2]

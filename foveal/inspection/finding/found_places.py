@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from foveal.core.record import Facts
+from foveal.inspection.call_sites import CallSite, Steps
 from foveal.inspection.finding.attention_rules import is_attention, stripped
 from foveal.inspection.finding.found_forms import Meaning, meaning
 from foveal.inspection.finding.trace import Frame, Node
@@ -25,7 +26,7 @@ class Found:
     Attributes:
         path: of the place, without `name`.
         module: path of the module in whose forward pass the weights are computed.
-        op, index: the function that computes them, and how many of its calls come before in that forward pass.
+        op, site: the function that computes them, and where it is called in that forward pass.
         meaning: what the weights mean, or why they are not recorded.
         mechanism: name for Records.
         name: tells several places of one path apart.
@@ -35,11 +36,16 @@ class Found:
     path: str
     module: str
     op: str
-    index: int
+    site: CallSite
     meaning: Meaning
     mechanism: str
     name: str
     value_range: tuple[float, float]
+
+    @property
+    def call(self) -> tuple[str, str, Steps, int]:
+        """What tells its call from others."""
+        return self.module, self.op, self.site.steps, self.site.turn
 
     def spec(self) -> TapSpec | None:
         """Return the row of the place, None if it cannot be recorded."""
@@ -53,18 +59,18 @@ class Found:
             axes=about.axes,
             value_range=self.value_range,
         )
-        return TapSpec(f"{self.op}()", facts, about.form, self.name, index=self.index)
+        return TapSpec(f"{self.op}()", facts, about.form, self.name, site=self.site)
 
 
 def found_in(trial: Trial, known: Collection[str]) -> list[Found]:
     """Return the attention in a trial pass, apart from what happens inside modules at `known` paths."""
-    places: dict[tuple[str, str, int], Found] = {}
+    places: dict[tuple[str, str, Steps, int], Found] = {}
     for use in follow(trial.nodes).uses:
         tap = use.carried.source.tap
         if not tap.frames or any(frame.path in known for frame in tap.frames) or not is_attention(use):
             continue
         found = place_of(use)
-        places.setdefault((found.module, found.op, found.index), found)
+        places.setdefault(found.call, found)
     return list(distinguished(list(places.values())))
 
 
@@ -94,7 +100,7 @@ def place_of(use: Use) -> Found:
     name = inner.path.rpartition(".")[2] if inner is not None and not alone else about.kind
     place = tap.frames.index(frame)
     low_high = use.carried.source.value_range
-    return Found(frame.path, frame.path, tap.op, tap.index[place], about, mechanism, name, low_high)
+    return Found(frame.path, frame.path, tap.op, tap.site(place), about, mechanism, name, low_high)
 
 
 def weighs_input(use: Use, owner: Frame) -> bool:
@@ -127,6 +133,19 @@ def distinguished(places: list[Found]) -> Iterator[Found]:
             same = names.count(place.name) > 1
             name = f"{place.name}{names[:turn].count(place.name) + 1}" if same else place.name
             yield renamed(place, name if len(group) > 1 or not path else "")
+
+
+def together(first: list[Found], second: list[Found]) -> list[Found]:
+    """Return what two passes found: a call that both made as in the first; other names for what only the second did."""
+    calls = {place.call for place in first}
+    found = {(place.path, place.name): place for place in first}
+    for place in second:
+        name, turn = place.name, 1
+        while place.call not in calls and (place.path, name) in found:
+            name, turn = f"{place.name or place.meaning.kind}{turn + 1}", turn + 1
+        if place.call not in calls:
+            found[place.path, name] = renamed(place, name)
+    return list(found.values())
 
 
 def renamed(place: Found, name: str) -> Found:

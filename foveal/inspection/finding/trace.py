@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from foveal.core.record import Tap
+from foveal.inspection.call_sites import CallSite, Steps, running_modules
 from foveal.inspection.finding.op_names import LIKE, is_fused, op_name
 
 NODE = "_foveal_node"  # attribute of a tensor of the trial pass
@@ -22,11 +23,12 @@ NODE = "_foveal_node"  # attribute of a tensor of the trial pass
 
 @dataclass(eq=False)
 class Frame:
-    """One call of a module in the pass; `counts` are the calls of each function so far."""
+    """One call of a module in the pass; `counts` are the calls of each function by its steps so far."""
 
     path: str
     module: nn.Module
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[tuple[str, Steps]] = field(default_factory=Counter)
+    returned: bool = False
 
 
 @dataclass(eq=False)
@@ -39,7 +41,8 @@ class Node:
         constants: shapes of the arguments that do not depend on the image.
         args, kwargs: arguments that are not tensors, each tensor replaced by its Node or None.
         frames: the modules that were running, the outermost first.
-        index: for each of these, how many calls of the function `op` came before.
+        steps, turns: for each of these, the steps in its code to the call, and how many calls of `op` with the same
+            steps came before.
     """
 
     op: str
@@ -50,7 +53,8 @@ class Node:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
-    index: tuple[int, ...] = ()
+    steps: tuple[Steps, ...] = ()
+    turns: tuple[int, ...] = ()
     fused: bool = False
     shown: bool = False  # it passed through a Tap of its own
 
@@ -58,18 +62,24 @@ class Node:
         """Return an argument that is no tensor, by its name or position."""
         return self.kwargs.get(name, self.args[position] if len(self.args) > position else default)
 
+    def site(self, depth: int) -> CallSite:
+        """Return the site of the call within one of the `frames`, after the pass has ended."""
+        frame, steps = self.frames[depth], self.steps[depth]
+        return CallSite(steps, self.turns[depth], frame.counts[self.op, steps] if frame.returned else 0)
+
 
 class Trace(TorchFunctionMode):
     """Function mode that gives a Node to each tensor; `nodes` are all of them, in the order of the calls.
 
-    `outputs` are those that modules return, alone or first of a tuple, by path.
+    `outputs` are those that modules return, alone or first of a tuple, by path; `called` counts the calls of modules by
+    path, and of functions in their forward passes, as "layer1.softmax()".
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.nodes: list[Node] = []
         self.frames: list[Frame] = []
-        self.called: set[str] = set()
+        self.called: Counter[str] = Counter()
         self.outputs: list[tuple[str, Node]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -82,16 +92,24 @@ class Trace(TorchFunctionMode):
         out = func(*args, **kwargs)
         if not op:
             return out
-        index = tuple(frame.counts[op] for frame in self.frames)
-        for frame in self.frames:
-            frame.counts[op] += 1
+        steps = self._steps()
+        turns = tuple(frame.counts[op, way] for frame, way in zip(self.frames, steps, strict=True))
+        for frame, way in zip(self.frames, steps, strict=True):
+            frame.counts[op, way] += 1
+            self.called[f"{frame.path}.{op}()".strip(".")] += 1
         made = [args[0]] if op == "setitem" else list(tensors_of(out))
         for each in made if inputs else ():
             node = Node(op, len(self.nodes), tuple(each.shape), inputs, constants, plain, plain_kwargs)
-            node.frames, node.index, node.fused = tuple(self.frames), index, is_fused(func)
+            node.frames, node.steps, node.turns, node.fused = tuple(self.frames), steps, turns, is_fused(func)
             self.nodes.append(node)
             setattr(each, NODE, node)
         return out
+
+    def _steps(self) -> tuple[Steps, ...]:
+        """Return the steps to the current call within each of the frames."""
+        running = running_modules()
+        inwards = [next((steps for each, steps in running if each is frame.module), ()) for frame in self.frames[::-1]]
+        return tuple(inwards[::-1])
 
     def mark_input(self, value: Any) -> None:
         """Give Nodes to the floating tensors among a model's arguments."""
@@ -106,14 +124,16 @@ class Trace(TorchFunctionMode):
 
         def enter(module: nn.Module, args: Any, path: str) -> None:
             self.frames.append(Frame(path, module))
-            self.called.add(path)
+            self.called[path] += 1
             for tensor in tensors_of(args if isinstance(module, Tap) else ()):
                 if (node := node_of(tensor)) is not None:
                     node.shown = True
 
         def leave(module: nn.Module, _: Any, out: Any, path: str) -> None:
-            while self.frames and self.frames.pop().module is not module:
-                pass
+            while self.frames and (frame := self.frames.pop()):
+                frame.returned = frame.module is module and out is not None
+                if frame.module is module:
+                    break
             first = out[0] if isinstance(out, tuple) and out else out
             if isinstance(first, Tensor) and (node := node_of(first)) is not None:
                 self.outputs.append((path, node))
