@@ -100,11 +100,13 @@ class ResidualAttentionNetwork(TimmClassifier):
         return self.finish(self.run_stages([*self.stages], x) if self.grad_checkpointing else self.stages(x))
 
     def finish(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(x))
+        return x if isinstance(self.norm, nn.Identity) else F.relu(self.norm(x))
 
-    def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, *args: Any, **options: Any) -> list[int]:
-        taken = super().prune_intermediate_layers(indices, *args, **options)
-        if max(taken) < len(self.feature_info) - 1:
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        taken = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        if prune_norm or max(taken) < len(self.feature_info) - 1:  # the norm is that of the last stage
             self.norm = nn.Identity()
         return taken
 

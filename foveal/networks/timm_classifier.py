@@ -169,7 +169,11 @@ class TimmClassifier(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove the modules after the last of some ends of stages, and the last layer; return the ends' indices."""
+        """Remove the modules after the last of some ends of stages, and the last layer; return the ends' indices.
+
+        The network then returns the last of these maps as `forward_intermediates` does. A norm after the last stage
+        goes with that stage, or with `prune_norm`.
+        """
         taken = taken_indices(len(self.feature_info), indices)
         end = self.feature_info[max(taken)]
         names = [name for name, _ in self.trunk_modules()]
