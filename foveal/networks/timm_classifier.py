@@ -199,3 +199,10 @@ def taken_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
     if not taken or min(taken) < 0 or max(taken) >= count:
         raise ValueError(f"indices={indices!r}: the network has {count} ends of stages")
     return taken
+
+
+def check_stages(name: str, values: Sequence[int]) -> None:
+    """Raise ValueError for an option that is not a whole number of 1 or more for each of three stages."""
+    whole = isinstance(values, tuple | list) and all(type(each) is int and each >= 1 for each in values)
+    if not whole or len(values) != 3:
+        raise ValueError(f"{name}={values!r:.80}: must be three whole numbers of 1 or more, one for each stage")
