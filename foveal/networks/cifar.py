@@ -14,7 +14,7 @@ from typing import Any
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from foveal.networks.timm_classifier import TimmClassifier
+from foveal.networks.timm_classifier import TimmClassifier, check_stages
 
 
 class CifarResNet(TimmClassifier):
@@ -22,13 +22,16 @@ class CifarResNet(TimmClassifier):
 
     Args:
         block: timm's `BasicBlock` or `Bottleneck`.
-        blocks: Number of blocks in each of the three stages.
-        widths: Width of the blocks in each stage; the first convolution has that of the first stage.
+        blocks: Number of blocks in each of the three stages, 1 or more.
+        widths: Width of the blocks in each of the three stages; the first convolution has that of the first stage.
         num_classes: Number of classes.
         in_chans: Channels C of the images.
         global_pool: "avg", "max", or "" for none.
         drop_rate: Dropout before the last layer.
         options: Arguments of the blocks, such as `cardinality=16, base_width=32`.
+
+    Raises:
+        ValueError: If `blocks` or `widths` is not three whole numbers of 1 or more; another `global_pool`.
     """
 
     trunk = ("conv1", "bn1", "act1", "layer1", "layer2", "layer3")
@@ -46,6 +49,8 @@ class CifarResNet(TimmClassifier):
         **options: Any,
     ):
         super().__init__()
+        check_stages("blocks", blocks)
+        check_stages("widths", widths)
         self.widths = tuple(widths)
         stem = widths[0]
         self.conv1 = nn.Conv2d(in_chans, stem, 3, padding=1, bias=False)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.core.names import first_line
-from foveal.surgery.attachments import attachments, missing_parameters, plain_name
+from foveal.surgery.attachments import Attachment, attachments, plain_name
 
 Renaming = tuple[str, str | Callable[[re.Match[str]], str]]  # pattern and replacement, as in `re.sub`
 UNUSED = ""
@@ -144,13 +144,18 @@ def load_matched(model: nn.Module, best: KeyMatch) -> None:
     """Load a matched state dict into a model, in place.
 
     Raises:
-        ValueError: If names or shapes differ. The message lists the first of them; the model is unchanged.
+        ValueError: If names or shapes differ (the message lists the first of them), or values are not finite numbers of
+            the model's type; the model is unchanged.
     """
     present = {plain_name(model, key): key for key in model.state_dict()}
+    current = model.state_dict()
     if best.problems:
         raise ValueError(f"the weights do not fit this {type(model).__name__}: {difference(model, present, best)}")
-    if missing_parameters(model, best.state, identity=False) - missing_parameters(model, best.state, identity=True):
-        names = ", ".join(each.mechanism for each in attachments(model) if not each.identity)
+    for plain, key in present.items():
+        if plain in best.state:
+            check_values(plain, best.state[plain], current[key].dtype)
+    names = ", ".join(each.mechanism for each in absent_attachments(model, best.state) if not each.identity)
+    if names:
         warnings.warn(f"the weights contain no attention: {names} keeps its initial values", stacklevel=3)
     if best.unused:
         layers = ", ".join(dict.fromkeys(re.sub(r"\.fc\..*", "", name) for name in best.unused))
@@ -159,8 +164,19 @@ def load_matched(model: nn.Module, best: KeyMatch) -> None:
             f"them: {layers}",
             stacklevel=3,
         )
-    current = model.state_dict()
     model.load_state_dict({key: best.state.get(plain, current[key]) for plain, key in present.items()})
+
+
+def check_values(name: str, value: Tensor, dtype: torch.dtype) -> None:
+    """Raise ValueError for a tensor that gives a floating weight of type `dtype` no finite floating values."""
+    if not dtype.is_floating_point:
+        return
+    if not value.is_floating_point():
+        raise ValueError(
+            f"weights: {name} is of type {value.dtype}; a floating type is needed, as {dtype} in the model"
+        )
+    if not value.is_meta and not value.to(dtype).isfinite().all():
+        raise ValueError(f"weights: {name} has values that are not finite, as {dtype}")
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -200,7 +216,7 @@ def match_layout(model: nn.Module, present: dict[str, str], layout: str, state: 
     renamed = {plain_name(model, attachment_key(model, here, key, layout)): value for key, value in used.items()}
     renamed = {name: as_layer(value, current.get(name)) for name, value in renamed.items()}
     renamed |= full_strength(model, renamed)
-    absent = missing_parameters(model, renamed, identity=False)
+    absent = {name for attachment in absent_attachments(model, renamed) for name in own_names(attachment)}
     missing = [name for name in present if name not in renamed and name not in absent and not optional(name)]
     unexpected = [name for name in renamed if name not in present and not optional(name)]
     shapes = [name for name, value in renamed.items() if name in present and value.shape != current[name].shape]
@@ -232,11 +248,25 @@ def attachment_key(model: nn.Module, here: Container[str], key: str, layout: str
     return next((each for each in names if each in here), key)
 
 
+def own_names(attachment: Attachment) -> list[str]:
+    """List the names of the weights of an attachment's mechanisms."""
+    return [name for module in attachment.modules for name in module.own]
+
+
+def absent_attachments(model: nn.Module, names: Container[str]) -> list[Attachment]:
+    """List the attachments with weights of which `names` contains none."""
+    with_weights = [each for each in attachments(model) if own_names(each)]
+    return [each for each in with_weights if not any(name in names for name in own_names(each))]
+
+
 def full_strength(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a strength of one for each mechanism with loaded weights that have no strength parameter."""
-    inserted = [module for attachment in attachments(model) for module in attachment.modules]
-    named = [name for each in inserted if any(name in state for name in each.own) for name in each.own]
-    return {name: torch.ones(1) for name in named if name.endswith("strength.s") and name not in state}
+    """Return a strength of one for each mechanism with loaded weights, of attachments without any loaded strength."""
+    strengths: list[str] = []
+    for attachment in attachments(model):
+        loaded = [module for module in attachment.modules if any(name in state for name in module.own)]
+        own = [name for module in loaded for name in module.own if name.endswith("strength.s")]
+        strengths += own if not any(name in state for name in own) else ()
+    return {name: torch.ones(1) for name in strengths}
 
 
 def optional(name: str) -> bool:

@@ -26,10 +26,10 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
     """Load weights into a model in place, from the key layout of foveal or of another library.
 
     Weights of the plain backbone also fit a model with attached mechanisms: the mechanisms keep their values, with a
-    warning if they did not start as the identity. If a mechanism started as the identity and the loaded mechanism has
-    no strength parameter, its strength is set to one. The auxiliary head of Inception and BatchNorm's counters
-    (`num_batches_tracked`) are optional. Layers that their network registers and never calls, as in the published
-    SE-Inception-v3, are not loaded; a warning names them.
+    warning if they did not start as the identity. Weights of an attached mechanism must be there in every place. If it
+    started as the identity and the loaded mechanism has no strength parameter anywhere, its strength is set to one. The
+    auxiliary head of Inception and BatchNorm's counters (`num_batches_tracked`) are optional. Layers that their network
+    registers and never calls, as in the published SE-Inception-v3, are not loaded; a warning names them.
 
     Args:
         model (torch.nn.Module): A model of `foveal.create_model` or any other, with or without attached mechanisms, or
@@ -47,7 +47,8 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
     Raises:
         TypeError: If `model` is not a module.
         ValueError: If no layout, or not the named one, fits (the message lists the first differing names and the
-            nearest known network; the model is unchanged), the file cannot be read, or the layout is unknown.
+            nearest known network), a weight would get integers or values that are not finite, the file cannot be read,
+            or the layout is unknown. The model is unchanged.
 
     Examples:
         >>> import foveal
@@ -61,6 +62,8 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any], layou
     try:
         load_matched(model, best)
     except ValueError as error:
+        if not best.problems:
+            raise
         raise ValueError(f"{error}; {nearest(state)}") from None
     return best.layout
 

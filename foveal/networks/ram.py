@@ -29,6 +29,7 @@ for seeds 0 and 1, with six glimpses. (The paper generates an unlimited number o
 """
 
 from collections.abc import Callable
+from math import log
 from typing import Literal, NamedTuple
 
 import torch
@@ -124,7 +125,8 @@ class RAM(TimmClassifier):
         if self.training:
             return walk
         if several:
-            return walk.logits.unflatten(0, (self.samples, -1)).softmax(2).mean(0).log()
+            each = walk.logits.unflatten(0, (self.samples, -1)).log_softmax(2)
+            return each.logsumexp(0) - log(self.samples)
         return walk.logits
 
     def walk(self, x: Tensor, drawn: bool, paths: int = 1) -> Walk:
@@ -135,14 +137,15 @@ class RAM(TimmClassifier):
         stream = torch.Generator(x.device).manual_seed(STREAM) if drawn and not self.training else None
         levels = self.glimpse.levels(x)
         count = paths * x.shape[0]
-        location = uniform(count, x.device, stream) if drawn else x.new_zeros(count, 2)
+        centre = x.new_zeros(count, 2, dtype=torch.promote_types(x.dtype, torch.float32))
+        location = uniform(centre, stream) if drawn else centre
         state = self.step(x.new_zeros(count, STATE), levels, location)
         path, expected, density = [location], [], []
         for _ in range(self.glimpses - 1):
             mean = self.glimpse.weigh(state)
             expected.append(self.baseline(state.detach())[:, 0])
             location, chance = self.glimpse.draw(mean, stream) if drawn else (mean, torch.zeros_like(mean[:, 0]))
-            location = uniform(count, x.device, stream) if self.policy == "random" else location
+            location = uniform(centre, stream) if self.policy == "random" else location
             state = self.step(state, levels, location)
             path.append(location)
             density.append(chance)
@@ -151,7 +154,7 @@ class RAM(TimmClassifier):
     def step(self, state: Tensor, levels: list[Tensor], location: Tensor) -> Tensor:
         """Take a glimpse at a location (B, 2), and update the state from h_{t-1} to h_t, both (B, 256)."""
         what = F.relu(self.patch(self.glimpse(levels, location).flatten(1)))
-        where = F.relu(self.place(location))
+        where = F.relu(self.place(location.to(state.dtype)))
         seen = F.relu(self.what(what) + self.where(where))
         return F.relu(self.recall(state) + self.join(seen))
 
@@ -172,6 +175,6 @@ def start(layer: nn.Linear, nonlinearity: Literal["relu", "linear"]) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def uniform(count: int, device: torch.device, stream: torch.Generator | None) -> Tensor:
-    """Draw locations (count, 2) uniformly over images, in normalised coordinates."""
-    return 2 * torch.rand(count, 2, generator=stream, device=device) - 1
+def uniform(like: Tensor, stream: torch.Generator | None) -> Tensor:
+    """Draw locations uniformly over images, in normalised coordinates, with the shape (B, 2) and type of `like`."""
+    return 2 * torch.rand(like.shape, generator=stream, device=like.device, dtype=like.dtype) - 1

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.mechanisms.residual_mask import ResidualMask, ResidualUnit
-from foveal.networks.timm_classifier import TimmClassifier
+from foveal.networks.timm_classifier import TimmClassifier, check_stages
 
 DEPTHS = (3, 2, 1)  # number of downsamplings of the mask branch, by stage
 
@@ -51,10 +51,13 @@ class ResidualAttentionNetwork(TimmClassifier):
     Args:
         num_classes: Number of classes.
         in_chans: Channels C of the images.
-        modules: Number of attention modules in each of the three stages.
+        modules: Number of attention modules in each of the three stages, 1 or more.
         cifar: Use the variant for images of about 32 pixels.
         global_pool: "avg", "max", or "" for none.
         drop_rate: Dropout before the last layer.
+
+    Raises:
+        ValueError: If `modules` is not three whole numbers of 1 or more; another `global_pool`.
     """
 
     classifier = "head"
@@ -72,6 +75,7 @@ class ResidualAttentionNetwork(TimmClassifier):
         drop_rate: float = 0.0,
     ):
         super().__init__()
+        check_stages("modules", modules)
         first, *widths, last = (16, 64, 128, 256, 256) if cifar else (64, 256, 512, 1024, 2048)
         self.stem = small_stem(in_chans, first) if cifar else stem(in_chans, first)
         self.stages = nn.Sequential()
@@ -100,11 +104,13 @@ class ResidualAttentionNetwork(TimmClassifier):
         return self.finish(self.run_stages([*self.stages], x) if self.grad_checkpointing else self.stages(x))
 
     def finish(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(x))
+        return x if isinstance(self.norm, nn.Identity) else F.relu(self.norm(x))
 
-    def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, *args: Any, **options: Any) -> list[int]:
-        taken = super().prune_intermediate_layers(indices, *args, **options)
-        if max(taken) < len(self.feature_info) - 1:
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        taken = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        if prune_norm or max(taken) < len(self.feature_info) - 1:  # the norm is that of the last stage
             self.norm = nn.Identity()
         return taken
 

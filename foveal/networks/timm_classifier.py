@@ -169,7 +169,11 @@ class TimmClassifier(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove the modules after the last of some ends of stages, and the last layer; return the ends' indices."""
+        """Remove the modules after the last of some ends of stages, and the last layer; return the ends' indices.
+
+        The network then returns the last of these maps as `forward_intermediates` does. A norm after the last stage
+        goes with that stage, or with `prune_norm`.
+        """
         taken = taken_indices(len(self.feature_info), indices)
         end = self.feature_info[max(taken)]
         names = [name for name, _ in self.trunk_modules()]
@@ -195,3 +199,10 @@ def taken_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
     if not taken or min(taken) < 0 or max(taken) >= count:
         raise ValueError(f"indices={indices!r}: the network has {count} ends of stages")
     return taken
+
+
+def check_stages(name: str, values: Sequence[int]) -> None:
+    """Raise ValueError for an option that is not a whole number of 1 or more for each of three stages."""
+    whole = isinstance(values, tuple | list) and all(type(each) is int and each >= 1 for each in values)
+    if not whole or len(values) != 3:
+        raise ValueError(f"{name}={values!r:.80}: must be three whole numbers of 1 or more, one for each stage")

@@ -5,9 +5,10 @@ import timm
 import torch
 from copied_networks import AuthorsCBAM, TheirSE, resnet18
 from helpers import randomise_norms
+from torch import nn
 
 import foveal
-from foveal.networks.key_layouts import LAYOUTS
+from foveal.networks.key_layouts import LAYOUTS, load_matched, match_keys
 from foveal.networks.recipes import RECIPES
 
 
@@ -75,6 +76,59 @@ def test_load_weights_uses_a_named_layout_alone():
         foveal.load_weights(model, state, layout="plain")
     with pytest.raises(ValueError, match=f"layout='authors': must be one of {', '.join(LAYOUTS)}"):
         foveal.load_weights(model, state, layout="authors")
+
+
+def attended() -> nn.Module:
+    """Network with attention in three places, each with a strength."""
+    return foveal.create_model("small_cnn+se", num_classes=10, in_chans=1, identity=True)
+
+
+PLACES = ["features.0.attention", "features.2.attention", "features.3.attention"]
+
+
+@pytest.mark.parametrize("lost", ["features.2.attention.", "features.2.attention.strength.s"])
+def test_attention_of_some_places_is_refused_with_the_missing_names(lost):
+    model = attended()
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(lost)}
+    best = match_keys(model, state)
+    assert best.missing == [name for name in model.state_dict() if name.startswith(lost)]
+    with pytest.raises(ValueError, match=r"do not fit this SmallCNN: missing features\.2\.attention\."):
+        load_matched(model, best)
+
+
+def test_attention_without_any_strength_counts_in_full_and_must_be_in_every_place():
+    source, model = foveal.create_model("small_cnn+se", num_classes=10, in_chans=1), attended()
+    state = source.state_dict()
+    assert foveal.load_weights(model, state) == "plain"
+    assert [model.get_submodule(place).strength.s.item() for place in PLACES] == [1, 1, 1]
+    partial = {name: value for name, value in state.items() if not name.startswith(PLACES[1])}
+    assert match_keys(attended(), partial).missing == [name for name in model.state_dict() if PLACES[1] in name]
+
+
+def test_a_second_mechanism_that_the_file_lacks_keeps_its_values():
+    source, model = attended(), foveal.attach(attended(), "eca", identity=False)
+    with pytest.warns(UserWarning, match="contain no attention: eca keeps its initial values"):
+        foveal.load_weights(model, source.state_dict())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(10, dtype=torch.int8), r"head\.bias is of type torch\.int8; a floating type is needed"),
+        (torch.full((10,), torch.nan), r"head\.bias has values that are not finite, as torch\.float32$"),
+        (torch.full((10,), 1e300, dtype=torch.float64), r"head\.bias has values that are not finite"),
+    ],
+    ids=["integers", "nan", "too large for the model"],
+)
+def test_load_weights_refuses_values_that_no_weight_has(value, message):
+    model = foveal.create_model("small_cnn", num_classes=10, in_chans=1)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        foveal.load_weights(model, {**{name: each + 1 for name, each in before.items()}, "head.bias": value})
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+    foveal.load_weights(model, {**before, "head.bias": torch.ones(10, dtype=torch.bfloat16)})
+    assert model.head.bias.tolist() == [1] * 10
 
 
 @pytest.mark.slow

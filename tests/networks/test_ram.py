@@ -107,6 +107,33 @@ def test_ram_averages_probabilities_over_paths():
     torch.testing.assert_close(model(images).exp(), torch.stack(each.split(5)).mean(0))
 
 
+def test_ram_averages_confident_paths_without_an_infinite_loss():
+    """Logits of 1000 and 0 on every path: log-probabilities 0 and -1000, of which float32 has no probability."""
+    model = RAM(num_classes=2, samples=4).eval()
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([1000.0, 0.0]))
+    logits = model(torch.rand(3, 1, 30, 30))
+    torch.testing.assert_close(logits, torch.tensor([0.0, -1000.0]).expand(3, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["float64", "bfloat16"])
+@pytest.mark.parametrize("options", [{}, {"samples": 2}, {"policy": "random"}], ids=["mean", "samples", "random"])
+def test_ram_trains_and_evaluates_in_other_precisions(dtype, options):
+    """Locations are at least in single precision: in bfloat16 their steps are a tenth of a pixel of 60."""
+    model, images = moved(RAM(glimpses=2, size=4, scales=1, **options)).to(dtype), torch.rand(4, 1, 9, 9, dtype=dtype)
+    walk = model(images)
+    model.loss(walk, torch.arange(4), F.cross_entropy).backward()
+    assert model.place.weight.grad.dtype == walk.logits.dtype == dtype
+    assert walk.path.dtype == torch.promote_types(dtype, torch.float32)
+    single = RAM(glimpses=2, size=4, scales=1, **options).eval()
+    single.load_state_dict(model.state_dict())
+    answer, expected = model.eval()(images), single(images.float())
+    assert answer.dtype == dtype
+    if dtype == torch.bfloat16:  # float64 draws other locations
+        torch.testing.assert_close(answer.float(), expected, rtol=0.1, atol=0.1)
+
+
 def test_create_model_ram_takes_options_and_survives_a_checkpoint(tmp_path):
     model = foveal.create_model("ram:glimpses=3,size=4,policy=random", num_classes=3, in_chans=2)
     assert (model.glimpses, model.policy, model.glimpse.retina.size) == (3, "random", 4)

@@ -1,5 +1,7 @@
 """Residual attention networks: parameters, depth, masks."""
 
+import re
+
 import pytest
 import torch
 from helpers import randomise_norms
@@ -55,6 +57,13 @@ def test_attention56_masks_reach_the_last_map():
     masks = [module for module in model.modules() if isinstance(module, ResidualMask)]
     assert [len(mask.down) for mask in masks] == [3, 2, 1]
     assert [len(mask.skip) for mask in masks] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("modules", ["(0, 0, 0)", "(1, 1)", "(1, 1, 1, 1)", "(1, -1, 1)"])
+def test_residual_attention_has_modules_in_three_stages(modules):
+    message = f"modules={modules}: must be three whole numbers of 1 or more, one for each stage"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        foveal.create_model(f"attention56:modules={modules.replace(' ', '')}")
 
 
 @pytest.mark.slow

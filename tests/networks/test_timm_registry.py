@@ -280,10 +280,24 @@ def test_features_only_takes_other_image_channels():
 
 
 @torch.no_grad()
-def test_pruned_networks_keep_the_maps_that_are_left():
+@pytest.mark.parametrize("name", ["attention92_cifar", "resnet20", "small_cnn"])
+def test_pruned_networks_return_the_map_of_their_last_stage(name):
+    model = randomise_norms(timm.create_model(f"foveal_{name}")).eval()
+    x = torch.randn(2, model.in_chans, 32, 32)
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    last = len(maps) - 1
+    for index, options in ((last, {"prune_norm": True}), (2, {}), (1, {"prune_norm": True})):
+        assert model.prune_intermediate_layers([0, index], **options) == [0, index]
+        assert torch.equal(model.forward_features(x), maps[index])
+        assert torch.equal(model(x), maps[index])
+        assert model.num_features == maps[index].shape[1]
+        assert not [key for key in model.state_dict() if key.startswith("norm.")]
+
+
+@torch.no_grad()
+def test_pruning_after_the_last_stage_keeps_its_norm_unless_told():
     model = randomise_norms(timm.create_model("foveal_attention92_cifar")).eval()
     x = torch.randn(2, 3, 32, 32)
-    maps = model.forward_intermediates(x, intermediates_only=True)
-    assert model.prune_intermediate_layers([1, 2]) == [1, 2]
-    assert torch.equal(model.forward_features(x), maps[2].relu())
-    assert model.num_features == maps[2].shape[1]
+    expected = model.forward_features(x)
+    assert model.prune_intermediate_layers([-1]) == [4]
+    assert torch.equal(model(x), expected)
