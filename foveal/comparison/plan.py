@@ -17,26 +17,25 @@ from accelerate import Accelerator
 from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, with_twin
 from foveal.comparison.local_workers import count_local
 from foveal.comparison.measure import ACCURACY, MEAN_AVERAGE_PRECISION, Measure
+from foveal.comparison.stored_contenders import check_contenders
+from foveal.comparison.tune import trial_config
 from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
 from foveal.core.functions import Functions, import_functions
 from foveal.core.names import remark_lines, slug
 from foveal.data.parts import Data
-from foveal.networks.match_cost import MOST, UNIT
-from foveal.networks.spec import parse_options
 from foveal.profiling.costs import BATCH, Cost, costs
 from foveal.training.compiled import check_compiler
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
 from foveal.training.criterion import check_loss
 from foveal.training.read_config import check_settings, read_json
 from foveal.training.recipes import resolve
-from foveal.training.run_folder import CONFIG, read_lines
+from foveal.training.run_folder import CONFIG, check_same_settings, read_lines
 from foveal.training.stored_split import check_resumed
 from foveal.training.train import load_images
 
 FILE = "comparison.json"
-BLOCKS, LONGEST = 1000, 1000  # of a stored control at most: more blocks take long to build; characters of a name
 START = 4.0  # seconds from the start of a worker process to its first training step
 
 
@@ -175,7 +174,8 @@ def make_plan(
         functions,
         multi_label=data.multi_label,
     )
-    check_started(plan, data)
+    if not overwrite:
+        check_started(plan, data)
     return plan
 
 
@@ -200,7 +200,13 @@ def build_networks(
 
 
 def check_started(plan: Plan, data: Data) -> None:
-    """Check that the runs that are continued get the images of their finished epochs."""
+    """Check that the runs that are continued have the plan's settings, and get the images of their finished epochs."""
+    tuned = {"lr"} if plan.config.tune else set()  # each job compares the rate that it is given
+    for name in plan.models:
+        for trial in plan.trials(name):
+            check_same_settings(trial, trial_config(plan.run_config(name, 0)), tuned)
+        for seed, run in plan.runs(name).items():
+            check_same_settings(run, plan.run_config(name, seed), tuned)
     for run in (each for name in plan.models for each in plan.trials(name) if epochs_done(each)):
         check_resumed(run, data)
     for seed in plan.seeds:
@@ -238,39 +244,6 @@ def read_plan(folder: Path) -> dict[str, Any]:
     if (folder / CONFIG).is_file():
         raise ValueError(f"output={str(folder)!r} holds a run and no comparison; name another folder")
     return {}
-
-
-def check_contenders(path: Path, stated: Any, backbone: str) -> dict[str, str]:
-    """Check the contenders in a file: to each name that of a network, the backbone scaled or with attention.
-
-    Raises:
-        ValueError: another value.
-    """
-    if not isinstance(stated, dict):
-        raise ValueError(f"{path}: contenders={stated!r:.80}; networks by name are needed")
-    for name, model in stated.items():
-        if not isinstance(model, str) or len(model) > LONGEST or not is_made_of(model, backbone):
-            raise ValueError(
-                f"{path}: contenders, {name}={model!r:.80}; the backbone {backbone!r:.80} is needed, scaled or with "
-                "attention"
-            )
-    return stated
-
-
-def is_made_of(model: str, backbone: str) -> bool:
-    """Return True for the name of a backbone, alone, with attention, or scaled as `scale_to_cost` does at most.
-
-    A backbone may have parallel transformers, too.
-    """
-    rest = model.removeprefix(backbone)
-    if not model.startswith(backbone) or rest[:1] not in ("", "+", ":", ","):
-        return False
-    try:
-        scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
-    except ValueError:
-        return False
-    most = {"width": MOST / UNIT, "extra_blocks": BLOCKS, "transformers": 99}
-    return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
 
 
 def check_same(folder: Path, stored: Mapping[str, Any], planned: Mapping[str, Any]) -> None:

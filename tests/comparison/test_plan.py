@@ -2,18 +2,19 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
 from comparisons import COST
 from helpers import write_halves
 
 import foveal
 from foveal.comparison.contenders import CONTENDERS, by_name, network_name
-from foveal.comparison.plan import Plan, make_plan
+from foveal.comparison.plan import Plan, check_started, make_plan
 from foveal.core.folders import locked_folder
-from foveal.training.config import CompareConfig
+from foveal.training.config import CompareConfig, RunConfig
 
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 
@@ -159,3 +160,31 @@ def test_by_name_takes_one_name_and_refuses_what_is_none():
     assert by_name("se") == {"se": "se"}
     with pytest.raises(TypeError, match="is no name; a network of one's own is given as backbone="):
         by_name(["none", len])
+
+
+def leave(folder: Path, settings: RunConfig) -> None:
+    """Write the settings of a run, as an overwritten comparison of more contenders leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(settings)))
+
+
+@pytest.mark.parametrize(("run", "changes"), [("se-1", {}), ("se-tune/trial-0", {"seed": 9_999})])
+def test_check_started_refuses_runs_of_another_schedule(run, changes, tmp_path):
+    """Training with more epochs would continue them."""
+    plan = plan_of(tmp_path, 2)
+    settled = replace(plan.config, recipe="scratch-small", epochs=3, lr=0.01, warmup_epochs=0.0, tune=1)
+    plan = replace(plan, config=settled)
+    own = replace(plan.run_config("se", 1), **changes)
+    data = foveal.load_data("digits")
+    leave(tmp_path / run, replace(own, epochs=2))
+    with pytest.raises(ValueError, match=f"{run}' holds a run with epochs=2, not 3; name another folder, or replace"):
+        check_started(plan, data)
+    check_started(replace(plan, models={"none": "small_cnn"}), data)
+    leave(tmp_path / run, replace(own, lr=0.003))  # that of another trial
+    check_started(plan, data)
+
+
+def test_make_plan_overwrites_runs_of_another_schedule(tmp_path):
+    plan = make_plan(["none"], CONFIG, tmp_path)
+    leave(tmp_path / "none-0", replace(plan.run_config("none", 0), epochs=2))
+    make_plan(["none"], CONFIG, tmp_path, overwrite=True)
