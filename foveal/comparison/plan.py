@@ -1,6 +1,7 @@
 """Plan of a comparison: contenders, settings of each run, and estimated cost. Nothing is trained.
 
-The network that was found for a control is stored in the folder, so that it stays the same.
+The network that was found for a control is stored in the folder, with how it was matched, so that it stays the same.
+Where it is asked for in another way, or among other networks, it is matched again, and another network is refused.
 """
 
 import json
@@ -14,10 +15,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, with_twin
+from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, matches_of, with_twin
 from foveal.comparison.local_workers import count_local
 from foveal.comparison.measure import ACCURACY, MEAN_AVERAGE_PRECISION, Measure
-from foveal.comparison.stored_contenders import check_contenders
+from foveal.comparison.stored_contenders import check_contenders, check_controls, kept_controls
 from foveal.comparison.tune import trial_config
 from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
@@ -55,6 +56,7 @@ class Plan:
     functions: Functions = field(default_factory=dict)  # of the caller, for the backbone and the data, by name
     parallel: int = field(default_factory=count_local)  # number of jobs that run at the same time
     multi_label: bool = False  # an image of the data has any number of classes
+    controls: dict[str, str] = field(default_factory=dict)  # how each control was matched
 
     @property
     def baseline(self) -> str:
@@ -119,7 +121,8 @@ class Plan:
         """Write the plan to its folder, merged with the contenders of an earlier plan there, or in its place."""
         stored = {} if overwrite else read_plan(self.folder)
         models = {**stored.get("contenders", {}), **self.models}
-        plan = {**fixed(self.config), "contenders": models}
+        controls = {**stored.get("controls", {}), **self.controls}
+        plan = {**fixed(self.config), "contenders": models, "controls": controls}
         write_file(self.folder / FILE, json.dumps(plan, indent=1) + "\n")
 
 
@@ -151,8 +154,9 @@ def make_plan(
     stored = {} if overwrite else read_plan(folder)
     check_same(folder, stored, fixed(config))
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    models = as_networks(named, config.backbone, stored.get("contenders", {}), data, layout)
-    check_same(folder, stored.get("contenders", {}), models)
+    controls = matches_of(named, config.backbone)
+    models = as_networks(named, config.backbone, kept_controls(stored, controls), data, layout)
+    check_same(folder, stored.get("contenders", {}), models, "another folder, or another name for this contender")
     measured = costs(build_networks(models, config, data, functions, layout), data.shape, config.micro_batch, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
     twin = None
@@ -173,6 +177,7 @@ def make_plan(
         twin,
         functions,
         multi_label=data.multi_label,
+        controls=controls,
     )
     if not overwrite:
         check_started(plan, data)
@@ -237,22 +242,25 @@ def read_plan(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if path.is_file():
         stated = read_json(path)
-        contenders = stated.pop("contenders", {})
+        contenders, controls = stated.pop("contenders", {}), check_controls(path, stated.pop("controls", {}))
         check_settings(path, stated, CompareConfig)
         stated = {**fixed(CompareConfig()), **stated}  # a file of an older version lacks settings
-        return {**stated, "contenders": check_contenders(path, contenders, stated.get("backbone", ""))}
+        contenders = check_contenders(path, contenders, stated.get("backbone", ""))
+        return {**stated, "contenders": contenders, "controls": controls}
     if (folder / CONFIG).is_file():
         raise ValueError(f"output={str(folder)!r} holds a run and no comparison; name another folder")
     return {}
 
 
-def check_same(folder: Path, stored: Mapping[str, Any], planned: Mapping[str, Any]) -> None:
+def check_same(
+    folder: Path, stored: Mapping[str, Any], planned: Mapping[str, Any], instead: str = "another folder"
+) -> None:
     """Raise a ValueError if a stored value differs from the planned one; new entries are allowed."""
     differ = next((name for name, value in planned.items() if stored.get(name, value) != value), None)
     if differ is not None:
         raise ValueError(
             f"output={str(folder)!r} contains a comparison with another {differ}, {stored[differ]!r:.80}; "
-            "choose another folder"
+            f"choose {instead}"
         )
 
 

@@ -1,5 +1,6 @@
 """Contenders that the file of a comparison states: checked, since it may come from another person."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,23 @@ def is_made_of(model: str, backbone: str) -> bool:
         return False
     most = {"width": MOST / UNIT, "extra_blocks": BLOCKS, "transformers": 99}
     return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
+
+
+def check_controls(path: Path, stated: Any) -> dict[str, str]:
+    """Check the controls in a file: to each name how it was matched, see `foveal.comparison.contenders.matches_of`.
+
+    Raises:
+        ValueError: another value.
+    """
+    if not isinstance(stated, dict) or not all(isinstance(each, str) for each in stated.values()):
+        raise ValueError(f"{path}: controls={stated!r:.80}; texts by name are needed")
+    return stated
+
+
+def kept_controls(stored: Mapping[str, Any], matches: Mapping[str, str]) -> dict[str, str]:
+    """Return the networks of the controls that were matched before, in the same way to the same networks.
+
+    Others are matched again. A match by milliseconds would not find the same network twice.
+    """
+    before, models = stored.get("controls", {}), stored.get("contenders", {})
+    return {name: models[name] for name, how in matches.items() if name in models and before.get(name) == how}

@@ -15,6 +15,7 @@ from foveal.comparison.contenders import CONTENDERS, by_name, network_name
 from foveal.comparison.plan import Plan, check_started, make_plan
 from foveal.core.folders import locked_folder
 from foveal.training.config import CompareConfig, RunConfig
+from foveal.training.recipes import resolve
 
 CONFIG = CompareConfig(data="digits", epochs=1, seeds=1)
 
@@ -65,19 +66,54 @@ def test_plan_contenders_fit_the_default_backbone():
             assert localisation <= plain / 10
 
 
-def test_make_plan_matches_controls_to_the_costliest_contender_and_keeps_them(tmp_path):
+def test_make_plan_matches_controls_to_the_costliest_contender(tmp_path):
     plan = make_plan(["none", "se:reduction=2", "wider", "deeper"], CONFIG, tmp_path / "cmp")
     dearest = plan.costs["se:reduction=2"].parameters
     assert plan.costs["none"].parameters < dearest
     assert plan.costs["wider"].parameters == pytest.approx(dearest, rel=0.05)
     with locked_folder(plan.folder):
         plan.write()
-    more = make_plan(["none", "sk:groups=8", "wider"], CONFIG, tmp_path / "cmp")
+    more = make_plan(["none", "eca", "se:reduction=2", "wider"], CONFIG, tmp_path / "cmp")  # eca is cheaper
     assert more.models["wider"] == plan.models["wider"]
     more.write()
     assert set(json.loads((tmp_path / "cmp/comparison.json").read_text())["contenders"]) == {
-        "none", "se:reduction=2", "wider", "deeper", "sk:groups=8",
+        "none", "se:reduction=2", "wider", "deeper", "eca",
     }  # fmt: skip
+
+
+def with_control(folder: Path, x: str, network: str, matched: str) -> None:
+    """Write a comparison with a contender x, and how it was matched where it is a control."""
+    with locked_folder(folder):
+        plan = plan_of(folder, 1, none="small_cnn", se="small_cnn+se", x=network)
+        config = resolve(plan.config, "small_cnn", 1_000)
+        replace(plan, config=config, controls={"x": f"{x} for {matched}"} if matched else {}).write()
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        (("wider", "small_cnn:width=1.5", "small_cnn+se"), ["none", "se", "x=wider:match=macs"]),
+        (("wider", "small_cnn:width=1.5", "small_cnn+se"), ["none", "se", "x=deeper"]),
+        (("wider", "small_cnn:width=1.01", "small_cnn+se"), ["none", "sk", "x=wider"]),  # sk costs more
+        (("se", "small_cnn+se", ""), ["none", "se", "x=wider"]),
+    ],
+)
+def test_make_plan_refuses_a_stored_name_for_another_control(stored, asked, tmp_path):
+    with_control(tmp_path / "cmp", *stored)
+    message = f"another x, '{stored[1]}'; choose another folder, or another name for this contender"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_plan(asked, CONFIG, tmp_path / "cmp")
+
+
+def test_make_plan_keeps_a_control_that_is_asked_for_as_before(tmp_path):
+    """Milliseconds are not measured again: they would give another network."""
+    with_control(tmp_path / "cmp", "wider:match=ms", "small_cnn:width=1.13", "small_cnn+se")
+    plan = make_plan(["none", "se", "x=wider:match=ms"], CONFIG, tmp_path / "cmp")
+    assert plan.models["x"] == "small_cnn:width=1.13"
+    path = tmp_path / "cmp/comparison.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "controls": ["x"]}))
+    with pytest.raises(ValueError, match=re.escape("comparison.json: controls=['x']; texts by name are needed")):
+        make_plan(["none"], CONFIG, tmp_path / "cmp")
 
 
 def test_make_plan_continues_a_comparison_of_an_older_version_with_its_settings_alone(tmp_path):
