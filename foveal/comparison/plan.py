@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, matches_of, with_twin
 from foveal.comparison.local_workers import count_local
 from foveal.comparison.measure import ACCURACY, MEAN_AVERAGE_PRECISION, Measure
+from foveal.comparison.same_network import check_distinct
 from foveal.comparison.stored_contenders import check_contenders, check_controls, kept_controls
 from foveal.comparison.tune import trial_config
 from foveal.comparison.verdicts import FEWEST
@@ -140,8 +141,9 @@ def make_plan(
         functions: Functions that `config` names; others are imported.
 
     Raises:
-        ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
-            the folder holds another comparison, runs on other images, or other files.
+        ValueError: If there is no contender, one is named twice or has the network of another in other words, a
+            contender cannot be attached to the backbone, or the folder holds another comparison, runs with other
+            settings or on other images, or other files.
     """
     check_tools(config)
     named = by_name(contenders)
@@ -195,12 +197,13 @@ def check_tools(config: CompareConfig) -> None:
 def build_networks(
     models: Mapping[str, str], config: CompareConfig, data: Data, functions: Functions, layout: torch.memory_format
 ) -> dict[str, torch.nn.Module]:
-    """Build the network of each contender, in evaluation mode, on the device on which the runs are."""
+    """Build the contenders' networks, which must differ, in evaluation mode, on the device on which the runs are."""
     device, networks = Accelerator().device, {}
     for name, model in models.items():
         network = build(model, data, functions)
         check_loss(config, data, model, network)
         networks[name] = network.eval().to(device).to(memory_format=layout)
+    check_distinct(models, networks)
     return networks
 
 
