@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,8 +12,9 @@ from comparisons import COST
 from helpers import write_halves
 
 import foveal
+from foveal.comparison import plan as plans
 from foveal.comparison.contenders import CONTENDERS, by_name, network_name
-from foveal.comparison.plan import Plan, check_started, make_plan
+from foveal.comparison.plan import Plan, check_resplit, check_started, make_plan
 from foveal.core.folders import locked_folder
 from foveal.training.config import CompareConfig, RunConfig
 from foveal.training.recipes import resolve
@@ -174,8 +176,20 @@ def test_make_plan_splits_anew_for_each_seed_and_refuses_a_published_split(tmp_p
         write_halves(tmp_path / "parts" / part, 12)
     settings = replace(CONFIG, image_size=16, resplit=True)
     make_plan(["none"], replace(settings, data=f"folder:{tmp_path}/halves"), tmp_path / "a")
-    with pytest.raises(ValueError, match=r"resplit: data 'folder:.*parts' has a published test part"):
+    with pytest.raises(ValueError, match=r"resplit: data 'folder:.*parts' has the same test part with each seed from"):
         make_plan(["none"], replace(settings, data=f"folder:{tmp_path}/parts"), tmp_path / "b")
+
+
+def test_check_resplit_takes_test_parts_that_coincide_by_chance(monkeypatch):
+    """As those of two seeds may, of data of few groups."""
+    tests = {seed: SimpleNamespace(test=SimpleNamespace(names=names)) for seed, names in enumerate(["ab", "ba", "cd"])}
+    monkeypatch.setattr(plans, "load_images", lambda config, functions, seed: tests.get(seed, tests[0]))
+    check_resplit(CONFIG, tests[0], {})
+    del tests[2]
+    with pytest.raises(
+        ValueError, match="resplit: data 'digits' has the same test part with each seed from 0 to 5, as"
+    ):
+        check_resplit(CONFIG, tests[0], {})
 
 
 def test_make_plan_trains_the_baseline_twice_from_three_seeds_on(tmp_path):
