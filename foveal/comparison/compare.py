@@ -46,7 +46,7 @@ class ContenderResult:
     lr: float
     errors: dict[int, float]  # in per cent
     balanced: dict[int, float]  # balanced errors in per cent: the mean over classes
-    recall: dict[str, float]  # by class, mean over seeds; empty where images have any number of classes
+    recall: dict[str, float]  # by class, mean over seeds that test it; none where images have any number of classes
     cost: Cost
     failed: dict[int, str] = field(default_factory=dict)
     examination: Examination | None = None  # of the `first` seed
@@ -218,9 +218,12 @@ def row_of(plan: Plan, name: str, rate: float | Failed, results: dict[tuple[str,
 
 
 def means(by_class: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Average figures by class over seeds; they have the same classes."""
+    """Average figures by class over the seeds whose test part has the class."""
     found = list(by_class)
-    return {label: statistics.mean(figures[label] for figures in found) for label in sorted({*chain(*found)})}
+    return {
+        label: statistics.mean(figures[label] for figures in found if label in figures)
+        for label in sorted({*chain(*found)})
+    }
 
 
 def compute_pairs_and_verdicts(

@@ -75,13 +75,20 @@ def with_twin(models: Mapping[str, str], backbone: str) -> tuple[dict[str, str],
 def as_networks(
     named: Mapping[str, str], backbone: str, frozen: Mapping[str, str], data: Data, layout: torch.memory_format
 ) -> dict[str, str]:
-    """Map each contender to its network's name; a control keeps the name stored in the folder."""
+    """Map each contender to its network's name; a control that was matched before has that name in `frozen`."""
     models = {name: network_name(backbone, what) for name, what in named.items() if control_of(what) is None}
     for name, what in named.items():
         control = control_of(what)
         if control is not None:
             models[name] = frozen.get(name) or match_to_costliest(control, what, models, backbone, data, layout)
     return {name: models[name] for name in named}
+
+
+def matches_of(named: Mapping[str, str], backbone: str) -> dict[str, str]:
+    """Describe each control: how it was asked for, and the networks of which it matches the most expensive one."""
+    others = {network_name(backbone, what) for what in named.values() if control_of(what) is None}
+    matched = ", ".join(sorted(others - {backbone}))
+    return {name: f"{what} for {matched}" for name, what in named.items() if control_of(what) is not None}
 
 
 def control_of(what: str) -> Control | None:

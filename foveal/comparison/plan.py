@@ -1,6 +1,7 @@
 """Plan of a comparison: contenders, settings of each run, and estimated cost. Nothing is trained.
 
-The network that was found for a control is stored in the folder, so that it stays the same.
+The network that was found for a control is stored in the folder, with how it was matched, so that it stays the same.
+Where it is asked for in another way, or among other networks, it is matched again, and another network is refused.
 """
 
 import json
@@ -14,29 +15,30 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, with_twin
+from foveal.comparison.contenders import as_networks, baseline_of, build, by_name, matches_of, with_twin
 from foveal.comparison.local_workers import count_local
 from foveal.comparison.measure import ACCURACY, MEAN_AVERAGE_PRECISION, Measure
+from foveal.comparison.same_network import check_distinct
+from foveal.comparison.stored_contenders import check_contenders, check_controls, kept_controls
+from foveal.comparison.tune import trial_config
 from foveal.comparison.verdicts import FEWEST
 from foveal.core.files import write_file
 from foveal.core.folders import check_folder_is_ours
 from foveal.core.functions import Functions, import_functions
 from foveal.core.names import remark_lines, slug
 from foveal.data.parts import Data
-from foveal.networks.match_cost import MOST, UNIT
-from foveal.networks.spec import parse_options
 from foveal.profiling.costs import BATCH, Cost, costs
 from foveal.training.compiled import check_compiler
 from foveal.training.config import CompareConfig, RunConfig, TrainConfig
 from foveal.training.criterion import check_loss
 from foveal.training.read_config import check_settings, read_json
 from foveal.training.recipes import resolve
-from foveal.training.run_folder import CONFIG, read_lines
+from foveal.training.run_folder import CONFIG, check_same_settings, read_lines
 from foveal.training.stored_split import check_resumed
 from foveal.training.train import load_images
 
 FILE = "comparison.json"
-BLOCKS, LONGEST = 1000, 1000  # of a stored control at most: more blocks take long to build; characters of a name
+SPLITS = 6  # seeds whose test parts are compared; those of few groups may coincide
 START = 4.0  # seconds from the start of a worker process to its first training step
 
 
@@ -56,6 +58,7 @@ class Plan:
     functions: Functions = field(default_factory=dict)  # of the caller, for the backbone and the data, by name
     parallel: int = field(default_factory=count_local)  # number of jobs that run at the same time
     multi_label: bool = False  # an image of the data has any number of classes
+    controls: dict[str, str] = field(default_factory=dict)  # how each control was matched
 
     @property
     def baseline(self) -> str:
@@ -120,7 +123,8 @@ class Plan:
         """Write the plan to its folder, merged with the contenders of an earlier plan there, or in its place."""
         stored = {} if overwrite else read_plan(self.folder)
         models = {**stored.get("contenders", {}), **self.models}
-        plan = {**fixed(self.config), "contenders": models}
+        controls = {**stored.get("controls", {}), **self.controls}
+        plan = {**fixed(self.config), "contenders": models, "controls": controls}
         write_file(self.folder / FILE, json.dumps(plan, indent=1) + "\n")
 
 
@@ -138,8 +142,9 @@ def make_plan(
         functions: Functions that `config` names; others are imported.
 
     Raises:
-        ValueError: If there is no contender or one is named twice, a contender cannot be attached to the backbone, or
-            the folder holds another comparison, runs on other images, or other files.
+        ValueError: If there is no contender, one is named twice or has the network of another in other words, a
+            contender cannot be attached to the backbone, or the folder holds another comparison, runs with other
+            settings or on other images, or other files.
     """
     check_tools(config)
     named = by_name(contenders)
@@ -152,8 +157,9 @@ def make_plan(
     stored = {} if overwrite else read_plan(folder)
     check_same(folder, stored, fixed(config))
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    models = as_networks(named, config.backbone, stored.get("contenders", {}), data, layout)
-    check_same(folder, stored.get("contenders", {}), models)
+    controls = matches_of(named, config.backbone)
+    models = as_networks(named, config.backbone, kept_controls(stored, controls), data, layout)
+    check_same(folder, stored.get("contenders", {}), models, "another folder, or another name for this contender")
     measured = costs(build_networks(models, config, data, functions, layout), data.shape, config.micro_batch, layout)
     seconds = {name: estimate(cost, config, data) for name, cost in measured.items()}
     twin = None
@@ -174,8 +180,10 @@ def make_plan(
         twin,
         functions,
         multi_label=data.multi_label,
+        controls=controls,
     )
-    check_started(plan, data)
+    if not overwrite:
+        check_started(plan, data)
     return plan
 
 
@@ -190,17 +198,24 @@ def check_tools(config: CompareConfig) -> None:
 def build_networks(
     models: Mapping[str, str], config: CompareConfig, data: Data, functions: Functions, layout: torch.memory_format
 ) -> dict[str, torch.nn.Module]:
-    """Build the network of each contender, in evaluation mode, on the device on which the runs are."""
+    """Build the contenders' networks, which must differ, in evaluation mode, on the device on which the runs are."""
     device, networks = Accelerator().device, {}
     for name, model in models.items():
         network = build(model, data, functions)
         check_loss(config, data, model, network)
         networks[name] = network.eval().to(device).to(memory_format=layout)
+    check_distinct(models, networks)
     return networks
 
 
 def check_started(plan: Plan, data: Data) -> None:
-    """Check that the runs that are continued get the images of their finished epochs."""
+    """Check that the runs that are continued have the plan's settings, and get the images of their finished epochs."""
+    tuned = {"lr"} if plan.config.tune else set()  # each job compares the rate that it is given
+    for name in plan.models:
+        for trial in plan.trials(name):
+            check_same_settings(trial, trial_config(plan.run_config(name, 0)), tuned)
+        for seed, run in plan.runs(name).items():
+            check_same_settings(run, plan.run_config(name, seed), tuned)
     for run in (each for name in plan.models for each in plan.trials(name) if epochs_done(each)):
         check_resumed(run, data)
     for seed in plan.seeds:
@@ -211,9 +226,13 @@ def check_started(plan: Plan, data: Data) -> None:
 
 
 def check_resplit(config: CompareConfig, data: Data, functions: Functions) -> None:
-    """Raise a ValueError if data has the same test part with another seed."""
-    if sorted(data.test.names) == sorted(load_images(config, functions, 1).test.names):
-        raise ValueError(f"resplit: data {config.data!r} has a published test part, which stays the same for all seeds")
+    """Raise a ValueError if data has the same test part with other seeds, too; two alone may have it by chance."""
+    first = sorted(data.test.names)
+    if all(sorted(load_images(config, functions, seed).test.names) == first for seed in range(1, SPLITS)):
+        raise ValueError(
+            f"resplit: data {config.data!r} has the same test part with each seed from 0 to {SPLITS - 1}, as published "
+            "data has; leave resplit out"
+        )
 
 
 def fixed(config: CompareConfig) -> dict[str, Any]:
@@ -231,55 +250,25 @@ def read_plan(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if path.is_file():
         stated = read_json(path)
-        contenders = stated.pop("contenders", {})
+        contenders, controls = stated.pop("contenders", {}), check_controls(path, stated.pop("controls", {}))
         check_settings(path, stated, CompareConfig)
         stated = {**fixed(CompareConfig()), **stated}  # a file of an older version lacks settings
-        return {**stated, "contenders": check_contenders(path, contenders, stated.get("backbone", ""))}
+        contenders = check_contenders(path, contenders, stated.get("backbone", ""))
+        return {**stated, "contenders": contenders, "controls": controls}
     if (folder / CONFIG).is_file():
         raise ValueError(f"output={str(folder)!r} holds a run and no comparison; name another folder")
     return {}
 
 
-def check_contenders(path: Path, stated: Any, backbone: str) -> dict[str, str]:
-    """Check the contenders in a file: to each name that of a network, the backbone scaled or with attention.
-
-    Raises:
-        ValueError: another value.
-    """
-    if not isinstance(stated, dict):
-        raise ValueError(f"{path}: contenders={stated!r:.80}; networks by name are needed")
-    for name, model in stated.items():
-        if not isinstance(model, str) or len(model) > LONGEST or not is_made_of(model, backbone):
-            raise ValueError(
-                f"{path}: contenders, {name}={model!r:.80}; the backbone {backbone!r:.80} is needed, scaled or with "
-                "attention"
-            )
-    return stated
-
-
-def is_made_of(model: str, backbone: str) -> bool:
-    """Return True for the name of a backbone, alone, with attention, or scaled as `scale_to_cost` does at most.
-
-    A backbone may have parallel transformers, too.
-    """
-    rest = model.removeprefix(backbone)
-    if not model.startswith(backbone) or rest[:1] not in ("", "+", ":", ","):
-        return False
-    try:
-        scale = parse_options(model, rest[1:]) if rest[:1] in (":", ",") else {}
-    except ValueError:
-        return False
-    most = {"width": MOST / UNIT, "extra_blocks": BLOCKS, "transformers": 99}
-    return all(isinstance(value, int | float) and 0 <= value <= most.get(key, -1) for key, value in scale.items())
-
-
-def check_same(folder: Path, stored: Mapping[str, Any], planned: Mapping[str, Any]) -> None:
+def check_same(
+    folder: Path, stored: Mapping[str, Any], planned: Mapping[str, Any], instead: str = "another folder"
+) -> None:
     """Raise a ValueError if a stored value differs from the planned one; new entries are allowed."""
     differ = next((name for name, value in planned.items() if stored.get(name, value) != value), None)
     if differ is not None:
         raise ValueError(
             f"output={str(folder)!r} contains a comparison with another {differ}, {stored[differ]!r:.80}; "
-            "choose another folder"
+            f"choose {instead}"
         )
 
 

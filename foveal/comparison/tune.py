@@ -13,6 +13,7 @@ from foveal.comparison.jobs import report
 from foveal.core.functions import Functions
 from foveal.training.config import RunConfig
 from foveal.training.run_figures import validation_figure
+from foveal.training.run_folder import check_same_settings
 from foveal.training.train import train_epochs
 
 SEED = 9_999
@@ -30,7 +31,9 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path], functions: Functions) 
         trial = study.ask()
         rate = trial.suggest_float("lr", config.lr / SPAN, config.lr * SPAN, log=True)
         try:
-            lines = train_epochs(replace(config, lr=rate, seed=SEED), folder, functions, lambda line: report())
+            own = replace(trial_config(config), lr=rate)
+            check_same_settings(folder, own)
+            lines = train_epochs(own, folder, functions, lambda line: report())
         except FloatingPointError:  # the learning rate is too high
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
@@ -38,3 +41,8 @@ def tuned_rate(config: RunConfig, trials: Sequence[Path], functions: Functions) 
     if not any(trial.value is not None for trial in study.trials):
         raise FloatingPointError(f"none of {len(trials)} learning rates gave a finite loss; use a smaller lr")
     return float(study.best_params["lr"])
+
+
+def trial_config(config: RunConfig) -> RunConfig:
+    """Return the settings of a contender's trials, with the recipe's learning rate."""
+    return replace(config, seed=SEED)

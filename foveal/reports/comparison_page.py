@@ -97,15 +97,26 @@ def by_class(comparison: ComparisonResult) -> ByClass | None:
     base = rows.pop(comparison.plan.baseline, None)
     if base is None or not rows:
         return None
-    points = {label: [100 * (recall[label] - of) for recall in rows.values()] for label, of in base.items()}
-    most = sorted(points, key=lambda label: -max(abs(each) for each in points[label]))[:CLASSES]
-    largest = max((abs(each) for label in most for each in points[label]), default=0.0) or 1.0
+    points = {
+        label: [100 * (recall[label] - of) if label in recall else None for recall in rows.values()]
+        for label, of in base.items()
+    }
+    largest = {
+        label: max((abs(each) for each in own if each is not None), default=0.0) for label, own in points.items()
+    }
+    most = sorted(points, key=lambda label: -largest[label])[:CLASSES]
+    scale = max(map(largest.__getitem__, most), default=0.0) or 1.0
     lines = [
-        (label, f"{100 * base[label]:.1f}", [(signed(each, 1), shade(each / largest)) for each in points[label]])
+        (label, f"{100 * base[label]:.1f}", [cell(each, scale) for each in points[label]])
         for label in base
         if label in most
     ]
     return ByClass(["class", f"{comparison.plan.baseline}, %", *rows], lines, len(base))
+
+
+def cell(points: float | None, scale: float) -> tuple[str, str]:
+    """Return the text and colour of a difference; empty where none of a contender's test parts has the class."""
+    return ("", "none") if points is None else (signed(points, 1), shade(points / scale))
 
 
 def shade(share: float) -> str:

@@ -4,7 +4,7 @@ Figures that are read from a run are checked, see `foveal.training.run_figures`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,20 +44,32 @@ def check_run(folder: Path, config: RunConfig, resume: bool) -> None:
     file = folder / CONFIG
     if not file.is_file():
         return
-    stored, asked = asdict(read_run_config(file)), asdict(config)
-    may_differ = {"epochs"} if resume and asked["epochs"] > stored["epochs"] else set()
-    if not finished(folder, asked["epochs"]):
+    may_differ = {"epochs"} if resume and config.epochs > read_run_config(file).epochs else set()
+    if not finished(folder, config.epochs):
         may_differ.add("tensorboard")  # no figure depends on it
+    check_same_settings(folder, config, may_differ)
+    if not resume and finished(folder):
+        raise ValueError(
+            f"output={str(folder)!r} holds a finished run; read it with --resume, replace it with --overwrite, or name "
+            "another folder"
+        )
+
+
+def check_same_settings(folder: Path, config: RunConfig, may_differ: Collection[str] = ()) -> None:
+    """Check that a folder holds no run, or one with these settings, of which some may differ.
+
+    Raises:
+        ValueError: a run with another setting.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        return
+    stored, asked = asdict(read_run_config(file)), asdict(config)
     differ = next((name for name, value in asked.items() if stored[name] != value and name not in may_differ), None)
     if differ is not None:
         raise ValueError(
             f"output={str(folder)!r} holds a run with {differ}={stored[differ]!r}, not {asked[differ]!r}; "
             "name another folder, or replace the run with --overwrite"
-        )
-    if not resume and finished(folder):
-        raise ValueError(
-            f"output={str(folder)!r} holds a finished run; read it with --resume, replace it with --overwrite, or name "
-            "another folder"
         )
 
 

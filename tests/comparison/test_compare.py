@@ -97,6 +97,14 @@ def test_compare_does_not_judge_a_contender_that_learned_nothing(tmp_path):
     assert "with seed 1 it learned nothing" in verdicts["se"].reason
 
 
+def test_row_averages_a_class_over_the_seeds_that_test_it(tmp_path):
+    """With groups across classes, a seed's test part may lack a class."""
+    plan = plan_of(tmp_path, 3, none="small_cnn")
+    recalls = ({"a": 0.5, "b": 0.25}, {"a": 0.75}, {"a": 1.0, "b": 0.75})
+    results = {("none", seed): Result(0.5, None, recall, 1, 1.0) for seed, recall in enumerate(recalls)}
+    assert row_of(plan, "none", 0.01, results).recall == {"a": 0.75, "b": 0.5}
+
+
 def test_contender_result_has_mean_and_spread():
     row = ContenderResult("se", "small_cnn+se", 0.01, {0: 2.0, 1: 4.0, 2: 6.0}, {}, {}, COST)
     assert (row.mean, row.spread) == (4.0, 2.0)

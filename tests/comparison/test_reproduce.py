@@ -14,8 +14,8 @@ from foveal.comparison import experiments
 from foveal.comparison.contenders import by_name
 from foveal.comparison.experiments import Entry, list_experiments, parse_experiment, read_kept
 from foveal.comparison.figures import FIGURES, Figure
-from foveal.comparison.plan import check_contenders
 from foveal.comparison.reproduce import plan_experiment, reproduce
+from foveal.comparison.stored_contenders import check_contenders
 from foveal.reports.reproduction import entry_lines, reproduction_lines, reproduction_table
 
 ROOT = Path(__file__).parents[2]

@@ -1,8 +1,10 @@
 """The search for a learning rate: default rate first, best on validation, test part not read."""
 
+from dataclasses import asdict, replace
 from math import log10
 
 import pytest
+import yaml
 
 from foveal.comparison import plan as plans
 from foveal.comparison import tune as tuning
@@ -10,6 +12,8 @@ from foveal.comparison.tune import SEED, tuned_rate
 from foveal.training.config import CompareConfig, RunConfig
 
 SETTINGS = RunConfig(lr=1e-2, model="small_cnn", data="digits")
+
+SETTLED = replace(SETTINGS, recipe="scratch-small", epochs=3, warmup_epochs=0)  # as they are stored
 
 
 @pytest.fixture
@@ -48,6 +52,13 @@ def test_tuned_rate_refuses_when_no_rate_works(monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "train_epochs", train_epochs)
     with pytest.raises(FloatingPointError, match="none of 2 learning rates gave a finite loss"):
         tuned_rate(SETTINGS, [tmp_path / "0", tmp_path / "1"], {})
+
+
+def test_tuned_rate_refuses_a_trial_of_another_rate(trials, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(asdict(replace(SETTLED, lr=3e-3, seed=SEED))))
+    with pytest.raises(ValueError, match=r"holds a run with lr=0\.003, not 0\.01"):
+        tuned_rate(SETTLED, [tmp_path], {})
+    assert not trials
 
 
 def test_make_plan_refuses_tuning_without_optuna_before_it_writes(monkeypatch, tmp_path):

@@ -29,6 +29,22 @@ def test_by_class_shows_the_classes_that_differ_most(tmp_path):
     assert cells == [("\u22129.9", "rgba(230, 159, 0, 0.60)")]  # 0.001 * 99, the largest
 
 
+def test_by_class_leaves_a_class_empty_that_no_test_part_of_a_contender_has(tmp_path):
+    made = make_comparison(tmp_path, {"none": BASE, "se": BASE, "eca": BASE})
+    none, se, eca = made.rows
+    rows = (
+        replace(none, recall={"a": 0.5, "b": 0.5, "c": 0.5}),
+        replace(se, recall={"a": 0.4}),
+        replace(eca, recall={"a": 0.45, "b": 0.7}),
+    )
+    made = replace(made, rows=rows)
+    assert by_class(made).rows == [
+        ("a", "50.0", [("\u221210.0", "rgba(230, 159, 0, 0.30)"), ("\u22125.0", "rgba(230, 159, 0, 0.15)")]),
+        ("b", "50.0", [("", "none"), ("+20.0", "rgba(0, 114, 178, 0.60)")]),
+        ("c", "50.0", [("", "none"), ("", "none")]),
+    ]
+
+
 CHANGES = {
     "config": CompareConfig(
         data="folder:/my images/birds", epochs=3, lr=0.001, channels_last=False, amp=True, backbone="resnet18", seeds=5,
