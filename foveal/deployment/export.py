@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.core.files import WRITTEN_BY, whole_file
+from foveal.core.files import WRITTEN_BY, check_replaceable, whole_file
 from foveal.core.names import lookup, one_line
 from foveal.core.record import Tap
 from foveal.core.trial_pass import eval_mode
@@ -82,7 +82,13 @@ class WithAttention(nn.Module):
 
 @torch.no_grad()
 def export(
-    model: nn.Module, images: Tensor, output: str | Path, *, attention: bool = False, tolerance: float = 1e-4
+    model: nn.Module,
+    images: Tensor,
+    output: str | Path,
+    *,
+    attention: bool = False,
+    tolerance: float = 1e-4,
+    overwrite: bool = False,
 ) -> Exported:
     """Export a model in evaluation mode to a file for other runtimes, for any batch size and, if possible, image size.
 
@@ -90,19 +96,21 @@ def export(
 
     Args:
         model (torch.nn.Module): A model from images to one tensor of logits. It is not changed.
-        images (torch.Tensor): A batch (B, C, H, W) of inputs of the model.
+        images (torch.Tensor): A batch (B, C, H, W) of inputs of the model, of a floating-point type.
         output (str | Path): A path that ends in ".onnx" (needs `pip install foveal[export]`) or in ".pt2", a file for
             `torch.export.load`.
         attention (bool): Add the attention weights of each mechanism of foveal as outputs, named by their paths.
         tolerance (float): Largest accepted difference, relative to the largest magnitude of an output.
+        overwrite (bool): Replace a file that foveal did not write.
 
     Returns:
         An `Exported`: `path`, names of the `outputs`, `any_size` and `difference`.
 
     Raises:
-        ValueError: If the ending is unknown, `images` is not a non-empty batch (B, C, H, W), there is no attention to
-            export, the outputs differ by more than `tolerance` (nothing is written then), onnxruntime is missing, or an
-            ONNX file is requested for bfloat16 images.
+        ValueError: If the ending is unknown, `output` is a folder or a file that foveal did not write, `images` is not
+            a non-empty batch (B, C, H, W) of a floating-point type, there is no attention to export, the outputs differ
+            by more than `tolerance` (nothing is written then), onnxruntime is missing, or an ONNX file is requested for
+            bfloat16 images.
         TypeError: If the model's output is not one tensor.
 
     Examples:
@@ -117,6 +125,9 @@ def export(
     write = lookup("ending of output", path.suffix, WRITERS)
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)}: must be a non-empty batch (B, C, H, W)")
+    if not images.is_floating_point():
+        raise ValueError(f"images of {images.dtype}: must be of a floating-point type, such as torch.float32")
+    check_replaceable(path, overwrite)
     images = images if len(images) > 1 else images.repeat(2, 1, 1, 1)  # torch.export fixes a batch size of 1
     with eval_mode(model), no_fast_path(), whole_file(path) as draft:
         wrapper = WithAttention(model, attention).eval()

@@ -115,8 +115,24 @@ def test_export_refuses_bad_arguments(tmp_path):
         foveal.export(small(), IMAGES, tmp_path / "model.h5")
     with pytest.raises(ValueError, match=r"images of shape \(3, 48, 48\)"):
         foveal.export(small(), IMAGES[0], tmp_path / "model.pt2")
+    with pytest.raises(ValueError, match=r"^images of torch\.uint8: must be of a floating-point type"):
+        foveal.export(small(), IMAGES.to(torch.uint8), tmp_path / "model.pt2")
     with pytest.raises(ValueError, match="attention=True: Sequential has no mechanism"):
         foveal.export(nn.Sequential(nn.Conv2d(3, 2, 1)), IMAGES, tmp_path / "model.pt2", attention=True)
+
+
+def test_export_refuses_a_users_file_before_it_exports(tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=r"model.pt2' exists, and foveal did not write it"):
+        foveal.export(nn.Identity(), IMAGES, path)
+    assert path.read_text() == "mine"
+    (tmp_path / "folder.pt2").mkdir()
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        foveal.export(nn.Identity(), IMAGES, tmp_path / "folder.pt2", overwrite=True)
+    for overwrite in (True, False):
+        foveal.export(nn.AvgPool2d(2), IMAGES, path, overwrite=overwrite)
+    assert torch.export.load(path).module()(torch.ones(1, 3, 48, 48))["logits"].unique().item() == 1
 
 
 def test_export_of_small_images_accepts_other_sizes(tmp_path):
