@@ -22,6 +22,7 @@ from foveal.deployment.compare_outputs import largest_difference
 from foveal.ops.fast_path import no_fast_path
 
 LONGEST = 200  # characters of a reason
+LARGEST = 1536 * 2**20  # bytes of weights of an ONNX file; torch.onnx writes more of them into a second file
 LOGITS = "logits"  # the name of the first output
 Outputs = dict[str, Tensor]
 
@@ -110,7 +111,7 @@ def export(
         ValueError: If the ending is unknown, `output` is a folder or a file that foveal did not write, `images` is not
             a non-empty batch (B, C, H, W) of a floating-point type, there is no attention to export, the outputs differ
             by more than `tolerance` (nothing is written then), onnxruntime is missing, or an ONNX file is requested for
-            bfloat16 images.
+            bfloat16 images or weights above 1.5 GiB.
         TypeError: If the model's output is not one tensor.
 
     Examples:
@@ -187,10 +188,11 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"output={path.name!r}: {error.name} is missing; pip install foveal[export]") from error
+        raise ValueError(f"output: {error.name} is missing for an ONNX file; pip install foveal[export]") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     onnx_program: Any = torch.onnx.export(program, dynamo=True, output_names=names, verbose=False)
     onnx_program.model.metadata_props["file"] = WRITTEN_BY
+    check_one_file(onnx_program)
     onnx_program.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     input_name = session.get_inputs()[0].name
@@ -204,6 +206,17 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
         return {name: torch.from_numpy(each).to(images.device) for name, each in zip(names, outputs, strict=True)}
 
     return run
+
+
+def check_one_file(onnx_program: Any) -> None:
+    """Raise ValueError for weights that do not fit into one ONNX file."""
+    values = [each.const_value for each in onnx_program.model.graph.initializers.values()]
+    size = sum(value.nbytes for value in values if value is not None)
+    if size > LARGEST:
+        raise ValueError(
+            f"output: {size / 2**30:.2f} GiB of weights, but one ONNX file holds at most {LARGEST / 2**30:g} GiB; "
+            "write a .pt2 file"
+        )
 
 
 WRITERS = {".onnx": write_onnx, ".pt2": write_program}

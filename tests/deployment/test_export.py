@@ -1,6 +1,8 @@
 """Exported files: outputs at other sizes, attention, what is refused."""
 
+import sys
 from collections import Counter
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -133,6 +135,25 @@ def test_export_refuses_a_users_file_before_it_exports(tmp_path):
     for overwrite in (True, False):
         foveal.export(nn.AvgPool2d(2), IMAGES, path, overwrite=overwrite)
     assert torch.export.load(path).module()(torch.ones(1, 3, 48, 48))["logits"].unique().item() == 1
+
+
+def test_export_refuses_weights_that_do_not_fit_into_one_onnx_file(tmp_path, monkeypatch):
+    """Two tensors of 1 GiB; torch.onnx would write them into a second file, under the name of the temporary one."""
+    for name in ("onnxruntime", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    gib = SimpleNamespace(const_value=SimpleNamespace(nbytes=2**30))
+    graph = SimpleNamespace(initializers={"a": gib, "b": gib, "unknown": SimpleNamespace(const_value=None)})
+    program = SimpleNamespace(model=SimpleNamespace(graph=graph, metadata_props={}))
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program)
+    with pytest.raises(ValueError, match=r"2\.00 GiB of weights, but one ONNX file holds at most 1\.5 GiB; .*\.pt2"):
+        foveal.export(nn.AvgPool2d(2), IMAGES, tmp_path / "model.onnx")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_export_names_a_missing_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"^output: onnxruntime is missing for an ONNX file; pip install"):
+        foveal.export(nn.AvgPool2d(2), IMAGES, tmp_path / "model.onnx")
 
 
 def test_export_of_small_images_accepts_other_sizes(tmp_path):
