@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.core.files import WRITTEN_BY, check_replaceable, whole_file
+from foveal.core.files import WRITTEN_BY, check_replaceable, output_path, whole_file
 from foveal.core.names import lookup, one_line
 from foveal.core.record import Tap
 from foveal.core.trial_pass import eval_mode
@@ -122,7 +122,7 @@ def export(
         >>> exported.outputs, exported.any_size, exported.difference < 1e-4
         (('logits',), True, True)
     """
-    path = Path(output)
+    path = output_path(output)
     write = lookup("ending of output", path.suffix, WRITERS)
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)}: must be a non-empty batch (B, C, H, W)")

@@ -123,6 +123,14 @@ def test_export_refuses_bad_arguments(tmp_path):
         foveal.export(nn.Sequential(nn.Conv2d(3, 2, 1)), IMAGES, tmp_path / "model.pt2", attention=True)
 
 
+def test_export_writes_into_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    exported = foveal.export(nn.AvgPool2d(2), IMAGES, "~/x/model.pt2")
+    assert exported.path == tmp_path / "home/x/model.pt2"
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_export_refuses_a_users_file_before_it_exports(tmp_path):
     path = tmp_path / "model.pt2"
     path.write_text("mine")
