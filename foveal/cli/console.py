@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from foveal.core.files import check_replaceable
+from foveal.core.files import check_replaceable, output_path
 from foveal.core.names import remark_lines
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # whole rows in a file or a pipe
@@ -29,10 +29,10 @@ def print_remarks(skipped: Mapping[str, str], notes: Mapping[str, str]) -> None:
 
 
 def path_of(kind: type[Path], tokens: Sequence[Token]) -> Path:
-    """Convert the value of `--output`; an empty one would be the current folder."""
+    """Convert the value of `--output`, where "~" is the home folder; an empty one would be the current folder."""
     if not tokens[0].value.strip():
         raise ValueError("--output is empty; name a path, '.' for the current folder")
-    return Path(tokens[0].value)
+    return output_path(tokens[0].value)
 
 
 OutputPath = Parameter(converter=path_of)

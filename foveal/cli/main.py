@@ -24,6 +24,7 @@ from foveal.cli.models import audit, export, look, score
 from foveal.cli.predictions import predict
 from foveal.cli.reproduce import reproduce
 from foveal.cli.runs import compare, train
+from foveal.core.files import output_path
 from foveal.core.functions import names_function
 from foveal.core.names import one_line
 from foveal.core.progress import progress_shown
@@ -164,7 +165,7 @@ def config_sources(arguments: list[str]) -> list[Dict]:
     """Return the sources of settings besides flags, which come first: the file of `--config`, and a run to resume."""
     paths = [Path(path) for path in values("config", arguments)]
     if "--resume" in arguments:
-        runs = [Path(folder) / "config.yaml" for folder in values("output", arguments)]
+        runs = [output_path(folder) / "config.yaml" for folder in values("output", arguments)]
         paths += [path for path in runs if path.is_file()]
     if not paths:
         return []

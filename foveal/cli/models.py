@@ -171,6 +171,7 @@ def export(
 
     check_replaceable(output, overwrite)
     opened = load_model(model, backbone)
-    exported = export_network(opened.network, torch.randn(2, *opened.preprocessing.shape), output, attention=attention)
+    images = torch.randn(2, *opened.preprocessing.shape)
+    exported = export_network(opened.network, images, output, attention=attention, overwrite=overwrite)
     print(exported)
     print(exported.path)

@@ -52,6 +52,18 @@ def has_content(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
+def output_path(output: str | Path) -> Path:
+    """Return the path of a result; "~" at its begin is a home folder, as in a shell.
+
+    Raises:
+        ValueError: If there is no such home folder.
+    """
+    try:
+        return Path(output).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"output={str(output)!r}: {Path(output).parts[0]!r} is no home folder") from error
+
+
 def check_replaceable(path: Path, overwrite: bool = False) -> None:
     """Check, before long work, that a result may be written to `path`.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.core.files import WRITTEN_BY, whole_file
+from foveal.core.files import WRITTEN_BY, check_replaceable, output_path, whole_file
 from foveal.core.names import lookup, one_line
 from foveal.core.record import Tap
 from foveal.core.trial_pass import eval_mode
@@ -22,6 +22,7 @@ from foveal.deployment.compare_outputs import largest_difference
 from foveal.ops.fast_path import no_fast_path
 
 LONGEST = 200  # characters of a reason
+LARGEST = 1536 * 2**20  # bytes of weights of an ONNX file; torch.onnx writes more of them into a second file
 LOGITS = "logits"  # the name of the first output
 Outputs = dict[str, Tensor]
 
@@ -82,7 +83,13 @@ class WithAttention(nn.Module):
 
 @torch.no_grad()
 def export(
-    model: nn.Module, images: Tensor, output: str | Path, *, attention: bool = False, tolerance: float = 1e-4
+    model: nn.Module,
+    images: Tensor,
+    output: str | Path,
+    *,
+    attention: bool = False,
+    tolerance: float = 1e-4,
+    overwrite: bool = False,
 ) -> Exported:
     """Export a model in evaluation mode to a file for other runtimes, for any batch size and, if possible, image size.
 
@@ -90,19 +97,21 @@ def export(
 
     Args:
         model (torch.nn.Module): A model from images to one tensor of logits. It is not changed.
-        images (torch.Tensor): A batch (B, C, H, W) of inputs of the model.
+        images (torch.Tensor): A batch (B, C, H, W) of inputs of the model, of a floating-point type.
         output (str | Path): A path that ends in ".onnx" (needs `pip install foveal[export]`) or in ".pt2", a file for
             `torch.export.load`.
         attention (bool): Add the attention weights of each mechanism of foveal as outputs, named by their paths.
         tolerance (float): Largest accepted difference, relative to the largest magnitude of an output.
+        overwrite (bool): Replace a file that foveal did not write.
 
     Returns:
         An `Exported`: `path`, names of the `outputs`, `any_size` and `difference`.
 
     Raises:
-        ValueError: If the ending is unknown, `images` is not a non-empty batch (B, C, H, W), there is no attention to
-            export, the outputs differ by more than `tolerance` (nothing is written then), onnxruntime is missing, or an
-            ONNX file is requested for bfloat16 images.
+        ValueError: If the ending is unknown, `output` is a folder or a file that foveal did not write, `images` is not
+            a non-empty batch (B, C, H, W) of a floating-point type, there is no attention to export, the outputs differ
+            by more than `tolerance` (nothing is written then), onnxruntime is missing, or an ONNX file is requested for
+            bfloat16 images or weights above 1.5 GiB.
         TypeError: If the model's output is not one tensor.
 
     Examples:
@@ -113,10 +122,13 @@ def export(
         >>> exported.outputs, exported.any_size, exported.difference < 1e-4
         (('logits',), True, True)
     """
-    path = Path(output)
+    path = output_path(output)
     write = lookup("ending of output", path.suffix, WRITERS)
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)}: must be a non-empty batch (B, C, H, W)")
+    if not images.is_floating_point():
+        raise ValueError(f"images of {images.dtype}: must be of a floating-point type, such as torch.float32")
+    check_replaceable(path, overwrite)
     images = images if len(images) > 1 else images.repeat(2, 1, 1, 1)  # torch.export fixes a batch size of 1
     with eval_mode(model), no_fast_path(), whole_file(path) as draft:
         wrapper = WithAttention(model, attention).eval()
@@ -176,10 +188,11 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"output={path.name!r}: {error.name} is missing; pip install foveal[export]") from error
+        raise ValueError(f"output: {error.name} is missing for an ONNX file; pip install foveal[export]") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     onnx_program: Any = torch.onnx.export(program, dynamo=True, output_names=names, verbose=False)
     onnx_program.model.metadata_props["file"] = WRITTEN_BY
+    check_one_file(onnx_program)
     onnx_program.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     input_name = session.get_inputs()[0].name
@@ -193,6 +206,17 @@ def write_onnx(program: Any, path: Path, names: list[str]) -> Callable[[Tensor],
         return {name: torch.from_numpy(each).to(images.device) for name, each in zip(names, outputs, strict=True)}
 
     return run
+
+
+def check_one_file(onnx_program: Any) -> None:
+    """Raise ValueError for weights that do not fit into one ONNX file."""
+    values = [each.const_value for each in onnx_program.model.graph.initializers.values()]
+    size = sum(value.nbytes for value in values if value is not None)
+    if size > LARGEST:
+        raise ValueError(
+            f"output: {size / 2**30:.2f} GiB of weights, but one ONNX file holds at most {LARGEST / 2**30:g} GiB; "
+            "write a .pt2 file"
+        )
 
 
 WRITERS = {".onnx": write_onnx, ".pt2": write_program}

@@ -6,7 +6,8 @@ it runs is not counted.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from foveal.core.trial_pass import eval_mode
+from foveal.core.safe_copy import as_meta
+from foveal.core.trial_pass import Call, eval_mode, trial_pass
 from foveal.profiling.timing import time_calls, time_inference
 
 BATCH = 64
@@ -92,11 +95,28 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Return the MACs for one image (C, H, W). A model on the meta device is counted without computing values."""
+    """Return the MACs for one image (C, H, W), counted on the meta device if the model runs there, else on its own."""
     image = torch.rand(1, *shape, device=next((weight.device for weight in model.parameters()), None))
-    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(image)
+    counter = FlopCounterMode(display=False)
+    with plain_kernels():
+        if trial_pass(model, Call((as_meta(image),), meta=True), lambda _: counter):
+            with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+                model(image)
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Run attention and recurrent layers by their matrix products: `FlopCounterMode` misses some fused kernels."""
+    mha, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(mha)
+        torch.backends.mkldnn.enabled = mkldnn
 
 
 def loss_of(model: nn.Module, images: Tensor) -> Tensor:

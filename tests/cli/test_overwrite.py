@@ -37,6 +37,24 @@ def test_look_command_replaces_its_own_files(run_command, tmp_path, image, suffi
     assert code == 0
 
 
+def test_output_under_the_home_folder_is_no_folder_named_tilde(run_command, tmp_path, image, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    home.mkdir()
+    (home / "seen.png").write_text("mine")
+    code, _, err = run_command("look", "small_cnn+se", image, "--output=~/seen.png")
+    assert code == 2
+    assert f"output='{home}/seen.png' exists, and foveal did not write it" in err
+    (home / "config.yaml").write_text("no: setting\n")
+    code, _, err = run_command("train", "--output=~", "--resume")
+    assert code == 2
+    assert f"{home}/config.yaml" in err
+    code, _, err = run_command("look", "small_cnn+se", image, "--output=~nobody-of-this-name/seen.png")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'~nobody-of-this-name' is no home folder" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "mine.png"]
+
+
 def test_look_command_refuses_other_endings_and_empty_paths(run_command, image):
     code, _, err = run_command("look", "small_cnn+se", image, "--output", "seen.bmp")
     assert (code, err.count("\n")) == (2, 1)

@@ -3,10 +3,11 @@
 import os
 import resource
 import stat
+from pathlib import Path
 
 import pytest
 
-from foveal.core.files import WRITTEN_BY, check_replaceable, whole_file, write_file
+from foveal.core.files import WRITTEN_BY, check_replaceable, output_path, whole_file, write_file
 
 
 def test_write_file_writes_text_and_bytes_into_new_folders(tmp_path):
@@ -74,3 +75,14 @@ def test_check_replaceable_refuses_files_of_others(tmp_path):
     check_replaceable(path)
     with pytest.raises(ValueError, match="is a folder; name a file"):
         check_replaceable(tmp_path, overwrite=True)
+
+
+def test_output_path_reads_a_home_folder_as_a_shell_does(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert output_path("~/x/model.pt2") == Path("/home/me/x/model.pt2")
+    assert output_path(Path("~")) == Path("/home/me")
+    assert output_path("x/~/model~.pt2") == Path("x/~/model~.pt2")
+    with pytest.raises(
+        ValueError, match=r"^output='~nobody-of-this-name/x': '~nobody-of-this-name' is no home folder$"
+    ):
+        output_path("~nobody-of-this-name/x")

@@ -1,6 +1,8 @@
 """Exported files: outputs at other sizes, attention, what is refused."""
 
+import sys
 from collections import Counter
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -115,8 +117,51 @@ def test_export_refuses_bad_arguments(tmp_path):
         foveal.export(small(), IMAGES, tmp_path / "model.h5")
     with pytest.raises(ValueError, match=r"images of shape \(3, 48, 48\)"):
         foveal.export(small(), IMAGES[0], tmp_path / "model.pt2")
+    with pytest.raises(ValueError, match=r"^images of torch\.uint8: must be of a floating-point type"):
+        foveal.export(small(), IMAGES.to(torch.uint8), tmp_path / "model.pt2")
     with pytest.raises(ValueError, match="attention=True: Sequential has no mechanism"):
         foveal.export(nn.Sequential(nn.Conv2d(3, 2, 1)), IMAGES, tmp_path / "model.pt2", attention=True)
+
+
+def test_export_writes_into_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    exported = foveal.export(nn.AvgPool2d(2), IMAGES, "~/x/model.pt2")
+    assert exported.path == tmp_path / "home/x/model.pt2"
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_export_refuses_a_users_file_before_it_exports(tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=r"model.pt2' exists, and foveal did not write it"):
+        foveal.export(nn.Identity(), IMAGES, path)
+    assert path.read_text() == "mine"
+    (tmp_path / "folder.pt2").mkdir()
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        foveal.export(nn.Identity(), IMAGES, tmp_path / "folder.pt2", overwrite=True)
+    for overwrite in (True, False):
+        foveal.export(nn.AvgPool2d(2), IMAGES, path, overwrite=overwrite)
+    assert torch.export.load(path).module()(torch.ones(1, 3, 48, 48))["logits"].unique().item() == 1
+
+
+def test_export_refuses_weights_that_do_not_fit_into_one_onnx_file(tmp_path, monkeypatch):
+    """Two tensors of 1 GiB; torch.onnx would write them into a second file, under the name of the temporary one."""
+    for name in ("onnxruntime", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    gib = SimpleNamespace(const_value=SimpleNamespace(nbytes=2**30))
+    graph = SimpleNamespace(initializers={"a": gib, "b": gib, "unknown": SimpleNamespace(const_value=None)})
+    program = SimpleNamespace(model=SimpleNamespace(graph=graph, metadata_props={}))
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program)
+    with pytest.raises(ValueError, match=r"2\.00 GiB of weights, but one ONNX file holds at most 1\.5 GiB; .*\.pt2"):
+        foveal.export(nn.AvgPool2d(2), IMAGES, tmp_path / "model.onnx")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_export_names_a_missing_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"^output: onnxruntime is missing for an ONNX file; pip install"):
+        foveal.export(nn.AvgPool2d(2), IMAGES, tmp_path / "model.onnx")
 
 
 def test_export_of_small_images_accepts_other_sizes(tmp_path):

@@ -3,9 +3,11 @@
 import weakref
 from functools import partial
 
+import pytest
 import torch
 from torch import nn
 
+from foveal.mechanisms.self_attention import RelativeAttention
 from foveal.profiling.costs import costs, count_macs, loss_of, peak_bytes, saved_bytes
 
 
@@ -13,6 +15,47 @@ def test_count_macs_by_hand():
     """A 3x3 convolution of 2 to 4 channels on 5x5 positions, then a layer of 100 to 3."""
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(100, 3))
     assert count_macs(model, (2, 5, 5)) == 9 * 2 * 4 * 25 + 100 * 3
+
+
+class Tokens(nn.Module):
+    """A layer on the 16 pixels of a 4x4 image as tokens of 8 channels; `looks` if it reads a value of the image."""
+
+    def __init__(self, layer, looks=False):
+        super().__init__()
+        self.layer, self.looks = layer, looks
+
+    def forward(self, x):
+        assert not self.looks or x.max().item() > -1
+        tokens = x.flatten(2).mT
+        return (
+            self.layer(tokens, tokens, tokens) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(tokens)
+        )
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["meta", "own device"])
+@pytest.mark.parametrize(
+    ("layer", "macs"),
+    [
+        (nn.MultiheadAttention(8, 2, batch_first=True), 4 * 16 * 8 * 8 + 2 * 2 * 16 * 16 * 4),
+        (
+            nn.TransformerEncoderLayer(8, 2, 32, batch_first=True),
+            4 * 16 * 8 * 8 + 2 * 2 * 16 * 16 * 4 + 2 * 16 * 8 * 32,
+        ),
+        (nn.LSTM(8, 8, batch_first=True), 4 * 16 * 2 * 8 * 8),
+    ],
+    ids=["MultiheadAttention", "TransformerEncoderLayer", "LSTM"],
+)
+def test_count_macs_of_layers_with_fused_kernels_by_hand(layer, macs, looks):
+    """Four projections of 16 tokens and two products of G=2 heads of d=4; then two linear layers; or four gates."""
+    switches = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    assert count_macs(Tokens(layer, looks), (8, 4, 4)) == macs
+    assert (torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled) == switches
+
+
+def test_count_macs_of_self_attention_on_maps_by_hand():
+    """q, k, v; logits of G=2 heads of d=4 for 4 rows and 4 columns; q k^T and a v, both d + 4 + 4 deep."""
+    expected = 16 * 8 * 24 + 2 * (2 * 16 * 4 * 4) + 2 * (2 * 16 * 16 * (4 + 4 + 4))
+    assert count_macs(RelativeAttention(8, 8, heads=2, size=4), (8, 4, 4)) == expected
 
 
 def test_costs_restore_models_and_threads():
