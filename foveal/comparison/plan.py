@@ -22,7 +22,7 @@ from foveal.comparison.same_network import check_distinct
 from foveal.comparison.stored_contenders import check_contenders, check_controls, kept_controls
 from foveal.comparison.tune import trial_config
 from foveal.comparison.verdicts import FEWEST
-from foveal.core.files import write_file
+from foveal.core.files import output_path, write_file
 from foveal.core.folders import check_folder_is_ours
 from foveal.core.functions import Functions, import_functions
 from foveal.core.names import remark_lines, slug
@@ -153,7 +153,7 @@ def make_plan(
     config = resolve(config, config.backbone, len(data.train))
     if config.resplit:
         check_resplit(config, data, functions)
-    folder = Path(output) if output else Path("runs") / slug(f"{config.data}-{config.backbone}")
+    folder = output_path(output) if output else Path("runs") / slug(f"{config.data}-{config.backbone}")
     stored = {} if overwrite else read_plan(folder)
     check_same(folder, stored, fixed(config))
     layout = torch.channels_last if config.channels_last else torch.contiguous_format

@@ -16,7 +16,7 @@ from foveal.comparison.experiments import ENCODER, Entry, Experiment, find_exper
 from foveal.comparison.figures import FIGURES, Measure
 from foveal.comparison.jobs import Failed, Job, JobPool
 from foveal.comparison.plan import Plan, make_plan
-from foveal.core.files import WRITTEN_BY, write_file
+from foveal.core.files import WRITTEN_BY, output_path, write_file
 from foveal.core.names import slug
 from foveal.evaluation.trends import trend_of
 from foveal.inspection.drawing.picture import save_pages
@@ -138,7 +138,7 @@ def plan_experiment(
         ValueError: With `dry_run`, if the plan needs an encoder that is not trained yet.
     """
     config = experiment.config(quick)
-    folder = Path(output or Path("runs") / slug(experiment.name + ("-quick" if quick else "")))
+    folder = output_path(output or Path("runs") / slug(experiment.name + ("-quick" if quick else "")))
     if experiment.encoder is not None:
         run = encoder_of(folder)
         if dry_run and not finished(run):

@@ -31,7 +31,7 @@ from zlib import crc32
 
 import yaml
 
-from foveal.core.files import write_file
+from foveal.core.files import output_path, write_file
 from foveal.core.folders import check_folder_is_ours, locked_folder
 from foveal.core.functions import Functions, import_functions
 from foveal.data.folder import with_auto_augment
@@ -118,7 +118,7 @@ def train(
         >>> result.best_epoch, list(result.recall), result.absent
         (1, ['black', 'white'], [])
     """
-    folder = Path(output)
+    folder = output_path(output)
     check_tensorboard(config)
     check_folder_is_ours(folder, overwrite)
     functions = functions_of(config, functions or {})

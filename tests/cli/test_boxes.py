@@ -41,7 +41,8 @@ def test_score_command_reads_boxes_and_keeps_their_hash(run_command, run):
     code, out, err = run_command("score", "net.safetensors", "folder:photos", "--boxes", "voc", "--output", "s.json")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert "boxes: Pascal VOC, 16 objects in 8 images" in lines
+    told = "all objects count: none of their names is a class, as 'thing'"
+    assert f"boxes: Pascal VOC, 16 objects in 8 images; {told}" in lines
     scored = json.loads((run / "s.json").read_text())
     facts = scored["annotations"]
     assert (facts["path"], facts["format"], facts["images"], facts["objects"]) == ("voc", "Pascal VOC", 8, 16)

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from foveal.core.files import WRITTEN_BY, check_replaceable, write_file
+from foveal.core.files import WRITTEN_BY, check_replaceable, output_path, write_file
 from foveal.core.names import lookup
 
 DPI = 110
@@ -37,7 +37,7 @@ class Picture:
             ValueError: another suffix.
             OSError: the file cannot be written.
         """
-        path = Path(path)
+        path = output_path(path)
         kind = path.suffix.lower().removeprefix(".")
         lookup("ending of a picture", kind, SUFFIX_FIELDS)
         return write_file(path, self.png() if kind == "png" else self.rendered(kind))
