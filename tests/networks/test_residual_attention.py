@@ -61,9 +61,7 @@ def test_attention56_masks_reach_the_last_map():
 
 @pytest.mark.parametrize("modules", ["(0, 0, 0)", "(1, 1)", "(1, 1, 1, 1)", "(1, -1, 1)"])
 def test_residual_attention_has_modules_in_three_stages(modules):
-    says = (
-        ": must be three whole numbers of 1 or more" if modules.count(",") == 2 else "; tuple[int, int, int] is needed"
-    )
+    says = ": must be three whole numbers" if modules.count(",") == 2 else "; tuple[int, int, int] is needed"
     with pytest.raises(ValueError, match=re.escape(f"modules={modules}{says}")):
         foveal.create_model(f"attention56:modules={modules.replace(' ', '')}")
 
