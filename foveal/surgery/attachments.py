@@ -150,7 +150,7 @@ def accept_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str
         if plain != key and prefix + key not in state_dict and prefix + plain in state_dict:
             state_dict[prefix + key] = state_dict.pop(prefix + plain)
     names = {plain for plain, key in by_plain.items() if prefix + key in state_dict}
-    for plain in missing_parameters(model, names, identity=True):
+    for plain in missing_parameters(model, names):
         state_dict[prefix + by_plain[plain]] = present[by_plain[plain]]
 
 
@@ -160,15 +160,12 @@ def report_plain_names(model: nn.Module, incompatible: Any) -> None:
         keys[:] = [plain_name(model, key) for key in keys]
 
 
-def missing_parameters(model: nn.Module, names: Container[str], *, identity: bool) -> set[str]:
-    """Return the plain names of the weights of mechanisms of which `names` contains none.
-
-    With `identity`, only those of mechanisms that started as the identity.
-    """
+def missing_parameters(model: nn.Module, names: Container[str]) -> set[str]:
+    """Return the plain names of the weights of mechanisms that started as the identity, where `names` has none."""
     return {
         name
         for attachment in attachments(model)
         for module in attachment.modules
-        if (attachment.identity or not identity) and not any(name in names for name in module.own)
+        if attachment.identity and not any(name in names for name in module.own)
         for name in module.own
     }

@@ -226,8 +226,9 @@ class Trainer:
         self.share_unread(part)
         answered = [*chain(*self.processes.gather(here))]
         if not answered:
-            first, reason = next(iter(self.unread.reasons.items()))
-            raise ValueError(f"data {self.data.name!r}: no image of one part can be read, as {first!r}: {reason}")
+            first = part.names[0]
+            why = self.unread.reasons[first]
+            raise ValueError(f"data {self.data.name!r}: no image of one part can be read, as {first!r}: {why}")
         read, logits = map(torch.cat, zip(*answered, strict=True))
         order = read.argsort()
         answers = Answers(logits[order], logits.shape[1], self.data.multi_label)
